@@ -98,9 +98,15 @@ type Object struct {
 	Settled int64 `json:"settled"`
 	// Claims are the open reservations that want the object at a total (or, for parts, to add).
 	Claims []Claim `json:"claims,omitempty"`
-	// Refs are the settled reservations whose holds make up Settled, oldest first: a final state gives
-	// back in their windows.
-	Refs []ReservationID `json:"refs,omitempty"`
+	// Refs are the settled effects whose holds make up Settled, oldest first: a final state gives back in
+	// their windows.
+	Refs []Ref `json:"refs,omitempty"`
+}
+
+// Ref names one effect of a reservation.
+type Ref struct {
+	Reservation ReservationID `json:"r"`
+	Effect      int           `json:"e"`
 }
 
 // Claim is one open reservation's wish for an object.
@@ -131,7 +137,10 @@ type Reservation struct {
 	State     State
 	Proof     Proof
 	Effects   []policy.Effect
-	Holds     []Hold
+	// Counted is what each effect still counts for, in minor units: what was held while open, what moved
+	// once settled, less what a final state gave back.
+	Counted []int64
+	Holds   []Hold
 	Marked    bool // made in shadow mode: counted, never refused
 	Pending   bool // settled, but a later truth may lower it
 	At        time.Time
