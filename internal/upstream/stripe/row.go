@@ -97,9 +97,13 @@ type MoneyRule struct {
 	Klass Klass
 	// Interpreted: the rule may be counted on. Without it a metered operation is denied as unmeterable.
 	Interpreted bool
-	// First and Second are the two effects that a row can name; nil for none. A release is described by
-	// First with Klass release: it holds nothing and Release tells what becomes final.
+	// First and Second are the two effects that a row can name; nil for none. An operation that only takes
+	// something back has none and a Final.
 	First, Second *EffectRule
+	// Final, if set, tells when the call brings an object to its last state.
+	Final *FinalRule
+	// OneOf are parameters of which exactly one must be given: the object that the call is about.
+	OneOf []Field
 	// Routing are parameters that send a part of the money, or a fee, elsewhere.
 	Routing []Field
 	// Raising are parameters that can lift the final amount above the counted one.
@@ -117,6 +121,16 @@ type RefusedParam struct {
 	Why  string // what it would do, as the end of a sentence
 }
 
+// FinalRule says when an object's last word has been spoken, and what of it remains counted.
+type FinalRule struct {
+	Bucket     policy.Resource
+	ObjectFrom string    // the placeholder that has the object's id
+	When       Condition // on a 2xx answer
+	// Amount is what remains counted, from the answer; empty for nothing.
+	Amount        []Source
+	CurrencyField []Field
+}
+
 // EffectRule is one movement, as data. Alternatives in a []Source are tried in order: the first whose
 // placeholders are all in the request is used.
 type EffectRule struct {
@@ -131,7 +145,9 @@ type EffectRule struct {
 	// Base is the state before, for response_delta.
 	Base     []Source
 	Currency []Source
-	// Mode says how the amount is counted; Ceiling is the object's authorised total for policy.Part.
+	// Mode says how the amount is counted. Under policy.Total the amount and what Settle yields are the
+	// object's totals. Ceiling is the object's authorised total for policy.Part; it is never taken below
+	// Base plus the amount asked, or an overcapture would go uncounted.
 	Mode    policy.CountMode
 	Ceiling []Source
 	// Signed: the amount may be negative and its absolute value counts.
@@ -139,7 +155,8 @@ type EffectRule struct {
 	// Pin is the parameter into which a resolved amount is written; nil where the route takes none.
 	Pin Field
 	// CountsWhen, PendingWhen and NothingWhen are evaluated on a 2xx answer. What is in neither CountsWhen
-	// nor NothingWhen is an unknown outcome.
+	// nor NothingWhen is an unknown outcome. While PendingWhen holds the amount held stays counted: Settle
+	// is the last word only afterwards.
 	CountsWhen, PendingWhen, NothingWhen Condition
 	Settle                               []Source
 	CurrencyField                        []Field // in the answer

@@ -1,25 +1,27 @@
 package stripe
 
-// ParamType is what a declared parameter takes.
+// ParamType is a set of forms that a declared parameter may take.
 type ParamType uint8
 
-// The types. AnyType is for declarations that allow several forms.
+// The forms. The zero set takes anything: nothing is known.
 const (
-	AnyType ParamType = iota
-	StringType
+	StringType ParamType = 1 << iota
 	IntegerType
 	NumberType
 	BoolType
-	HashType
-	ArrayType
-	MapType // a hash with free keys: metadata
+	HashType  // members by name
+	ArrayType // elements by position
+	MapType   // a hash with free keys: metadata
 )
 
-// ParamSpec is one declared parameter, or the whole set of an operation's (Kind HashType). Immutable.
+// Has reports whether the set holds all of t.
+func (p ParamType) Has(t ParamType) bool { return p&t == t }
+
+// ParamSpec is one declared parameter, or the whole set of an operation's (HashType). Immutable.
 type ParamSpec struct {
 	Type ParamType
 	// Members of a HashType by name.
 	Members map[string]*ParamSpec
-	// Element of an ArrayType or MapType; nil for anything.
+	// Element of an ArrayType; nil for anything.
 	Element *ParamSpec
 }
