@@ -1,0 +1,122 @@
+// Package audit is the hash-chained record of decisions, outcomes and operator actions. Each record is
+// encoded once, canonically; the stored bytes are what is hashed, each hash covers the one before, and the
+// head of the chain is signed. A record that was changed, removed, added or moved is found by Verify, and
+// so is a tail that was cut off.
+//
+// The package knows no store and no keys: signing comes in as a Signer.
+package audit
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+)
+
+// Kind says what a record is about.
+type Kind string
+
+// The kinds.
+const (
+	KindIntent   Kind = "intent"   // a call that was admitted, written before it leaves
+	KindDenied   Kind = "denied"   // a call that was refused
+	KindOutcome  Kind = "outcome"  // what became of an admitted call; Ref names its intent
+	KindFolded   Kind = "folded"   // Count further denials like the one that Ref names
+	KindOperator Kind = "operator" // an operator's action
+	KindSystem   Kind = "system"   // start, stop, take-over, freeze
+)
+
+// Record is one entry before it is chained. Texts from outside are cleaned when it is encoded: bounded,
+// without control characters, without anything that looks like a secret or a card number.
+type Record struct {
+	Seq   int64 // assigned by Chain.Append
+	Chain string
+	At    time.Time
+	Kind  Kind
+	Ref   int64 // number of the intent, for outcomes; of the first of its kind, for folded denials
+
+	Key       policy.KeyID
+	KeyName   string
+	Upstream  policy.UpstreamID
+	Operation policy.OperationName
+	Method    string
+	Route     string // the template, not the path: ids are in Object
+	Object    string // the id in the path, if there is one
+	Customers []policy.CustomerID
+	Account   policy.AccountID
+	Effects   []Effect
+	Caps      []Cap // after the call
+
+	Verdict     string // allow or deny
+	Shadowed    bool   // enforcement would have denied
+	Failures    []policy.Failure
+	Fate        string // moved, refused, unknown
+	Proof       string
+	Why         string
+	Reservation int64
+
+	Status          int    // what the agent got
+	UpstreamStatus  int    // what the vendor answered
+	UpstreamRequest string // the vendor's request id
+	Request         string // ours
+	Replayed        bool
+	Guarded         bool
+	Withheld        int
+	OursMicros      int64 // time spent in Keybrake
+	TheirsMicros    int64 // time spent waiting for the vendor
+
+	UserAgent string
+	RunID     string
+	From      string // address
+
+	Operator string // who, for operator records
+	Action   string // "key.create", "kill"
+	Subject  string // what it was done to
+	Diff     string // what changed
+	Reason   string
+	Count    int64
+}
+
+// Effect is one movement of money in a record.
+type Effect struct {
+	Bucket string
+	Amount money.Amount
+	USD    money.USD
+	Rate   money.RateID
+	Object string
+}
+
+// Cap is how one cap stood after the call. Limit, Held, Settled and Left are in its unit.
+type Cap struct {
+	Resource string
+	Per      string
+	Unit     policy.Unit
+	Limit    int64
+	Held     int64
+	Settled  int64
+	Left     int64
+	ResetsAt time.Time // zero = never
+}
+
+// Deny marks the record as a denial for one more reason; the first one decides.
+func (r *Record) Deny(f policy.Failure) {
+	if r.Kind == KindIntent {
+		r.Kind = KindDenied
+	}
+	r.Verdict = policy.Deny.String()
+	r.Failures = append(r.Failures, f)
+}
+
+// Call is the number of the intent of the call that the record belongs to; 0 for none.
+func (r *Record) Call() int64 {
+	switch r.Kind {
+	case KindIntent, KindDenied:
+		return r.Seq
+	default:
+		return r.Ref
+	}
+}
+
+// ID is how a record is named outside: "aud_<chain>_<number>".
+func ID(chain string, seq int64) string { return "aud_" + chain + "_" + strconv.FormatInt(seq, 10) }
