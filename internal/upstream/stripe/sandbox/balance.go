@@ -1,0 +1,221 @@
+package sandbox
+
+import "slices"
+
+// balanceTransaction is one line of the account's books.
+type balanceTransaction struct {
+	head
+	amount, fee         int64 // minor units, signed
+	currency            string
+	description, source string
+	typ, category       string
+	payout              string
+}
+
+func (o *balanceTransaction) links() []string { return []string{"source=" + o.source} }
+
+func (o *balanceTransaction) render(e *enc, x *expansion) {
+	e.open()
+	e.str("id", o.id)
+	e.str("object", "balance_transaction")
+	e.int("amount", o.amount)
+	e.int("available_on", o.created)
+	e.str("balance_type", "payments")
+	e.int("created", o.created)
+	e.str("currency", o.currency)
+	e.opt("description", o.description)
+	e.null("exchange_rate")
+	e.int("fee", o.fee)
+	e.key("fee_details")
+	e.b = append(e.b, '[')
+	if o.fee != 0 {
+		e.open()
+		e.int("amount", o.fee)
+		e.null("application")
+		e.str("currency", o.currency)
+		e.constant(`"description":"Stripe processing fees","type":"stripe_fee"`)
+		e.close()
+	}
+	e.b = append(e.b, ']')
+	e.int("net", o.amount-o.fee)
+	e.str("reporting_category", o.category)
+	e.ref("source", o.source, x)
+	e.constant(`"status":"available"`)
+	e.str("type", o.typ)
+	e.close()
+}
+
+// booking is what goes into the books.
+type booking struct {
+	typ, source, description, currency string
+	amount, fee                        int64
+}
+
+// book writes a line and changes the balance. Money is available at once here,
+// not after days: tests want to refund and pay out what they charged.
+func (c *call) book(b booking) *balanceTransaction {
+	category := map[string]string{"payout_cancel": "payout_reversal", "payout_failure": "payout_reversal", "refund_failure": "refund_failure",
+		"adjustment": "other_adjustment"}[b.typ]
+	if category == "" {
+		category = b.typ
+	}
+	t := &balanceTransaction{head: c.s.head("txn", c), amount: b.amount, fee: b.fee, currency: b.currency, description: b.description,
+		source: b.source, typ: b.typ, category: category}
+	c.s.ledgers[b.currency] += b.amount - b.fee
+	c.s.transactions.insert(t)
+	return t
+}
+
+// balanceView is the account's balance as it is when it is rendered.
+type balanceView struct{}
+
+func (balanceView) render(e *enc, _ *expansion) {
+	codes := make([]string, 0, len(e.s.ledgers))
+	for code := range e.s.ledgers {
+		codes = append(codes, code)
+	}
+	slices.Sort(codes)
+	if len(codes) == 0 {
+		codes = []string{"usd"}
+	}
+	e.open()
+	e.str("object", "balance")
+	for _, pot := range []string{"available", "pending"} {
+		e.key(pot)
+		e.b = append(e.b, '[')
+		for _, code := range codes {
+			amount := e.s.ledgers[code]
+			if pot == "pending" {
+				amount = 0
+			}
+			e.open()
+			e.int("amount", amount)
+			e.str("currency", code)
+			e.key("source_types")
+			e.open()
+			e.int("card", amount)
+			e.close()
+			e.close()
+		}
+		e.b = append(e.b, ']')
+	}
+	e.bool("livemode", e.s.live())
+	e.close()
+}
+
+// accountView is the account itself.
+type accountView struct{}
+
+func (accountView) render(e *enc, _ *expansion) {
+	e.open()
+	e.str("id", e.s.accountID)
+	e.constant(`"object":"account","business_profile":{"mcc":null,"name":"Keybrake Sandbox","product_description":null,"support_address":null,` +
+		`"support_email":null,"support_phone":null,"support_url":null,"url":null},"business_type":"company",` +
+		`"capabilities":{"card_payments":"active","transfers":"active"},"charges_enabled":true,"country":"US","default_currency":"usd",` +
+		`"details_submitted":true,"email":"sandbox@example.com","metadata":{},"payouts_enabled":true,"type":"standard"`)
+	e.close()
+}
+
+var accountRoutes = []*operation{
+	get("/v1/account", "account", kindNone, func(*call) (view, *stripeError) { return accountView{}, nil }),
+	get("/v1/accounts/{account}", "account", kindNone, func(c *call) (view, *stripeError) {
+		if c.args[0] == c.s.accountID {
+			return accountView{}, nil
+		}
+		f := errForbidden("The provided key '" + maskKey(c.who.key) + "' does not have access to account '" + c.args[0] +
+			"' (or that account does not exist). Application access may have been revoked.")
+		f.code = "account_invalid"
+		return nil, f
+	}),
+	get("/v1/balance", "balance", kindNone, func(*call) (view, *stripeError) { return balanceView{}, nil }),
+	get("/v1/balance_transactions", "balance_transactions", "list:balance_transaction", listTransactions),
+	get("/v1/balance_transactions/{id}", "balance_transactions", "balance_transaction", getTransaction),
+	get("/v1/balance/history", "balance_transactions", "list:balance_transaction", listTransactions),
+	get("/v1/balance/history/{id}", "balance_transactions", "balance_transaction", getTransaction),
+	get("/v1/disputes", "disputes", kindAny, func(c *call) (view, *stripeError) { return &listView{url: c.url()}, nil }),
+	get("/v1/disputes/{dispute}", "disputes", kindAny, func(c *call) (view, *stripeError) {
+		return nil, errMissing("dispute", c.args[0], "id")
+	}),
+	get("/v1/events", "events", "list:event", listEvents),
+	get("/v1/events/{id}", "events", "event", func(c *call) (view, *stripeError) {
+		return asView(c.s.events.get(c.args[0], "id"))
+	}),
+}
+
+func getTransaction(c *call) (view, *stripeError) {
+	return asView(c.s.transactions.get(c.args[0], "id"))
+}
+
+func listTransactions(c *call) (view, *stripeError) {
+	link := ""
+	if source := c.str("source"); source != "" {
+		link = "source=" + source
+	}
+	currency, typ, payout := c.str("currency"), c.str("type"), c.str("payout")
+	return c.s.transactions.page(c, link, func(o *balanceTransaction) bool {
+		return (currency == "" || o.currency == currency) && (typ == "" || o.typ == typ) && (payout == "" || o.payout == payout)
+	})
+}
+
+// event is a notification: the object as it was when it happened.
+type event struct {
+	head
+	typ            string
+	object         []byte
+	reqID, idemKey string
+}
+
+func (o *event) links() []string { return nil }
+
+func (o *event) render(e *enc, _ *expansion) {
+	e.open()
+	e.str("id", o.id)
+	e.constant(`"object":"event","api_version":"` + apiVersion + `"`)
+	e.int("created", o.created)
+	e.key("data")
+	e.open()
+	e.raw("object", string(o.object))
+	e.close()
+	e.bool("livemode", e.s.live())
+	e.constant(`"pending_webhooks":0`)
+	e.key("request")
+	e.open()
+	e.opt("id", o.reqID)
+	e.opt("idempotency_key", o.idemKey)
+	e.close()
+	e.str("type", o.typ)
+	e.close()
+}
+
+// emit stores an event about v and returns how v was rendered for it.
+func (c *call) emit(typ string, v view) []byte {
+	e := &enc{b: make([]byte, 0, 1536), s: c.s}
+	v.render(e, nil)
+	ev := &event{head: c.s.head("evt", c), typ: typ, object: e.b}
+	if !c.quiet {
+		ev.reqID, ev.idemKey = c.reqID, c.idemKey
+	}
+	c.s.events.insert(ev)
+	return e.b
+}
+
+func listEvents(c *call) (view, *stripeError) {
+	typ := c.str("type")
+	var types []string
+	if items, ok := c.p.get("types").items(); ok {
+		for _, n := range items {
+			types = append(types, n.text())
+		}
+	}
+	return c.s.events.page(c, "", func(o *event) bool {
+		return (typ == "" || matchType(typ, o.typ)) && (len(types) == 0 || slices.Contains(types, o.typ))
+	})
+}
+
+// matchType compares an event type with a filter such as charge.*.
+func matchType(filter, typ string) bool {
+	if n := len(filter) - 1; n > 0 && filter[n] == '*' {
+		return len(typ) >= n && typ[:n] == filter[:n]
+	}
+	return filter == typ
+}

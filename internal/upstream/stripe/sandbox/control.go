@@ -1,0 +1,223 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// controlPrefix starts the paths of the control routes. They ask for no
+// credential, so the sandbox belongs on a loopback address:
+//
+//	GET    /_sandbox/healthz               what is kept, what was dropped
+//	GET    /_sandbox/journal               {"total":N,"items":[Arrival]}
+//	GET    /_sandbox/effects               {"items":[Effect]}
+//	POST   /_sandbox/faults                a Fault, with latency_ms beside latency
+//	DELETE /_sandbox/faults                no faults; hanging calls go on
+//	POST   /_sandbox/release               hanging calls go on, faults stay
+//	POST   /_sandbox/keys                  {"key":"rk_test_..","permissions":{"charges":"read"}}
+//	POST   /_sandbox/seed                  what Seed returns
+//	POST   /_sandbox/reset                 everything forgotten but the keys
+//	POST   /_sandbox/refunds/{id}          {"status":"failed"} or succeeded
+//	POST   /_sandbox/payouts/{id}          {"status":"paid"} or failed
+//	POST   /_sandbox/payment_intents/{id}  {"status":"succeeded"} or failed: what a customer asked to authenticate does
+const controlPrefix = "/_sandbox/"
+
+// control answers the control routes.
+func (s *Server) control(w http.ResponseWriter, r *http.Request) {
+	out, err := s.command(r)
+	w.Header().Set("Content-Type", "application/json")
+	var bad *controlError
+	if errors.As(err, &bad) {
+		w.WriteHeader(bad.status)
+		out = map[string]string{"error": bad.message}
+	}
+	// A failed write means that the client has gone; there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+// controlError is a refused control command.
+type controlError struct {
+	status  int
+	message string
+}
+
+func (e *controlError) Error() string { return e.message }
+
+func badCommand(err error) error {
+	return &controlError{http.StatusBadRequest, err.Error()}
+}
+
+// done is the answer of commands that have nothing to say.
+type done struct {
+	OK bool `json:"ok"`
+}
+
+func (s *Server) command(r *http.Request) (any, error) {
+	route := r.Method + " " + strings.TrimPrefix(r.URL.Path, controlPrefix)
+	switch route {
+	case "GET healthz":
+		return s.health(), nil
+	case "GET journal":
+		return map[string]any{"total": s.Arrivals(), "items": s.Journal()}, nil
+	case "GET effects":
+		return map[string]any{"items": append([]Effect{}, s.Effects()...)}, nil
+	case "POST faults":
+		return s.commandFault(r.Body)
+	case "DELETE faults":
+		s.ClearFaults()
+		return done{true}, nil
+	case "POST release":
+		s.Release()
+		return done{true}, nil
+	case "POST keys":
+		return s.commandKey(r.Body)
+	case "POST seed":
+		return s.Seed(), nil
+	case "POST reset":
+		s.Reset()
+		return done{true}, nil
+	}
+	kind, id, _ := strings.Cut(strings.TrimPrefix(route, "POST "), "/")
+	if r.Method == http.MethodPost && id != "" {
+		return s.commandStatus(r.Body, kind, id)
+	}
+	return nil, &controlError{http.StatusNotFound, "no control route " + route}
+}
+
+func decode(body io.Reader, into any) error {
+	d := json.NewDecoder(io.LimitReader(body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return badCommand(fmt.Errorf("read command: %w", err))
+	}
+	return nil
+}
+
+func (s *Server) commandFault(body io.Reader) (any, error) {
+	var in struct {
+		Fault
+		LatencyMS int64 `json:"latency_ms"`
+	}
+	if err := decode(body, &in); err != nil {
+		return nil, err
+	}
+	if in.LatencyMS != 0 {
+		in.Latency = time.Duration(in.LatencyMS) * time.Millisecond
+	}
+	if err := s.Inject(in.Fault); err != nil {
+		return nil, badCommand(err)
+	}
+	return done{true}, nil
+}
+
+func (s *Server) commandKey(body io.Reader) (any, error) {
+	var in struct {
+		Key         string            `json:"key"`
+		Permissions map[string]Access `json:"permissions"`
+	}
+	if err := decode(body, &in); err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(in.Key, "rk_"+string(s.opts.Mode)+"_") {
+		return nil, badCommand(fmt.Errorf("key must start with rk_%s_", s.opts.Mode))
+	}
+	s.AddRestrictedKey(in.Key, in.Permissions)
+	return done{true}, nil
+}
+
+func (s *Server) commandStatus(body io.Reader, kind, id string) (any, error) {
+	var in struct {
+		Status string `json:"status"`
+	}
+	if err := decode(body, &in); err != nil {
+		return nil, err
+	}
+	var err error
+	switch kind {
+	case "refunds":
+		err = s.SetRefundStatus(id, in.Status)
+	case "payouts":
+		err = s.SetPayoutStatus(id, in.Status)
+	case "payment_intents":
+		err = s.Authenticate(id, in.Status == succeeded)
+	default:
+		return nil, &controlError{http.StatusNotFound, "no control route for " + kind}
+	}
+	if err != nil {
+		return nil, badCommand(err)
+	}
+	return done{true}, nil
+}
+
+// outside runs what happens without any call of the merchant.
+func (s *Server) outside(do func(*call) *stripeError) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.opts.Now()
+	c := &call{s: s, p: &node{kind: nodeMap}, at: at, now: at.Unix()}
+	if f := do(c); f != nil {
+		return errors.New(f.message)
+	}
+	return nil
+}
+
+// SetRefundStatus does what a bank does later: a pending refund becomes
+// succeeded or failed, and a succeeded one may still become failed, with its
+// money back in the balance. Other changes are errors. Safe for concurrent use.
+func (s *Server) SetRefundStatus(id, status string) error {
+	return s.outside(func(c *call) *stripeError { return c.setRefund(id, status) })
+}
+
+// SetPayoutStatus makes a pending payout paid, or a pending or paid one failed
+// with its money back. Other changes are errors. Safe for concurrent use.
+func (s *Server) SetPayoutStatus(id, status string) error {
+	return s.outside(func(c *call) *stripeError { return c.setPayout(id, status) })
+}
+
+// Authenticate does what the customer of a PaymentIntent in requires_action
+// does: with ok the payment goes on, otherwise it fails. An intent in another
+// status is an error. Safe for concurrent use.
+func (s *Server) Authenticate(id string, ok bool) error {
+	return s.outside(func(c *call) *stripeError { return c.authenticate(id, ok) })
+}
+
+// health is the answer of /_sandbox/healthz.
+type health struct {
+	Status         string         `json:"status"`
+	Account        string         `json:"account"`
+	Arrivals       int            `json:"arrivals"`
+	Effects        int            `json:"effects"`
+	Hanging        int            `json:"hanging"`
+	Objects        map[string]int `json:"objects"`
+	Dropped        map[string]int `json:"dropped"` // objects let go at the bound
+	KeysDropped    int            `json:"idempotency_keys_dropped"`
+	FaultsInjected int            `json:"faults"`
+}
+
+func (s *Server) health() health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := health{Status: "ok", Account: s.accountID, Arrivals: s.journal.total, Effects: len(s.effects), Hanging: s.hanging,
+		KeysDropped: s.idem.forgot, FaultsInjected: len(s.faults), Objects: map[string]int{}, Dropped: map[string]int{}}
+	note := func(name string, kept, dropped int) {
+		h.Objects[name] = kept
+		if dropped > 0 {
+			h.Dropped[name] = dropped
+		}
+	}
+	note("customers", len(s.customers.byID), s.customers.evicted)
+	note("payment_methods", len(s.methods.byID), s.methods.evicted)
+	note("payment_intents", len(s.intents.byID), s.intents.evicted)
+	note("charges", len(s.charges.byID), s.charges.evicted)
+	note("refunds", len(s.refunds.byID), s.refunds.evicted)
+	note("invoices", len(s.invoices.byID), s.invoices.evicted)
+	note("balance_transactions", len(s.transactions.byID), s.transactions.evicted)
+	note("events", len(s.events.byID), s.events.evicted)
+	note("idempotency_keys", len(s.idem.byKey), s.idem.forgot)
+	return h
+}
