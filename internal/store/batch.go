@@ -1,0 +1,280 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Facts is what a batch must know of the store beyond the ledger's rows. The engine answers from its
+// transaction.
+type Facts interface {
+	// Brake returns the pulled brake or freeze of a scope, if there is one.
+	Brake(scope string) (BrakeRow, bool, error)
+	// KeyVersion returns the version of a key's row.
+	KeyVersion(policy.KeyID) (int64, error)
+	// Attached returns the reservation with this idempotency key; 0 if there is none.
+	Attached(key policy.KeyID, account policy.AccountID, idem string) (ledger.ReservationID, error)
+}
+
+// Batch decides the work of many callers in arrival order, in memory. The engine opens one per
+// transaction and afterwards writes what it holds: Book.Changes, Entries, Freezes and Joins. A batch
+// whose transaction failed is thrown away. Not safe for concurrent use.
+type Batch struct {
+	Now   time.Time
+	Book  *ledger.Book
+	Chain audit.Chain // a copy: the engine takes it over after the commit
+	Facts Facts
+
+	Entries []audit.Entry
+	Freezes []BrakeRow
+	Joins   []Join
+
+	attached map[attachment]ledger.ReservationID
+}
+
+// Join is a customer that becomes part of a key's list.
+type Join struct {
+	Key      policy.KeyID
+	Customer policy.CustomerID
+}
+
+type attachment struct {
+	key     policy.KeyID
+	account policy.AccountID
+	idem    string
+}
+
+// Admit decides one admission. The order is the promise: brake first, then the key's version, then what
+// the idempotency key is bound to, then the caps.
+func (b *Batch) Admit(a *Admission) (Admitted, error) {
+	if refused, err := b.braked(a); err != nil || refused != nil {
+		if err != nil {
+			return Admitted{}, err
+		}
+		refused.Entry = b.append(a.Record)
+		return *refused, nil
+	}
+	version, err := b.Facts.KeyVersion(a.Key)
+	if err != nil {
+		return Admitted{}, fmt.Errorf("read version of %s: %w", a.Key, err)
+	}
+	if version != a.KeyVersion {
+		return Admitted{Stale: true}, nil // nothing was decided, so nothing is recorded: the caller judges anew
+	}
+	switch {
+	case a.Resend != 0:
+		return b.resend(a)
+	case a.Reserve != nil:
+		return b.reserve(a)
+	default:
+		a.Record.Verdict = policy.Allow.String()
+		return Admitted{Verdict: policy.Allow, Entry: b.append(a.Record)}, nil
+	}
+}
+
+// braked returns the refusal of a pulled brake or a freeze, with the record completed.
+func (b *Batch) braked(a *Admission) (*Admitted, error) {
+	for _, scope := range [...]string{ScopeAll, UpstreamScope(a.Upstream), KeyScope(a.Key)} {
+		row, pulled, err := b.brake(scope)
+		if err != nil {
+			return nil, err
+		}
+		if pulled && (row.Mode == vault.Stopped || a.Writes) {
+			f := vault.BrakeFailure(row.Scope, row.Mode)
+			a.Record.Deny(f)
+			return &Admitted{Braked: row.Scope, Mode: row.Mode}, nil
+		}
+	}
+	if !a.Writes {
+		return nil, nil
+	}
+	row, frozen, err := b.brake(FreezeScope(a.Key))
+	if err != nil || !frozen {
+		return nil, err
+	}
+	a.Record.Deny(FrozenFailure(row.Reason))
+	return &Admitted{Frozen: row.Reason}, nil
+}
+
+// FrozenFailure is the denial of a key whose money is frozen.
+func FrozenFailure(reason string) policy.Failure {
+	return policy.Failure{
+		Code: policy.CodeFrozen, Rule: "freeze",
+		Message: "This vault key's writes are frozen: " + reason +
+			". An operator must look at it and lift the freeze with `keybrake resume`.",
+	}
+}
+
+// brake looks at this batch's own freezes first: a freeze binds the very next call.
+func (b *Batch) brake(scope string) (BrakeRow, bool, error) {
+	for _, row := range b.Freezes {
+		if row.Scope == scope {
+			return row, true, nil
+		}
+	}
+	row, ok, err := b.Facts.Brake(scope)
+	if err != nil {
+		return BrakeRow{}, false, fmt.Errorf("read brake %s: %w", scope, err)
+	}
+	return row, ok, nil
+}
+
+// resend attaches a retry to the reservation that its idempotency key made: nothing is held again.
+func (b *Batch) resend(a *Admission) (Admitted, error) {
+	r, err := b.Book.Reservation(a.Resend)
+	if err != nil {
+		return Admitted{}, err
+	}
+	if r.State == ledger.Released { // released since the caller looked: it must be judged anew
+		return Admitted{Stale: true}, nil
+	}
+	a.Record.Verdict = policy.Allow.String()
+	a.Record.Reservation = int64(r.ID)
+	return Admitted{Verdict: policy.Allow, Reservation: r, Entry: b.append(a.Record)}, nil
+}
+
+func (b *Batch) reserve(a *Admission) (Admitted, error) {
+	at := attachment{a.Reserve.Key, a.Reserve.IdemAccount, a.Reserve.IdemKey}
+	if at.idem != "" {
+		id, ok := b.attached[at]
+		if !ok {
+			var err error
+			if id, err = b.Facts.Attached(at.key, at.account, at.idem); err != nil {
+				return Admitted{}, fmt.Errorf("look up idempotency key of %s: %w", at.key, err)
+			}
+		}
+		if id != 0 {
+			r, err := b.Book.Reservation(id)
+			if err != nil {
+				return Admitted{}, err
+			}
+			if r.State != ledger.Released {
+				return Admitted{InUse: r}, nil
+			}
+		}
+	}
+	a.Reserve.AuditSeq = b.Chain.Seq + 1
+	r, full, err := b.Book.Reserve(b.Now, a.Reserve)
+	if err != nil {
+		return Admitted{}, err
+	}
+	for i := range full {
+		a.Record.Deny(full[i].Failure())
+	}
+	if r == nil {
+		return Admitted{Full: full, Entry: b.append(a.Record)}, nil
+	}
+	if at.idem != "" {
+		if b.attached == nil {
+			b.attached = make(map[attachment]ledger.ReservationID)
+		}
+		b.attached[at] = r.ID
+	}
+	a.Record.Verdict = policy.Allow.String()
+	a.Record.Reservation = int64(r.ID)
+	caps, err := b.caps(a.Reserve)
+	if err != nil {
+		return Admitted{}, err
+	}
+	a.Record.Caps = capRecords(caps)
+	return Admitted{Verdict: policy.Allow, Full: full, Reservation: r, Caps: caps, Entry: b.append(a.Record)}, nil
+}
+
+// caps tells how the caps of a request stand in their current windows.
+func (b *Batch) caps(req *ledger.Request) ([]CapState, error) {
+	var out []CapState
+	for _, c := range req.Caps {
+		if c.Per == policy.PerCall || !concerns(c, req) {
+			continue
+		}
+		account, err := b.Book.Account(ledger.AccountKey{
+			Key: req.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, b.Now, req.Zone),
+		})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, StateOf(c, account, b.Now, req.Zone))
+	}
+	return out, nil
+}
+
+// concerns reports whether the request counts against the cap at all.
+func concerns(c policy.Cap, req *ledger.Request) bool {
+	if c.Resource == policy.AllResources || slices.Contains(req.Counts, c.Resource) {
+		return true
+	}
+	return slices.ContainsFunc(req.Effects, func(e policy.Effect) bool { return e.Bucket == c.Resource })
+}
+
+// StateOf describes a cap whose account stands as given at time now.
+func StateOf(c policy.Cap, account ledger.Account, now time.Time, zone *time.Location) CapState {
+	return CapState{
+		Cap: c, Held: account.Held, Settled: account.Settled,
+		Left: ledger.Left(account, c.Limit), ResetsAt: ledger.ResetsAt(c.Per, now, zone),
+	}
+}
+
+func capRecords(states []CapState) []audit.Cap {
+	out := make([]audit.Cap, 0, len(states))
+	for _, s := range states {
+		out = append(out, audit.Cap{
+			Resource: string(s.Cap.Resource), Per: s.Cap.Per.String(), Unit: s.Cap.Unit,
+			Limit: s.Cap.Limit, Held: s.Held, Settled: s.Settled, Left: s.Left, ResetsAt: s.ResetsAt,
+		})
+	}
+	return out
+}
+
+// Resolve decides one resolution.
+func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
+	var out Resolved
+	if r.Reservation != 0 {
+		reservation, err := b.Book.Reservation(r.Reservation)
+		if err != nil {
+			return Resolved{}, err
+		}
+		overs, err := b.Book.Resolve(b.Now, r.Reservation, r.Fate)
+		switch {
+		case errors.Is(err, ledger.ErrResolved):
+			out.Already = true
+		case err != nil:
+			return Resolved{}, err
+		}
+		out.Overs = overs
+		for _, o := range overs {
+			b.freeze(reservation.Key, fmt.Sprintf("the upstream moved %s USD of %s where %s USD was held", o.Moved, o.Bucket, o.Held))
+		}
+		if r.Freeze != "" {
+			b.freeze(reservation.Key, r.Freeze)
+		}
+		if r.Joins != "" {
+			b.Joins = append(b.Joins, Join{Key: reservation.Key, Customer: r.Joins})
+		}
+		r.Record.Reservation = int64(r.Reservation)
+	}
+	out.Entry = b.append(r.Record)
+	return out, nil
+}
+
+func (b *Batch) freeze(key policy.KeyID, reason string) {
+	b.Freezes = append(b.Freezes, BrakeRow{
+		Scope: FreezeScope(key), Mode: vault.ReadOnly, Reason: reason, Actor: "keybrake", At: b.Now,
+	})
+}
+
+// Log appends a record that decides nothing.
+func (b *Batch) Log(rec *audit.Record) audit.Entry { return b.append(rec) }
+
+func (b *Batch) append(rec *audit.Record) audit.Entry {
+	rec.At = b.Now
+	entry := b.Chain.Append(rec)
+	b.Entries = append(b.Entries, entry)
+	return entry
+}

@@ -1,0 +1,301 @@
+// Package sqlite is the embedded engine: one file, one writer, group commit.
+//
+// Every caller's work goes through one writer goroutine, which takes up to maxBatch of them into one
+// transaction and one fsync (WAL, synchronous=FULL: an answer means durable). Readers use connections of
+// their own and never wait for the writer.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Limits of the engine, each with its reason.
+const (
+	// maxBatch bounds how long one transaction keeps others waiting.
+	maxBatch = 256
+	// queueLength bounds memory when the disk stalls; more callers are told ErrBusy at once.
+	queueLength = 4096
+	// maxWait is how long a call may wait in the queue before it is withdrawn with ErrBusy. It stays far
+	// below the SDKs' 80 s, so that agents get an answer they can act on.
+	maxWait = 10 * time.Second
+	// readers is the number of read-only connections.
+	readers = 4
+	// maxCachedAccounts bounds the cache of running totals (about 200 bytes each).
+	maxCachedAccounts = 65536
+	// applicationID marks the file as Keybrake's ("kbrk").
+	applicationID = 0x6b62726b
+	// minSQLite is the first release without the WAL-reset corruption (sqlite.org/wal.html).
+	minSQLite = 3051003
+)
+
+// Options opens a store.
+type Options struct {
+	// Path of the database file. Its directory must exist.
+	Path string
+	// Clock gives the time; nil = time.Now.
+	Clock func() time.Time
+	// Signer signs chain heads. Required.
+	Signer audit.Signer
+	// MasterCheck is a value derived from the master key: a store that was made under another one is
+	// refused, because nothing in it could be opened.
+	MasterCheck string
+}
+
+// DB is the engine. It implements store.DB.
+type DB struct {
+	clock  func() time.Time
+	signer audit.Signer
+	lock   *os.File
+	write  *sql.DB
+	read   *sql.DB
+	writer *writer
+
+	last   atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
+	broken atomic.Pointer[error]
+
+	mu       sync.RWMutex // guards accounts
+	accounts map[ledger.AccountKey]ledger.Account
+}
+
+var _ store.DB = (*DB)(nil)
+
+func init() {
+	// Any close of the file elsewhere in the process would otherwise drop POSIX locks silently.
+	_ = sqlite.OFDLocking(true)
+	sqlite.Fdatasync(true)
+}
+
+// Open opens or creates a store, brings its schema up to date, takes over what a dead process left open
+// and starts the writer. Errors say what to do.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	db := &DB{clock: o.Clock, signer: o.Signer, accounts: make(map[ledger.AccountKey]ledger.Account)}
+	if err := db.open(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Path, err), db.closeFiles())
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, o Options) error {
+	if err := db.takeLock(o.Path); err != nil {
+		return err
+	}
+	existed, err := prepareFile(o.Path)
+	if err != nil {
+		return err
+	}
+	if db.write, err = sql.Open("sqlite", dsn(o.Path, "rwc", "synchronous(FULL)")); err != nil {
+		return err
+	}
+	db.write.SetMaxOpenConns(1)
+	if err := db.checkEngine(ctx, existed); err != nil {
+		return err
+	}
+	if err := db.migrate(ctx); err != nil {
+		return err
+	}
+	if err := db.checkMaster(ctx, o.MasterCheck); err != nil {
+		return err
+	}
+	if db.read, err = sql.Open("sqlite", dsn(o.Path, "ro", "query_only(1)")); err != nil {
+		return err
+	}
+	db.read.SetMaxOpenConns(readers)
+	db.read.SetMaxIdleConns(readers)
+	if db.writer, err = newWriter(ctx, db); err != nil {
+		return err
+	}
+	if err := db.writer.takeOver(ctx); err != nil {
+		return fmt.Errorf("take over what an earlier process left open: %w", err)
+	}
+	go db.writer.run()
+	return nil
+}
+
+func dsn(path, mode, pragma string) string {
+	q := url.Values{
+		"mode":    {mode},
+		"_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-65536)", pragma},
+	}
+	if mode == "rwc" {
+		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "wal_autocheckpoint(4000)")
+	}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+}
+
+// takeLock makes sure that no other process serves this store.
+func (db *DB) takeLock(path string) error {
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("the store's folder must exist and be writable: %w", err)
+	}
+	db.lock = lock
+	if err := flock(lock); err != nil {
+		return errors.New("another process serves this store; stop it first, or give this one another --store")
+	}
+	return nil
+}
+
+// prepareFile creates the file with mode 0600 before SQLite can create it wider.
+func prepareFile(path string) (existed bool, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return false, errors.New("it is a folder; name a file")
+	case err == nil:
+		return info.Size() > 0, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return false, err
+	}
+	return false, f.Close()
+}
+
+// checkEngine reads back what durability depends on, instead of trusting the connection string.
+func (db *DB) checkEngine(ctx context.Context, existed bool) error {
+	var version string
+	if err := db.write.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
+		return fmt.Errorf("the file cannot be read as a database: %w", err)
+	}
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); err != nil || major*1e6+minor*1e3+patch < minSQLite {
+		return fmt.Errorf("SQLite %s is too old; this build must be linked against 3.51.3 or later", version)
+	}
+	var mode string
+	var synchronous, id int64
+	if err := db.write.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
+		return fmt.Errorf("the file cannot be read as a database: %w", err)
+	}
+	if existed && id != applicationID {
+		return errors.New("the file is not a Keybrake store; name another one with --store")
+	}
+	if err := db.write.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		return err
+	}
+	if err := db.write.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&synchronous); err != nil {
+		return err
+	}
+	if mode != "wal" || synchronous != 2 {
+		return fmt.Errorf("journal_mode is %s and synchronous is %d where wal and 2 are needed: put the store on a local disk", mode, synchronous)
+	}
+	var check string
+	if err := db.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); existed && (err != nil || check != "ok") {
+		return fmt.Errorf("the file is damaged (%s %v); restore a backup", check, err)
+	}
+	return nil
+}
+
+// migrate brings the schema up to date; a newer schema than this program knows is refused.
+func (db *DB) migrate(ctx context.Context) error {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db.write, sub)
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	have, want, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	if have > want {
+		return fmt.Errorf("the store has schema %d, this program knows up to %d: run the newer program", have, want)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("bring the schema from %d to %d: %w", have, want, err)
+	}
+	_, err = db.write.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
+	return err
+}
+
+func (db *DB) checkMaster(ctx context.Context, want string) error {
+	var have string
+	err := db.write.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'master'").Scan(&have)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		_, err = db.write.ExecContext(ctx, "INSERT INTO meta (name, value) VALUES ('master', ?)", want)
+		return err
+	case err != nil:
+		return err
+	case have != want:
+		return errors.New("the master key is not the one this store was made with; name the right file with --master-key-file")
+	}
+	return nil
+}
+
+// Now implements store.DB.
+func (db *DB) Now() time.Time {
+	now := db.clock().UTC().Truncate(time.Microsecond)
+	if last := fromMicros(db.last.Load()); now.Before(last) {
+		return last
+	}
+	return now
+}
+
+// Check implements store.DB.
+func (db *DB) Check(ctx context.Context) error {
+	if err := db.broken.Load(); err != nil {
+		return *err
+	}
+	var one int
+	return db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+}
+
+// breakDown stops money for good: after a failed flush nobody knows what is on the disk, and after a
+// broken invariant nobody knows what the books mean. A restart reads them anew.
+func (db *DB) breakDown(err error) {
+	db.broken.CompareAndSwap(nil, &err)
+}
+
+// Close implements store.DB: it finishes what is queued and closes the files.
+func (db *DB) Close() error {
+	db.writer.stop()
+	return db.closeFiles()
+}
+
+func (db *DB) closeFiles() error {
+	var errs []error
+	if db.writer != nil {
+		errs = append(errs, db.writer.close())
+	}
+	if db.read != nil {
+		errs = append(errs, db.read.Close())
+	}
+	if db.write != nil {
+		errs = append(errs, db.write.Close())
+	}
+	if db.lock != nil {
+		errs = append(errs, db.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Path of the store's neighbours: "keybrake.db" + suffix.
+func Neighbour(store, suffix string) string { return filepath.Clean(store) + suffix }

@@ -1,0 +1,516 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Update implements store.DB.
+func (db *DB) Update(ctx context.Context, lane store.Lane, f func(store.Tx) error) error {
+	if broken := db.broken.Load(); broken != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
+	}
+	c := &control{f: f, done: make(chan struct{})}
+	queue := db.writer.controls
+	if lane == store.LaneBrake {
+		queue = db.writer.brakes
+	}
+	select {
+	case queue <- c:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", store.ErrBusy, ctx.Err())
+	case <-db.writer.stopped:
+		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-db.writer.stopped:
+	}
+	select { // the last one may have been served while stopping
+	case <-c.done:
+		return c.err
+	default:
+		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
+	}
+}
+
+// control runs one operator action as a transaction of its own.
+func (w *writer) control(c *control) {
+	defer close(c.done)
+	ctx := context.Background()
+	if err := w.stmts.begin(ctx); err != nil {
+		c.err = w.failed("begin", err)
+		return
+	}
+	t := &tx{ctx: ctx, q: w.conn, w: w, now: w.db.Now(), chain: w.chain}
+	if c.err = c.f(t); c.err == nil {
+		if c.err = w.stmts.commit(ctx); c.err == nil {
+			w.adoptControl(t)
+			return
+		}
+		c.err = w.failed("commit", c.err)
+	}
+	w.rollback(ctx)
+}
+
+func (w *writer) adoptControl(t *tx) {
+	if t.chain.Seq != w.chain.Seq {
+		w.db.last.Store(t.now.UnixMicro())
+	}
+	w.chain = t.chain
+	for _, id := range t.touchedKeys {
+		delete(w.versions, id)
+	}
+	for _, r := range t.touchedReservations {
+		if r.State.Open() {
+			w.open[r.ID] = r
+		} else {
+			delete(w.open, r.ID)
+		}
+	}
+	if t.accountsChanged {
+		w.db.mu.Lock()
+		clear(w.db.accounts)
+		w.db.mu.Unlock()
+	}
+}
+
+// View implements store.DB.
+func (db *DB) View(ctx context.Context, f func(store.Tx) error) error {
+	conn, err := db.read.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return fmt.Errorf("%w: begin: %w", store.ErrUnavailable, err)
+	}
+	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // a read has nothing to lose
+	return f(&tx{ctx: ctx, q: conn, now: db.Now()})
+}
+
+// tx implements store.Tx on the writer's connection or, with w nil, on a reader's.
+type tx struct {
+	ctx   context.Context
+	q     *sql.Conn
+	w     *writer // nil: read-only
+	now   time.Time
+	chain audit.Chain
+
+	touchedKeys         []policy.KeyID
+	touchedReservations []*ledger.Reservation
+	accountsChanged     bool
+}
+
+var _ store.Tx = (*tx)(nil)
+
+var errReadOnly = errors.New("write in a read-only transaction")
+
+func (t *tx) Now() time.Time { return t.now }
+
+// exec runs a writing statement.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	if t.w == nil {
+		return 0, errReadOnly
+	}
+	res, err := t.q.ExecContext(t.ctx, query, args...)
+	if err != nil {
+		return 0, translate(err)
+	}
+	return res.RowsAffected()
+}
+
+// translate turns the engine's codes into the contract's errors.
+func translate(err error) error {
+	var se *sqlite.Error
+	if errors.As(err, &se) {
+		switch se.Code() {
+		case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+			return fmt.Errorf("%w: %w", store.ErrExists, err)
+		}
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return store.ErrNotFound
+	}
+	return err
+}
+
+func (t *tx) Meta(name string) (string, error) {
+	var v string
+	err := t.q.QueryRowContext(t.ctx, `SELECT value FROM meta WHERE name = ?`, name).Scan(&v)
+	return v, translate(err)
+}
+
+func (t *tx) SetMeta(name, value string) error {
+	_, err := t.exec(`INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
+	return err
+}
+
+const keyColumns = `k.id, k.name, k.upstream, k.version, k.live, k.policy, p.yaml, k.doc`
+
+func scanKey(scan func(...any) error) (store.KeyRow, error) {
+	var row store.KeyRow
+	err := scan(&row.ID, &row.Name, &row.Upstream, &row.Version, &row.Live, &row.Digest, &row.Policy, &row.Doc)
+	return row, translate(err)
+}
+
+func (t *tx) EachKey(f func(store.KeyRow) error) error {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT `+keyColumns+` FROM keys k JOIN policies p ON p.digest = k.policy ORDER BY k.rowid`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		row, err := scanKey(rows.Scan)
+		if err != nil {
+			return err
+		}
+		if err := f(row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (t *tx) Key(id policy.KeyID) (store.KeyRow, error) {
+	row := t.q.QueryRowContext(t.ctx, `SELECT `+keyColumns+` FROM keys k JOIN policies p ON p.digest = k.policy WHERE k.id = ?`, string(id))
+	return scanKey(row.Scan)
+}
+
+func (t *tx) PutKey(row store.KeyRow) (int64, error) {
+	if t.w == nil {
+		return 0, errReadOnly
+	}
+	version, err := t.w.putKey(t.ctx, row)
+	if err != nil {
+		return 0, translate(err)
+	}
+	t.touchedKeys = append(t.touchedKeys, row.ID)
+	return version, nil
+}
+
+// putKey writes a key under the next version.
+func (w *writer) putKey(ctx context.Context, row store.KeyRow) (int64, error) {
+	var version int64
+	err := w.stmts.selectVersion.QueryRowContext(ctx, string(row.ID)).Scan(&version)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, err
+	}
+	version++
+	if _, err := w.stmts.putPolicy.ExecContext(ctx, row.Digest, row.Policy); err != nil {
+		return 0, fmt.Errorf("write policy: %w", err)
+	}
+	_, err = w.stmts.updateKey.ExecContext(ctx, string(row.ID), row.Name, string(row.Upstream), version, row.Live, row.Digest, row.Doc)
+	return version, err
+}
+
+// join adds a customer to a key's own list, in the transaction of the call that created it.
+func (w *writer) join(ctx context.Context, j store.Join) error {
+	row, err := scanKey(w.stmts.selectKeyRow.QueryRowContext(ctx, string(j.Key)).Scan)
+	if err != nil {
+		return err
+	}
+	if row.Doc, err = store.JoinCustomer(row.Doc, j.Customer); err != nil {
+		return err
+	}
+	_, err = w.putKey(ctx, row)
+	return err
+}
+
+func (t *tx) Upstreams() ([]store.UpstreamRow, error) {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT id, name, doc FROM upstreams ORDER BY name`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []store.UpstreamRow
+	for rows.Next() {
+		var row store.UpstreamRow
+		if err := rows.Scan(&row.ID, &row.Name, &row.Doc); err != nil {
+			return nil, err
+		}
+		out = append(out, row)
+	}
+	return out, rows.Err()
+}
+
+func (t *tx) PutUpstream(row store.UpstreamRow) error {
+	_, err := t.exec(`INSERT INTO upstreams (id, name, doc) VALUES (?, ?, ?)
+		ON CONFLICT (id) DO UPDATE SET name = excluded.name, doc = excluded.doc`, string(row.ID), row.Name, row.Doc)
+	return err
+}
+
+func (t *tx) DeleteUpstream(id policy.UpstreamID) error {
+	n, err := t.exec(`DELETE FROM upstreams WHERE id = ?`, string(id))
+	if err == nil && n == 0 {
+		return store.ErrNotFound
+	}
+	return err
+}
+
+func (t *tx) Brakes() ([]store.BrakeRow, error) {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT scope, mode, reason, actor, at FROM brakes`)
+	if err != nil {
+		return nil, err
+	}
+	byScope, err := scanBrakes(rows)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]store.BrakeRow, 0, len(byScope))
+	for _, row := range byScope {
+		out = append(out, row)
+	}
+	slices.SortFunc(out, func(a, b store.BrakeRow) int { return a.At.Compare(b.At) })
+	return out, nil
+}
+
+func (t *tx) PutBrake(row store.BrakeRow) error {
+	if row.Mode == vault.Normal {
+		return errors.New("write brake: normal is the absence of a row")
+	}
+	_, err := t.exec(`INSERT INTO brakes (scope, mode, reason, actor, at) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET mode = excluded.mode, reason = excluded.reason, actor = excluded.actor, at = excluded.at`,
+		row.Scope, int64(row.Mode), row.Reason, row.Actor, micros(row.At))
+	return err
+}
+
+func (t *tx) LiftBrake(scope string) (bool, error) {
+	n, err := t.exec(`DELETE FROM brakes WHERE scope = ?`, scope)
+	return n > 0, err
+}
+
+func (t *tx) Tokens() ([]store.TokenRow, error) {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT name, digest, role, created, expires FROM tokens ORDER BY name`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []store.TokenRow
+	for rows.Next() {
+		var row store.TokenRow
+		var created, expires int64
+		if err := rows.Scan(&row.Name, &row.Digest, &row.Role, &created, &expires); err != nil {
+			return nil, err
+		}
+		row.Created, row.Expires = fromMicros(created), fromMicros(expires)
+		out = append(out, row)
+	}
+	return out, rows.Err()
+}
+
+func (t *tx) PutToken(row store.TokenRow) error {
+	_, err := t.exec(`INSERT INTO tokens (name, digest, role, created, expires) VALUES (?, ?, ?, ?, ?)`,
+		row.Name, row.Digest, row.Role, micros(row.Created), micros(row.Expires))
+	return err
+}
+
+func (t *tx) DeleteToken(name string) error {
+	n, err := t.exec(`DELETE FROM tokens WHERE name = ?`, name)
+	if err == nil && n == 0 {
+		return store.ErrNotFound
+	}
+	return err
+}
+
+func (t *tx) Rates() ([]money.Rate, error) {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT currency, id, value, source, as_of FROM rates ORDER BY currency`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []money.Rate
+	for rows.Next() {
+		var r money.Rate
+		var asOf int64
+		if err := rows.Scan(&r.Currency, &r.ID, &r.Value, &r.Source, &asOf); err != nil {
+			return nil, err
+		}
+		r.AsOf = fromMicros(asOf)
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+func (t *tx) PutRate(r money.Rate) error {
+	_, err := t.exec(`INSERT INTO rates (currency, id, value, source, as_of) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET id = excluded.id, value = excluded.value, source = excluded.source, as_of = excluded.as_of`,
+		string(r.Currency), string(r.ID), r.Value, string(r.Source), micros(r.AsOf))
+	return err
+}
+
+func (t *tx) Account(k ledger.AccountKey) (ledger.Account, error) { return readAccount(t.ctx, t.q, k) }
+
+func (t *tx) Reservation(id ledger.ReservationID) (*ledger.Reservation, error) {
+	var row reservationRow
+	if err := t.q.QueryRowContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE id = ?`, int64(id)).Scan(row.fields()...); err != nil {
+		return nil, translate(err)
+	}
+	return row.decode()
+}
+
+func (t *tx) OpenReservations(key policy.KeyID) ([]*ledger.Reservation, error) {
+	return queryReservations(t.ctx, t.q, `SELECT `+reservationColumns+` FROM reservations
+		WHERE state < 2 AND (? = '' OR key = ?) ORDER BY id`, string(key), string(key))
+}
+
+func (t *tx) ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND at >= ? ORDER BY id`, string(key), micros(since))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row reservationRow
+		if err := rows.Scan(row.fields()...); err != nil {
+			return err
+		}
+		r, err := row.decode()
+		if err != nil {
+			return err
+		}
+		if err := f(r); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (t *tx) SeedCap(key policy.KeyID, c policy.Cap, zone *time.Location) error {
+	if t.w == nil {
+		return errReadOnly
+	}
+	label := ledger.Label(c.Per, t.now, zone)
+	var rs []*ledger.Reservation
+	err := t.ReservationsSince(key, ledger.StartsAt(c.Per, t.now, zone), func(r *ledger.Reservation) error {
+		rs = append(rs, r)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read reservations of %s: %w", key, err)
+	}
+	t.accountsChanged = true
+	for k, a := range ledger.Recount([]policy.Cap{c}, zone, rs) {
+		if k.Label != label {
+			continue // a window that has passed decides nothing any more
+		}
+		if _, err := t.exec(`INSERT INTO accounts (key, resource, per, unit, label, held, settled) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET held = excluded.held, settled = excluded.settled`,
+			string(k.Key), string(k.Resource), int64(k.Per), int64(k.Unit), k.Label, a.Held, a.Settled); err != nil {
+			return fmt.Errorf("seed cap: %w", err)
+		}
+	}
+	for _, r := range rs {
+		if err := t.seedHolds(r, c, zone, label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seedHolds gives a reservation the holds that it would have, had the cap been there when it was made, so
+// that its fate settles them too.
+func (t *tx) seedHolds(r *ledger.Reservation, c policy.Cap, zone *time.Location, label string) error {
+	var added bool
+	for _, h := range r.HoldsFor([]policy.Cap{c}, zone) {
+		has := slices.ContainsFunc(r.Holds, func(x ledger.Hold) bool { return x.Account == h.Account && x.Effect == h.Effect })
+		if h.Account.Label == label && !has {
+			r.Holds = append(r.Holds, h)
+			added = true
+		}
+	}
+	if !added {
+		return nil
+	}
+	moving, err := encodeMoving(r)
+	if err != nil {
+		return err
+	}
+	t.touchedReservations = append(t.touchedReservations, r)
+	_, err = t.exec(`UPDATE reservations SET moving = ? WHERE id = ?`, moving, int64(r.ID))
+	return err
+}
+
+func (t *tx) Append(rec *audit.Record) (audit.Entry, error) {
+	if t.w == nil {
+		return audit.Entry{}, errReadOnly
+	}
+	rec.At = t.now
+	e := t.chain.Append(rec)
+	return e, t.w.writeEntry(t.ctx, &e)
+}
+
+func (t *tx) Height() (int64, [32]byte, error) {
+	var seq int64
+	var hash []byte
+	var out [32]byte
+	err := t.q.QueryRowContext(t.ctx, `SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1`).Scan(&seq, &hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, audit.NewChain(audit.FirstChain).Hash, nil
+	}
+	copy(out[:], hash)
+	return seq, out, err
+}
+
+func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT seq, at, key, call, hash, body FROM audit WHERE seq >= ? ORDER BY seq`, from)
+	if err != nil {
+		return err
+	}
+	return eachEntry(rows, f)
+}
+
+func eachEntry(rows *sql.Rows, f func(audit.Entry) error) error {
+	defer rows.Close()
+	for rows.Next() {
+		var e audit.Entry
+		var at int64
+		var hash []byte
+		if err := rows.Scan(&e.Seq, &at, &e.Key, &e.Call, &hash, &e.Bytes); err != nil {
+			return err
+		}
+		e.At = fromMicros(at)
+		copy(e.Hash[:], hash)
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (t *tx) Heads(from int64) ([]audit.Head, error) {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT doc FROM heads WHERE seq >= ? ORDER BY seq`, from)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []audit.Head
+	for rows.Next() {
+		var doc []byte
+		if err := rows.Scan(&doc); err != nil {
+			return nil, err
+		}
+		var h audit.Head
+		if err := json.Unmarshal(doc, &h); err != nil {
+			return nil, fmt.Errorf("decode head: %w", err)
+		}
+		out = append(out, h)
+	}
+	return out, rows.Err()
+}

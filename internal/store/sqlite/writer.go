@@ -1,0 +1,410 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+)
+
+// unit is one caller's work in the queue.
+type unit struct {
+	admission  *store.Admission
+	resolution *store.Resolution
+	records    []*audit.Record
+
+	admitted store.Admitted
+	resolved store.Resolved
+	entries  []audit.Entry
+	err      error
+
+	taken atomic.Bool // by the writer, or by the caller who withdraws it
+	done  chan struct{}
+}
+
+// control is one operator action.
+type control struct {
+	f    func(store.Tx) error
+	err  error
+	done chan struct{}
+}
+
+// writer owns the only connection that writes.
+type writer struct {
+	db    *DB
+	conn  *sql.Conn
+	stmts statements
+
+	brakes   chan *control
+	controls chan *control
+	resolves chan *unit
+	queue    chan *unit
+	quit     chan struct{}
+	stopped  chan struct{}
+	once     sync.Once
+
+	// What the writer knows of the committed state; only its goroutine touches these.
+	chain    audit.Chain
+	next     ledger.ReservationID
+	open     map[ledger.ReservationID]*ledger.Reservation
+	versions map[policy.KeyID]int64
+	indexed  int64 // the search index covers the audit up to here
+}
+
+func newWriter(ctx context.Context, db *DB) (*writer, error) {
+	conn, err := db.write.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{
+		db: db, conn: conn,
+		brakes: make(chan *control, 64), controls: make(chan *control, 64),
+		resolves: make(chan *unit, queueLength), queue: make(chan *unit, queueLength),
+		quit: make(chan struct{}), stopped: make(chan struct{}),
+		open: make(map[ledger.ReservationID]*ledger.Reservation), versions: make(map[policy.KeyID]int64),
+	}
+	if err := w.stmts.prepare(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if err := w.load(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return w, nil
+}
+
+// submit queues a unit and waits for it. A unit that waited maxWait without being taken is withdrawn:
+// then nothing of it will ever be written.
+func (w *writer) submit(u *unit, queue chan *unit) error {
+	if err := w.db.broken.Load(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
+	}
+	u.done = make(chan struct{})
+	select {
+	case queue <- u:
+	default:
+		return fmt.Errorf("%w: %d calls are waiting", store.ErrBusy, queueLength)
+	}
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	select {
+	case <-u.done:
+	case <-timer.C:
+		if u.taken.CompareAndSwap(false, true) {
+			return fmt.Errorf("%w: waited %s", store.ErrBusy, maxWait)
+		}
+		<-u.done
+	case <-w.stopped:
+		if u.taken.CompareAndSwap(false, true) {
+			return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
+		}
+		<-u.done
+	}
+	return u.err
+}
+
+// run serves the lanes until the store closes: brakes first, then operators, then resolutions with
+// admissions.
+func (w *writer) run() {
+	defer close(w.stopped)
+	tick := time.NewTicker(indexEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case c := <-w.brakes:
+			w.control(c)
+			continue
+		default:
+		}
+		select {
+		case c := <-w.brakes:
+			w.control(c)
+		case c := <-w.controls:
+			w.control(c)
+		case u := <-w.resolves:
+			w.batch(u)
+		case u := <-w.queue:
+			w.batch(u)
+		case <-tick.C:
+			w.index()
+		case <-w.quit:
+			w.drain()
+			return
+		}
+	}
+}
+
+// drain finishes what was queued before the store was told to close.
+func (w *writer) drain() {
+	for {
+		select {
+		case c := <-w.brakes:
+			w.control(c)
+		case c := <-w.controls:
+			w.control(c)
+		case u := <-w.resolves:
+			w.batch(u)
+		case u := <-w.queue:
+			w.batch(u)
+		default:
+			return
+		}
+	}
+}
+
+func (w *writer) stop() {
+	w.once.Do(func() { close(w.quit) })
+	<-w.stopped
+}
+
+func (w *writer) close() error {
+	w.stmts.close()
+	return w.conn.Close()
+}
+
+// batch takes what is waiting, resolutions first, and commits it as one transaction. If the batch cannot
+// be decided (one unit's rows are damaged, say), each unit is tried alone, so that one cannot fail the
+// others.
+func (w *writer) batch(first *unit) {
+	units := w.collect(first)
+	if len(units) == 0 {
+		return
+	}
+	err := w.commit(units)
+	if err != nil && len(units) > 1 && w.db.broken.Load() == nil {
+		for _, u := range units {
+			u.err = w.commit([]*unit{u})
+			close(u.done)
+		}
+		return
+	}
+	for _, u := range units {
+		u.err = err
+		close(u.done)
+	}
+}
+
+func (w *writer) collect(first *unit) []*unit {
+	units := make([]*unit, 0, maxBatch)
+	add := func(u *unit) {
+		if u.taken.CompareAndSwap(false, true) {
+			units = append(units, u)
+		}
+	}
+	if first.resolution != nil {
+		add(first)
+	}
+	fill(w.resolves, maxBatch-len(units), add)
+	if first.resolution == nil {
+		add(first)
+	}
+	fill(w.queue, maxBatch-len(units), add)
+	return units
+}
+
+func fill(queue chan *unit, n int, add func(*unit)) {
+	for range n {
+		select {
+		case u := <-queue:
+			add(u)
+		default:
+			return
+		}
+	}
+}
+
+// commit decides the units and makes them durable. On an error nothing is.
+func (w *writer) commit(units []*unit) (err error) {
+	ctx := context.Background()
+	if broken := w.db.broken.Load(); broken != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
+	}
+	if err := w.stmts.begin(ctx); err != nil {
+		return w.failed("begin", err)
+	}
+	committed := false
+	defer func() {
+		if r := recover(); r != nil { // a broken invariant of the ledger
+			err = fmt.Errorf("%w: %v", store.ErrUnavailable, r)
+			w.db.breakDown(err)
+		}
+		if !committed {
+			w.rollback(ctx)
+		}
+	}()
+	f := newFacts(ctx, w)
+	b := &store.Batch{Now: w.db.Now(), Book: ledger.NewBook(f, w.next), Chain: w.chain, Facts: f}
+	for _, u := range units {
+		if err := decide(b, u); err != nil {
+			return w.failed("decide", err)
+		}
+	}
+	changes := b.Book.Changes()
+	if err := w.write(ctx, b, changes); err != nil {
+		return w.failed("write", err)
+	}
+	if err := w.stmts.commit(ctx); err != nil {
+		return w.failed("commit", err)
+	}
+	committed = true
+	w.adopt(b, changes)
+	return nil
+}
+
+func decide(b *store.Batch, u *unit) (err error) {
+	switch {
+	case u.resolution != nil:
+		u.resolved, err = b.Resolve(u.resolution)
+	case u.admission != nil:
+		u.admitted, err = b.Admit(u.admission)
+	default:
+		u.entries = u.entries[:0]
+		for _, r := range u.records {
+			u.entries = append(u.entries, b.Log(r))
+		}
+	}
+	return err
+}
+
+// failed wraps an engine's error and decides whether the engine can go on. A full disk can: space comes
+// back. A failed read, write or flush cannot: what is on the disk is no longer known.
+func (w *writer) failed(what string, err error) error {
+	var se *sqlite.Error
+	if errors.As(err, &se) {
+		switch se.Code() & 0xff {
+		case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+			w.db.breakDown(fmt.Errorf("%s: %w (restart after looking at the disk)", what, err))
+		}
+	}
+	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, what, err)
+}
+
+func (w *writer) rollback(ctx context.Context) {
+	// SQLite may have rolled back by itself (disk full); then this fails and nothing is lost.
+	_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
+}
+
+// adopt makes the committed state the writer's own.
+func (w *writer) adopt(b *store.Batch, c ledger.Changes) {
+	w.chain, w.next = b.Chain, c.Next
+	if n := len(b.Entries); n > 0 {
+		w.db.last.Store(b.Now.UnixMicro())
+	}
+	for _, group := range [][]*ledger.Reservation{c.Created, c.Updated} {
+		for _, r := range group {
+			if r.State.Open() {
+				w.open[r.ID] = r
+			} else {
+				delete(w.open, r.ID)
+			}
+		}
+	}
+	w.db.mu.Lock()
+	if len(w.db.accounts) > maxCachedAccounts {
+		clear(w.db.accounts)
+	}
+	maps.Copy(w.db.accounts, c.Accounts)
+	w.db.mu.Unlock()
+	for _, j := range b.Joins {
+		delete(w.versions, j.Key)
+	}
+}
+
+// Admit implements store.DB.
+func (db *DB) Admit(_ context.Context, a *store.Admission) (store.Admitted, error) {
+	u := &unit{admission: a}
+	err := db.writer.submit(u, db.writer.queue)
+	return u.admitted, err
+}
+
+// Resolve implements store.DB.
+func (db *DB) Resolve(_ context.Context, r *store.Resolution) (store.Resolved, error) {
+	u := &unit{resolution: r}
+	err := db.writer.submit(u, db.writer.resolves)
+	return u.resolved, err
+}
+
+// Log implements store.DB.
+func (db *DB) Log(_ context.Context, records ...*audit.Record) ([]audit.Entry, error) {
+	u := &unit{records: records}
+	err := db.writer.submit(u, db.writer.queue)
+	return u.entries, err
+}
+
+// Peek implements store.DB.
+func (db *DB) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Account, error) {
+	out := make([]ledger.Account, len(keys))
+	var missing []int
+	db.mu.RLock()
+	for i, k := range keys {
+		a, ok := db.accounts[k]
+		if !ok {
+			missing = append(missing, i)
+		}
+		out[i] = a
+	}
+	db.mu.RUnlock()
+	for _, i := range missing {
+		a, err := readAccount(ctx, db.read, keys[i])
+		if err != nil {
+			return nil, fmt.Errorf("read account: %w", err)
+		}
+		out[i] = a
+	}
+	return out, nil
+}
+
+// Attached implements store.DB.
+func (db *DB) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error) {
+	var row reservationRow
+	err := db.read.QueryRowContext(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND idem = ?`,
+		string(key), idemValue(account, idem)).Scan(row.fields()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, store.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up idempotency key: %w", err)
+	}
+	return row.decode()
+}
+
+// takeOver marks what a dead process left on the wire as unknown: its calls may have happened.
+func (w *writer) takeOver(ctx context.Context) error {
+	var ids []ledger.ReservationID
+	for id, r := range w.open {
+		if r.State == ledger.Reserved {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for chunk := range slices.Chunk(ids, maxBatch) {
+		units := make([]*unit, 0, len(chunk))
+		for _, id := range chunk {
+			r := w.open[id]
+			units = append(units, &unit{resolution: &store.Resolution{
+				Reservation: id,
+				Fate:        ledger.Fate{State: ledger.Unresolved, Why: "the process that sent it ended before the answer"},
+				Record: &audit.Record{
+					Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream,
+					Fate: "unknown", Reason: "the process that sent it ended before the answer",
+				},
+			}})
+		}
+		if err := w.commit(units); err != nil {
+			return err
+		}
+	}
+	return nil
+}

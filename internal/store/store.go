@@ -1,0 +1,267 @@
+// Package store says what an engine must do for Keybrake: keep rows, lock them, and make a batch of
+// decisions durable in one transaction. The decisions themselves are made here (Batch) and in ledger,
+// once over every engine.
+//
+// The data plane uses three verbs, each grouped with those of other callers into one transaction and one
+// fsync: Admit (brake, holds, intent record), Resolve (fate, outcome record) and Log (records alone). The
+// control plane uses Update, one transaction of its own per operator action.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrUnavailable: the store could not take the work (closed, full, broken disk). Nothing was made
+	// durable, and it is safe to say so to an agent.
+	ErrUnavailable = errors.New("store unavailable")
+	// ErrBusy: the queue is full or the wait was too long; nothing was made durable.
+	ErrBusy = errors.New("store busy")
+	// ErrNotFound: no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: the name or id is taken.
+	ErrExists = errors.New("already exists")
+)
+
+// DB is one engine. All methods are safe for concurrent use.
+type DB interface {
+	// Admit judges the brake again, makes the holds and writes the intent record, all in one transaction.
+	// When it returns an Admitted with verdict allow, that is durable: the call may leave. A full cap, a
+	// pulled brake or a reused idempotency key is a value, not an error. On an error nothing may be sent;
+	// ErrUnavailable and ErrBusy say that nothing was written.
+	//
+	// Once the work is queued, a cancelled ctx does not take it back: the answer is waited for.
+	Admit(ctx context.Context, a *Admission) (Admitted, error)
+	// Resolve gives a reservation its fate and writes the outcome record. It goes before admissions in a
+	// batch: what is given back can be used by the next.
+	Resolve(ctx context.Context, r *Resolution) (Resolved, error)
+	// Log appends records and returns their numbers once they are durable.
+	Log(ctx context.Context, records ...*audit.Record) ([]audit.Entry, error)
+	// Update runs f in one write transaction, with its audit records; the brake lane goes before
+	// everything that waits. If f returns an error, nothing is written.
+	Update(ctx context.Context, lane Lane, f func(Tx) error) error
+	// View runs f on a consistent snapshot; writing methods of its Tx fail.
+	View(ctx context.Context, f func(Tx) error) error
+	// Attached finds the reservation that a write with this idempotency key belongs to, or ErrNotFound.
+	Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error)
+	// Peek returns the committed running totals, for decisions that need no lock (an early "the cap is
+	// full"). Admit decides.
+	Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Account, error)
+	// Now is the store's clock: never behind the last committed record, so no window ever opens again.
+	Now() time.Time
+	// SignHead signs the chain's head as of now and keeps it, if the chain has grown since the last head.
+	SignHead(ctx context.Context) error
+	// Check reports what stands against taking money calls (nil = ready).
+	Check(ctx context.Context) error
+	Close() error
+}
+
+// Lane orders writers of the control plane.
+type Lane uint8
+
+// The lanes. LaneBrake is served before any queued call.
+const (
+	LaneControl Lane = iota
+	LaneBrake
+)
+
+// Admission is one call that wants to leave.
+type Admission struct {
+	Key        policy.KeyID
+	KeyVersion int64 // of the policy that was judged; an older one is refused as stale
+	Upstream   policy.UpstreamID
+	Writes     bool
+	// Reserve asks for holds; nil for a read.
+	Reserve *ledger.Request
+	// Resend attaches to a reservation that exists (an idempotent retry); 0 otherwise.
+	Resend ledger.ReservationID
+	// Record is the intent record. The batch completes it: number, time, verdict, failures, caps,
+	// reservation. It belongs to the store until Admit returns.
+	Record *audit.Record
+}
+
+// Admitted is what came of an Admission.
+type Admitted struct {
+	Verdict policy.Verdict
+	// Braked is the scope whose brake refused ("all", "upstream:...", "key:..."), with its mode.
+	Braked string
+	Mode   vault.Brake
+	// Frozen is why money of this key is frozen; empty if it is not.
+	Frozen string
+	// Full lists the caps that are full (under shadow also on an allowed call).
+	Full []policy.CapFailure
+	// Stale: the key's policy changed since it was judged; judge anew.
+	Stale bool
+	// InUse is the reservation that already has this idempotency key; nothing was written.
+	InUse *ledger.Reservation
+	// Reservation is what was made (or attached to); nil for a read.
+	Reservation *ledger.Reservation
+	Entry       audit.Entry
+	// Caps is how the key's caps stand after this call.
+	Caps []CapState
+}
+
+// CapState is one cap in the current window, in the cap's unit.
+type CapState struct {
+	Cap           policy.Cap
+	Held, Settled int64
+	Left          int64
+	ResetsAt      time.Time // zero = never
+}
+
+// Resolution is the end of a reservation.
+type Resolution struct {
+	Reservation ledger.ReservationID // 0 = record only
+	Fate        ledger.Fate
+	Record      *audit.Record
+	// Joins is a customer that the call created and that joins the key's list.
+	Joins policy.CustomerID
+	// Freeze stops the key's money because the guard tripped; empty = no.
+	Freeze string
+}
+
+// Resolved is what came of a Resolution.
+type Resolved struct {
+	// Already: the reservation had another fate before; the record says so and nothing else changed.
+	Already bool
+	// Overs: more moved than was held. The key's money is frozen in the same transaction.
+	Overs []ledger.Over
+	Entry audit.Entry
+	Caps  []CapState
+}
+
+// Scope names for brakes. A freeze is a brake on a key's money.
+const ScopeAll = "all"
+
+// KeyScope names the brake of one key.
+func KeyScope(id policy.KeyID) string { return "key:" + string(id) }
+
+// UpstreamScope names the brake of one upstream.
+func UpstreamScope(id policy.UpstreamID) string { return "upstream:" + string(id) }
+
+// FreezeScope names the freeze of one key's money.
+func FreezeScope(id policy.KeyID) string { return "freeze:" + string(id) }
+
+// BrakeRow is a pulled brake or a freeze. Scopes without a row are normal.
+type BrakeRow struct {
+	Scope  string      `json:"scope"`
+	Mode   vault.Brake `json:"-"`
+	Reason string      `json:"reason,omitempty"`
+	Actor  string      `json:"actor,omitempty"`
+	At     time.Time   `json:"at"`
+}
+
+// KeyRow is a vault key as stored: never its secret, only digests. Policy is the canonical YAML.
+type KeyRow struct {
+	ID       policy.KeyID
+	Name     string
+	Upstream policy.UpstreamID
+	Version  int64 // grows with every change; assigned by PutKey
+	Live     bool  // not revoked and not expired when written: live names are unique
+	Digest   string
+	Policy   []byte
+	// Doc is vault's own encoding of everything else.
+	Doc []byte
+}
+
+// UpstreamRow is an upstream as stored; the secret inside Doc is sealed.
+type UpstreamRow struct {
+	ID   policy.UpstreamID
+	Name string
+	Doc  []byte
+}
+
+// TokenRow is an operator token as stored: its digest, never the token.
+type TokenRow struct {
+	Digest  []byte
+	Name    string
+	Role    string
+	Created time.Time
+	Expires time.Time // zero = never
+}
+
+// RecordQuery selects audit records, newest first unless Ascending.
+type RecordQuery struct {
+	Key       policy.KeyID // empty = all
+	Call      int64        // with the records of one call: its intent's number
+	After     int64        // exclusive bound by number in the direction of reading; 0 = from the end
+	Limit     int          // at most 1000; 0 = 100
+	Ascending bool
+}
+
+// Tx is one transaction's view of the control plane's rows. Not safe for concurrent use.
+type Tx interface {
+	Keys
+	Upstreams
+	Brakes
+	Books
+	Records
+	// Now is the transaction's time.
+	Now() time.Time
+	// Meta reads and writes small settings of the store itself.
+	Meta(name string) (string, error)
+	SetMeta(name, value string) error
+	Tokens() ([]TokenRow, error)
+	PutToken(TokenRow) error
+	DeleteToken(name string) error
+	Rates() ([]money.Rate, error)
+	PutRate(money.Rate) error
+}
+
+// Keys is the part of Tx about vault keys.
+type Keys interface {
+	// EachKey reads all keys, oldest first.
+	EachKey(func(KeyRow) error) error
+	Key(policy.KeyID) (KeyRow, error)
+	// PutKey writes a key; a live name that another key has is ErrExists. It returns the new version.
+	PutKey(KeyRow) (int64, error)
+}
+
+// Upstreams is the part of Tx about upstreams.
+type Upstreams interface {
+	Upstreams() ([]UpstreamRow, error)
+	PutUpstream(UpstreamRow) error
+	DeleteUpstream(policy.UpstreamID) error
+}
+
+// Brakes is the part of Tx about brakes and freezes.
+type Brakes interface {
+	Brakes() ([]BrakeRow, error)
+	PutBrake(BrakeRow) error
+	// LiftBrake removes a row and reports whether there was one.
+	LiftBrake(scope string) (bool, error)
+}
+
+// Books is the part of Tx about money.
+type Books interface {
+	Account(ledger.AccountKey) (ledger.Account, error)
+	Reservation(ledger.ReservationID) (*ledger.Reservation, error)
+	// OpenReservations lists what still waits for its fate, oldest first; of one key or (empty) of all.
+	OpenReservations(policy.KeyID) ([]*ledger.Reservation, error)
+	// ReservationsSince reads a key's reservations from a time on, oldest first.
+	ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error
+	// SeedCap makes a newly added cap count what its current window has seen already, open holds included.
+	SeedCap(key policy.KeyID, c policy.Cap, zone *time.Location) error
+}
+
+// Records is the part of Tx about the audit log.
+type Records interface {
+	// Append writes a record within this transaction.
+	Append(*audit.Record) (audit.Entry, error)
+	// EachRecord reads entries in ascending order from number `from` (inclusive), with signed heads in
+	// between at the place where they were signed.
+	EachRecord(from int64, f func(audit.Entry) error) error
+	Query(RecordQuery) ([]audit.Entry, error)
+	Heads(from int64) ([]audit.Head, error)
+	// Height is the number of the last record and its hash.
+	Height() (int64, [32]byte, error)
+}
