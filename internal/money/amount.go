@@ -13,7 +13,8 @@ type Currency string
 // `USD` and `usd` alike). An unknown currency cannot be held against a dollar cap.
 func ParseCurrency(s string) (Currency, error) {
 	c := Currency(strings.ToLower(s))
-	if _, ok := c.Exponent(); !ok {
+	// The length is of what came in: letters outside ASCII that lower to ASCII ones are not a code.
+	if _, ok := c.Exponent(); !ok || len(s) != len(c) {
 		return "", fmt.Errorf("unknown currency %q", s)
 	}
 	return c, nil

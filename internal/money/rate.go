@@ -32,9 +32,16 @@ const (
 // MaxRateAge is how old a rate may be when it is used. Older counts as no rate at all.
 const MaxRateAge = 30 * 24 * time.Hour
 
+// maxRateAhead is how far in the future a rate may be dated: a day, because dates have no time zone. A rate
+// from further ahead would never grow old.
+const maxRateAhead = 24 * time.Hour
+
 // rateScale is the unit of Rate.Value: 10^-12 dollars per whole currency unit. It keeps seven
 // significant digits of the smallest currencies (VND, LAK) and fits any larger one.
 const rateScale = 1_000_000_000_000
+
+// maxRateValue keeps value times margin within 64 bits, with room.
+const maxRateValue = 1000 * rateScale
 
 // Errors that a conversion can end in. All of them deny a call under a dollar cap.
 var (
@@ -72,6 +79,9 @@ func (q Quote) USD(minor int64) (USD, error) {
 	}
 	if minor < 0 {
 		return 0, fmt.Errorf("convert %d %s: negative amount", minor, q.Currency)
+	}
+	if q.MarginBP < 0 || q.Exponent < 0 || q.Exponent > 3 {
+		return 0, fmt.Errorf("convert %d %s: margin %d or exponent %d out of range", minor, q.Currency, q.MarginBP, q.Exponent)
 	}
 	// usd_micro = ceil(minor * value * (10000+margin) * 10^6 / (10^exp * 10^12 * 10^4)); the numerator
 	// needs more than 128 bits only for amounts that do not fit the answer either.
@@ -136,8 +146,12 @@ func (t *Table) Quote(c Currency, now time.Time) (Quote, error) {
 	}
 	code := strings.ToUpper(string(c))
 	r, ok := t.rates[c]
-	if !ok {
+	if !ok || r.Value <= 0 {
 		return Quote{}, fmt.Errorf("%w: set one with `keybrake rates set %s=...`", ErrNoRate, code)
+	}
+	if r.AsOf.After(now.Add(maxRateAhead)) {
+		return Quote{}, fmt.Errorf("%w: %s is dated %s, in the future; set it anew with `keybrake rates set %s=...`",
+			ErrNoRate, code, r.AsOf.UTC().Format(time.DateOnly), code)
 	}
 	if age := now.Sub(r.AsOf); age > MaxRateAge {
 		return Quote{}, fmt.Errorf("%w: %s is of %s, older than %d days; set it anew with `keybrake rates set %s=...`",
@@ -151,7 +165,7 @@ func (t *Table) Quote(c Currency, now time.Time) (Quote, error) {
 }
 
 // ParseRate reads a rate as operators write it, dollars per whole unit: "1.09", "0.0067". At most
-// twelve decimals; it must be greater than zero.
+// twelve decimals; it must be greater than zero and at most 1000, which no currency is worth.
 func ParseRate(s string) (int64, error) {
 	whole, frac, point := strings.Cut(s, ".")
 	if !digits(whole) || (point && !digits(frac)) || len(frac) > 12 {
@@ -163,6 +177,9 @@ func ParseRate(s string) (int64, error) {
 	}
 	if v == 0 {
 		return 0, fmt.Errorf("rate %q: must be greater than zero", s)
+	}
+	if v > maxRateValue {
+		return 0, fmt.Errorf("rate %q: more than 1000 dollars per unit; write dollars per unit, not units per dollar", s)
 	}
 	return v, nil
 }

@@ -95,13 +95,16 @@ func parseDecimal(s string, decimals int) (int64, error) {
 	if len(frac) > decimals {
 		return 0, fmt.Errorf("at most %d decimals", decimals)
 	}
-	frac += strings.Repeat("0", 6-len(frac))
-	v, err := strconv.ParseInt(whole+frac, 10, 64)
+	if len(whole) > 1 && whole[0] == '0' {
+		return 0, errors.New("write it without leading zeros") // some readers take them for octal
+	}
+	sign := ""
+	if neg {
+		sign = "-" // before parsing: the least amount has no positive counterpart
+	}
+	v, err := strconv.ParseInt(sign+whole+frac+strings.Repeat("0", 6-len(frac)), 10, 64)
 	if err != nil {
 		return 0, ErrOverflow
-	}
-	if neg {
-		v = -v
 	}
 	return v, nil
 }
