@@ -7,6 +7,8 @@ package policy
 
 import (
 	"net/netip"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/money"
@@ -179,15 +181,30 @@ type ParamRule struct {
 	Deny     bool
 	Required bool
 	Pattern  string // anchored regular expression (RE2)
+
+	pattern *regexp.Regexp // of Pattern; made by Parse, so that no call compiles it
+}
+
+// Allows reports whether the customer may be touched.
+func (c Customers) Allows(id CustomerID) bool {
+	if c.Any {
+		return true
+	}
+	_, ok := slices.BinarySearch(c.List, id)
+	return ok
 }
 
 // Scope returns the access that the policy gives to a resource: a named scope beats the wildcard, also
-// where it is lower.
+// where it is lower. An access that is none of the three is none.
 func (p *Policy) Scope(r Resource) Access {
-	if a, ok := p.Scopes[r]; ok {
-		return a
+	a, ok := p.Scopes[r]
+	if !ok {
+		a = p.Scopes[AllResources]
 	}
-	return p.Scopes[AllResources]
+	if a > Write {
+		return None
+	}
+	return a
 }
 
 // AppliesTo returns the caps that an effect on the bucket counts against: its own and the wildcard's,
@@ -200,6 +217,12 @@ func (p *Policy) AppliesTo(bucket Resource) []Cap {
 		}
 	}
 	return out
+}
+
+// Covers reports whether the cap bounds what a bucket can move over time: in dollars, over an hour or more.
+// A cap per call bounds no loop.
+func (c Cap) Covers(bucket Resource) bool {
+	return c.Unit == UnitUSD && c.Per >= PerHour && c.Per <= PerTotal && (c.Resource == bucket || c.Resource == AllResources)
 }
 
 // Money reads the limit of a cap in UnitUSD.
