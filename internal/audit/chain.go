@@ -36,10 +36,11 @@ type Entry struct {
 	Bytes []byte
 }
 
-// Append numbers, encodes and chains a record. The record's Seq and Chain are set; its At must be.
+// Append numbers, encodes and chains a record. The record's Seq and Chain are set; its At must be, and is
+// cut to microseconds in UTC.
 func (c *Chain) Append(rec *Record) Entry {
 	c.Seq++
-	rec.Seq, rec.Chain = c.Seq, c.Name
+	rec.Seq, rec.Chain, rec.At = c.Seq, c.Name, rec.At.UTC().Truncate(time.Microsecond)
 	body := rec.AppendJSON(make([]byte, 0, 768))
 	c.Hash = Link(c.Hash, body)
 	return Entry{Seq: rec.Seq, At: rec.At, Key: rec.Key, Call: rec.Call(), Hash: c.Hash, Bytes: body}
@@ -54,22 +55,4 @@ func Link(prev [32]byte, body []byte) [32]byte {
 	var out [32]byte
 	h.Sum(out[:0])
 	return out
-}
-
-// Signer signs heads; package vault supplies it.
-type Signer interface {
-	// Sign returns an Ed25519 signature over the message.
-	Sign(message []byte) []byte
-	// PublicKey returns the 32 bytes that verify it.
-	PublicKey() []byte
-}
-
-// Head is a signed statement: at this time the chain ended with this record.
-type Head struct {
-	Chain     string    `json:"chain"`
-	Seq       int64     `json:"seq"`
-	Hash      []byte    `json:"hash"`
-	At        time.Time `json:"at"`
-	PublicKey []byte    `json:"public_key"`
-	Signature []byte    `json:"signature"`
 }

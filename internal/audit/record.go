@@ -38,7 +38,11 @@ type Record struct {
 
 	Key       policy.KeyID
 	KeyName   string
+	Presented string // the credential that was sent, masked, where no key is known
 	Upstream  policy.UpstreamID
+	Mode      string // test or live
+	Policy    string // digest of the policy that decided
+	Node      string
 	Operation policy.OperationName
 	Method    string
 	Route     string // the template, not the path: ids are in Object
@@ -60,6 +64,7 @@ type Record struct {
 	UpstreamStatus  int    // what the vendor answered
 	UpstreamRequest string // the vendor's request id
 	Request         string // ours
+	Repeat          string // of the agent's idempotency key: first, attached, anew
 	Replayed        bool
 	Guarded         bool
 	Withheld        int
@@ -75,7 +80,8 @@ type Record struct {
 	Subject  string // what it was done to
 	Diff     string // what changed
 	Reason   string
-	Count    int64
+	InFlight int64 // of a stop: calls that were on the wire
+	Count    int64 // of a fold: the calls it stands for, the first one not included
 }
 
 // Effect is one movement of money in a record.

@@ -52,6 +52,7 @@ type Key struct {
 	ID       policy.KeyID
 	Name     string // unique among keys that are not revoked
 	Upstream policy.UpstreamID
+	Version  int64 // of the stored row; an admission with an older one is stale
 	Mode     Mode
 	Probe    bool // a twin made by `keybrake verify`; its calls are no agent's
 	// Brake as it was when this value was made; Ring.BrakeOf tells the present one.

@@ -124,10 +124,32 @@ func braked(b Brake, what string, writes bool) *policy.Failure {
 	if b.passes(writes) {
 		return nil
 	}
-	if b == ReadOnly {
-		return deny(policy.CodeKeyReadOnly, what+" is read-only: an operator pulled the brake. Reads pass; writes are refused until it is released.")
+	f := brakeFailure(what, b)
+	return &f
+}
+
+// BrakeFailure is the denial of a pulled brake whose scope is named as the store does: "all",
+// "upstream:<id>" or "key:<id>".
+func BrakeFailure(scope string, b Brake) policy.Failure {
+	kind, id, _ := strings.Cut(scope, ":")
+	switch kind {
+	case "key":
+		return brakeFailure("The vault key "+id, b)
+	case "upstream":
+		return brakeFailure("The upstream "+id, b)
+	default:
+		return brakeFailure("Everything", b)
 	}
-	return deny(policy.CodeKeyKilled, what+" is stopped: an operator pulled the brake. No call passes until it is released.")
+}
+
+func brakeFailure(what string, b Brake) policy.Failure {
+	f := policy.Failure{Code: policy.CodeKeyKilled, Rule: "brake", Message: what +
+		" is stopped: an operator pulled the brake. No call passes until it is released."}
+	if b == ReadOnly {
+		f.Code = policy.CodeKeyReadOnly
+		f.Message = what + " is read-only: an operator pulled the brake. Reads pass; writes are refused until it is released."
+	}
+	return f
 }
 
 // Flight is a call between its last look and its answer. It belongs to one goroutine.

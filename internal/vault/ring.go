@@ -88,10 +88,11 @@ func NewRing(master *Master) *Ring {
 // Master returns the ring's master key.
 func (r *Ring) Master() *Master { return r.master }
 
-// PutKey adds a key or replaces the value of a known one and returns the ring's own copy. Three things are
-// only ever tightened here, because the caller's value may be older than a stop: a pulled brake stays
-// pulled (SetBrake releases), a revoked key stays revoked. It returns ErrNameTaken if another key that is
-// not revoked has the name, and an error for a key without an id or a policy.
+// PutKey adds a key or replaces the value of a known one and returns the ring's own copy. k.Brake counts for
+// a new key only (zero: stopped until SetBrake); a known one keeps its brake, because the caller's value
+// may be older than a stop. For the same reason a revoked key stays revoked, and a value with a lower
+// Version than the present one changes nothing. It returns ErrNameTaken if another key that is not revoked
+// has the name, and an error for a key without an id or a policy.
 func (r *Ring) PutKey(k Key) (*Key, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,6 +122,9 @@ func (r *Ring) put(k Key) (*Key, error) {
 	var old *Key
 	if known {
 		old = st.key.Load()
+		if k.Version < old.Version {
+			return old, nil
+		}
 		if !old.Revoked.IsZero() {
 			k.Revoked = old.Revoked
 		}
@@ -131,14 +135,13 @@ func (r *Ring) put(k Key) (*Key, error) {
 	if other, taken := r.names[k.Name]; taken && other != st && k.Revoked.IsZero() {
 		return nil, fmt.Errorf("put key %s: %w: %q", k.ID, ErrNameTaken, k.Name)
 	}
-	k.Brake = min(k.Brake, Brake(st.brake.Load()))
+	k.Brake = Brake(st.brake.Load())
 	k.state = st
 	k.Policy = r.share(k.PolicyDigest, k.Policy)
 	if k.effective = effective(k.Policy, k.Joined); old != nil {
 		r.unshare(old.PolicyDigest)
 	}
 	st.key.Store(&k)
-	st.brake.Store(uint32(k.Brake))
 	r.keys[k.ID] = st
 	r.index(st, old, &k)
 	return &k, nil
@@ -221,8 +224,8 @@ func (r *Ring) RemoveKey(id policy.KeyID) {
 	}
 }
 
-// PutUpstream adds an upstream or replaces a known one, opening its sealed secret. As in PutKey, a pulled
-// brake stays pulled. It returns ErrSealed (wrapped) if the secret does not open, ErrNameTaken, or what
+// PutUpstream adds an upstream or replaces a known one, opening its sealed secret. As in PutKey, u.Brake
+// counts for a new one only. It returns ErrSealed (wrapped) if the secret does not open, ErrNameTaken, or what
 // CheckBaseURL says.
 func (r *Ring) PutUpstream(u Upstream) (*Upstream, error) {
 	if u.ID == "" {
@@ -255,9 +258,8 @@ func (r *Ring) PutUpstream(u Upstream) (*Upstream, error) {
 		st.brake.Store(uint32(u.Brake))
 		next[u.ID] = st
 	}
-	u.Brake = min(u.Brake, Brake(st.brake.Load()))
+	u.Brake = Brake(st.brake.Load())
 	st.upstream.Store(&u)
-	st.brake.Store(uint32(u.Brake))
 	r.upstreams.Store(&next)
 	return &u, nil
 }
