@@ -1,0 +1,166 @@
+package sandbox
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// direct runs one request without a network.
+func direct(s *Server, method, target, form string) (int, string) {
+	r := httptest.NewRequest(method, target, strings.NewReader(form))
+	r.Header.Set("Authorization", "Bearer sk_test_x")
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+// TestBooksAlwaysBalance drives random money calls and then holds effects,
+// charges, refunds and balance transactions against each other.
+func TestBooksAlwaysBalance(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := New(Options{Seed: 3})
+		seed := s.Seed()
+		opening := s.ledgers["usd"]
+		before := s.transactions.next
+		for range rapid.IntRange(1, 40).Draw(t, "calls") {
+			randomCall(t, s, seed)
+		}
+		checkCharges(t, s)
+		var net, want int64
+		for _, b := range s.transactions.order[before:] {
+			net += b.amount - b.fee
+			want -= b.fee
+		}
+		if s.ledgers["usd"] != opening+net {
+			t.Fatalf("balance %d, books say %d", s.ledgers["usd"], opening+net)
+		}
+		sign := map[EffectKind]int64{EffectPayment: 1, EffectCapture: 1, EffectRefund: -1, EffectRefundFailed: 1, EffectPayout: -1, EffectPayoutBack: 1}
+		for kind, k := range sign {
+			want += k * s.Moved(kind, time.Time{})["usd"]
+		}
+		if net != want {
+			t.Fatalf("books moved %d, effects %d", net, want)
+		}
+	})
+}
+
+func randomCall(t *rapid.T, s *Server, seed Seeded) {
+	pick := func(name string, n int) int { return rapid.IntRange(0, n-1).Draw(t, name) }
+	amount := rapid.IntRange(1, 25_000).Draw(t, "amount")
+	card := []string{"pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired", "pm_card_pendingRefund"}[pick("card", 4)]
+	switch pick("what", 9) {
+	case 0:
+		ch := s.charges.order[pick("charge", len(s.charges.order))]
+		direct(s, "POST", "/v1/refunds", fmt.Sprintf("charge=%s&amount=%d", ch.id, amount))
+	case 1:
+		ch := s.charges.order[pick("charge", len(s.charges.order))]
+		direct(s, "POST", "/v1/charges/"+ch.id+"/refund", "")
+	case 2:
+		direct(s, "POST", "/v1/payment_intents", fmt.Sprintf("amount=%d&currency=usd&confirm=true&payment_method=%s", amount, card))
+	case 3:
+		direct(s, "POST", "/v1/payment_intents", fmt.Sprintf("amount=%d&currency=usd&capture_method=manual&confirm=true&payment_method=%s"+
+			"&payment_method_options[card][request_incremental_authorization]=if_available", amount, card))
+	case 4:
+		pi := s.intents.order[pick("intent", len(s.intents.order))]
+		verb := []string{"capture", "cancel", "confirm", "increment_authorization", "capture"}[pick("verb", 5)]
+		form := map[string]string{"capture": fmt.Sprintf("amount_to_capture=%d&final_capture=%t", amount, amount%2 == 0), "cancel": "",
+			"confirm": "payment_method=pm_card_visa", "increment_authorization": fmt.Sprintf("amount=%d", amount)}[verb]
+		direct(s, "POST", "/v1/payment_intents/"+pi.id+"/"+verb, form)
+	case 5:
+		if len(s.refunds.order) > 0 {
+			re := s.refunds.order[pick("refund", len(s.refunds.order))]
+			_ = s.SetRefundStatus(re.id, []string{"failed", "succeeded"}[pick("end", 2)]) // a refused change is one of the cases
+		}
+	case 6:
+		direct(s, "POST", "/v1/payouts", fmt.Sprintf("amount=%d&currency=usd", amount))
+	case 7:
+		po := s.payouts.order[pick("payout", len(s.payouts.order))]
+		_ = s.SetPayoutStatus(po.id, []string{"failed", "paid"}[pick("end", 2)]) // a refused change is one of the cases
+		direct(s, "POST", "/v1/payouts/"+po.id+"/reverse", "")
+	case 8:
+		customer := seed.Customers[pick("customer", 3)].ID
+		direct(s, "POST", "/v1/charges", fmt.Sprintf("amount=%d&currency=usd&capture=%t&customer=%s", amount, amount%2 == 0, customer))
+	}
+}
+
+func checkCharges(t *rapid.T, s *Server) {
+	sent := map[string]int64{}
+	for _, r := range s.refunds.order {
+		if ch := s.charges.byID[r.charge]; r.status != "failed" && r.status != "canceled" && ch.isCaptured {
+			sent[r.charge] += r.amount
+		}
+	}
+	for _, ch := range s.charges.order {
+		if ch.refundedMoney != sent[ch.id] || ch.refundedMoney < 0 || ch.refundedMoney > ch.captured || ch.captured+ch.released > ch.amount {
+			t.Fatalf("charge %s: amount %d, captured %d, released %d, refunded %d, refunds %d", ch.id, ch.amount, ch.captured, ch.released,
+				ch.refundedMoney, sent[ch.id])
+		}
+		if pi := s.intents.byID[ch.intent]; pi != nil && pi.latestCharge == ch.id && pi.received != ch.captured {
+			t.Fatalf("intent %s received %d, its charge captured %d", pi.id, pi.received, ch.captured)
+		}
+	}
+}
+
+func TestMemoryStaysBounded(t *testing.T) {
+	s := New(Options{Seed: 1})
+	s.intents.limit, s.events.limit, s.idem.limit, s.journal.keep = 10, 10, 10, 10
+	for i := range 50 {
+		r := httptest.NewRequest("POST", "/v1/payment_intents", strings.NewReader("amount=500&currency=usd&customer="))
+		r.Header.Set("Authorization", "Bearer sk_test_x")
+		r.Header.Set("Idempotency-Key", fmt.Sprint(i))
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Fatal(w.Body.String())
+		}
+	}
+	if n := len(s.intents.byID); n != 10 {
+		t.Errorf("%d intents kept", n)
+	}
+	if n := len(s.idem.byKey); n > 11 || s.idem.forgot < 39 {
+		t.Errorf("%d keys kept, %d dropped", n, s.idem.forgot)
+	}
+	j := s.Journal()
+	if len(j) != 10 || j[0].Seq != 41 || j[9].Seq != 50 || s.Arrivals() != 50 {
+		t.Errorf("journal of %d, from %d to %d of %d", len(j), j[0].Seq, j[len(j)-1].Seq, s.Arrivals())
+	}
+	if h := s.health(); h.Dropped["payment_intents"] != 40 || h.KeysDropped < 39 {
+		t.Errorf("dropped %v, keys %d", h.Dropped, h.KeysDropped)
+	}
+	if u := New(Options{Unbounded: true}); u.intents.limit != 0 || u.idem.limit != 0 {
+		t.Error("unbounded has bounds")
+	}
+}
+
+func TestAccessIsNothingByDefault(t *testing.T) {
+	var a Access
+	c := &credential{}
+	if a != None || c.may("charges", Read) {
+		t.Error("the zero credential may read")
+	}
+	if err := a.UnmarshalText([]byte("admin")); err == nil {
+		t.Error("an unknown access was read")
+	}
+	if _, err := Access(9).MarshalText(); err == nil {
+		t.Error("an unknown access was written")
+	}
+}
+
+func BenchmarkCreateIntent(b *testing.B) {
+	s := New(Options{})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		r := httptest.NewRequest("POST", "/v1/payment_intents", strings.NewReader("amount=500&currency=usd&metadata[order]=1"))
+		r.Header.Set("Authorization", "Bearer sk_test_x")
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Idempotency-Key", fmt.Sprint(i))
+		s.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
