@@ -1,6 +1,14 @@
 package upstream
 
-import "github.com/keybrake/keybrake/internal/policy"
+import (
+	"errors"
+
+	"github.com/keybrake/keybrake/internal/policy"
+)
+
+// ErrCredential says that a look-up failed because the vendor refused our secret, or our secret may not read
+// what the look-up needs. What the error says is for operators; agents get CodeCredential.
+var ErrCredential = errors.New("the upstream secret was refused")
 
 // The codes of failures: what the gateway says when no rule refused the call. Like the codes of denials
 // they are the error's `code` and frozen once shipped.

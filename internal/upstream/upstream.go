@@ -42,6 +42,12 @@ type Call struct {
 	Account     policy.AccountID
 	// AttachFor is how long after its first send a write may be attached to again.
 	AttachFor time.Duration
+	// SecretsPass: the key's policy lets client secrets through, so what a declined attempt left behind can
+	// still be paid without another call of ours and stays counted. Set by the gateway.
+	SecretsPass bool
+	// Upstream is where the call goes; what an adapter remembers of one upstream's objects says nothing about
+	// another's. Set by the gateway; empty: nothing is remembered.
+	Upstream policy.UpstreamID
 	// Host is which of the vendor's hosts takes the call ("" = the API; "files").
 	Host string
 	// Vendor carries what the adapter needs again later (parsed parameters, the catalog's row).

@@ -4,4 +4,5 @@ package stripe
 // cache of edges that never change, and safe for concurrent use.
 type Adapter struct {
 	catalog *Catalog
+	edges   edgeCache
 }

@@ -1,0 +1,112 @@
+package stripe
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/upstream"
+)
+
+// resolver is the work of one Resolve. It belongs to one goroutine.
+type resolver struct {
+	ctx  context.Context
+	call *upstream.Call
+	req  *Request
+	p    *policy.Policy
+	look upstream.Lookup
+	edge *edgeCache
+	// fetched are the objects that were looked up, by path: each is asked for once per call.
+	fetched map[string][]byte
+	// wanted are the look-ups that the amounts of this call need; their objects are fetched in any case.
+	wanted []LookupRef
+}
+
+// fetch returns the object behind a reference. A nil body without refusal and error means that there is no
+// such object, and that the agent must not learn so.
+func (r *resolver) fetch(ref LookupRef, path, param string) ([]byte, *policy.Refusal, error) {
+	if body, ok := r.fetched[path]; ok {
+		return body, nil, nil
+	}
+	status, body, err := r.look(r.ctx, path, r.query(ref))
+	if err != nil {
+		return nil, nil, fmt.Errorf("look up %s: %w", ref.Template, err)
+	}
+	switch {
+	case status == http.StatusOK:
+		if k, _ := findJSON(body, nil); k != jsonObject || !validJSON(body) {
+			return nil, nil, fmt.Errorf("look up %s: the answer is no JSON object", ref.Template)
+		}
+		r.fetched[path] = body
+		return body, nil, nil
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return nil, nil, fmt.Errorf("look up %s: %w (status %d): it must be able to read %s",
+			ref.Template, upstream.ErrCredential, status, resourceOf(ref.Template))
+	case status == http.StatusTooManyRequests || status < 400 || status >= 500:
+		return nil, nil, fmt.Errorf("look up %s: status %d", ref.Template, status)
+	case !r.p.Customers.Any:
+		return nil, nil, nil
+	case status == http.StatusNotFound:
+		return nil, missing(body, param), nil
+	default:
+		return nil, malformed(param, "Stripe refused to read the object that this call is about (status "+
+			strconv.Itoa(status)+"). Check the id."), nil
+	}
+}
+
+// missing passes on what Stripe says about an object that does not exist.
+func missing(body []byte, param string) *policy.Refusal {
+	message := "No such object."
+	if validJSON(body) {
+		if m := findText(body, Field{"error", "message"}); m != "" {
+			clean, _ := cleanAll([]byte(m), true)
+			message = string(clean)
+		}
+	}
+	return &policy.Refusal{Code: upstream.CodeResourceMissing, Param: param, Message: message}
+}
+
+// resourceOf names what a template reads, as operators see it in Stripe's list of permissions.
+func resourceOf(template string) string {
+	var words []string
+	for seg := range strings.SplitSeq(strings.TrimPrefix(template, "/"), "/") {
+		if !strings.HasPrefix(seg, "{") && seg != "v1" && seg != "v2" {
+			words = append(words, seg)
+		}
+	}
+	return strings.Join(words, ".")
+}
+
+// query is what is sent with a look-up: the expansions of every reference of this call to the same kind of
+// object, so that one answer serves all.
+func (r *resolver) query(ref LookupRef) string {
+	expand := expansionsOf(nil, ref)
+	for _, other := range r.wanted {
+		if other.Template == ref.Template {
+			expand = expansionsOf(expand, other)
+		}
+	}
+	slices.Sort(expand)
+	var out []byte
+	for i, e := range slices.Compact(expand) {
+		if i > 0 {
+			out = append(out, '&')
+		}
+		out = fmt.Appendf(out, "expand%%5B%d%%5D=", i)
+		out = appendEscaped(out, e)
+	}
+	return string(out)
+}
+
+func expansionsOf(out []string, ref LookupRef) []string {
+	for part := range strings.SplitSeq(ref.Query, "&") {
+		if e, ok := strings.CutPrefix(part, "expand[]="); ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
