@@ -67,7 +67,7 @@ func verdict(p *Policy, failures []Failure) Decision {
 	if failures[0].Soft {
 		return Decision{Verdict: Allow, Failures: failures, Shadowed: true}
 	}
-	return Decision{Verdict: Deny, Failures: failures, Shadowed: true}
+	return Decision{Verdict: Deny, Failures: failures}
 }
 
 func unknownRoute(op *Operation) Failure {

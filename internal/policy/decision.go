@@ -80,7 +80,7 @@ type Decision struct {
 	// Failures holds every rule that was broken, the decisive one first. Under Shadow an allowed call may
 	// carry soft failures: what enforcement would have said.
 	Failures []Failure
-	// Shadowed: the verdict would be Deny if the policy were enforced.
+	// Shadowed: the call is allowed only because of Shadow; enforcement would deny it.
 	Shadowed bool
 }
 

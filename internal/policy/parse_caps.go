@@ -1,0 +1,153 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/keybrake/keybrake/internal/money"
+)
+
+func (r *reader) scopes(field string, n ast.Node) {
+	r.policy.Scopes = map[Resource]Access{}
+	for _, e := range r.entries(field, n) {
+		at := field + "." + e.key
+		r.at[at] = e.at
+		name, ok := r.resource(at, e.key, e.at)
+		access, accessOK := parseAccess(e.value)
+		if !accessOK {
+			r.problem(placeOf(e.value), at, "write `none`, `read` or `write`")
+		}
+		if ok && accessOK {
+			r.policy.Scopes[name] = access
+		}
+	}
+}
+
+func parseAccess(n ast.Node) (Access, bool) {
+	s, _ := plain(n)
+	for _, a := range []Access{None, Read, Write} {
+		if s == a.String() {
+			return a, true
+		}
+	}
+	return None, false
+}
+
+// resource checks a scope name of the catalog, or the wildcard.
+func (r *reader) resource(field, name string, at place) (Resource, bool) {
+	if name == string(AllResources) || r.voc.HasResource(Resource(name)) {
+		return Resource(name), true
+	}
+	r.problem(at, field, "no such resource `%s`%s", name, didYouMean(r.voc.NearestResource(name)))
+	return "", false
+}
+
+func (r *reader) caps(field string, n ast.Node) {
+	items, _ := r.items(field, n)
+	for i, item := range items {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		c, ok := r.cap(at, item)
+		if !ok {
+			continue
+		}
+		if j := slices.IndexFunc(r.policy.Caps, c.same); j >= 0 {
+			r.problem(placeOf(item), at, "%s has a cap on %s per %s already; leave one of them", c.Unit, c.Resource, c.Per)
+			continue
+		}
+		r.at["caps."+c.name()] = placeOf(item)
+		r.policy.Caps = append(r.policy.Caps, c)
+	}
+}
+
+// same reports whether two caps are one: they differ in the limit at most.
+func (c Cap) same(d Cap) bool {
+	return c.Resource == d.Resource && c.Per == d.Per && c.Unit == d.Unit
+}
+
+// name is what identifies a cap in a policy: "refunds/day/usd".
+func (c Cap) name() string { return string(c.Resource) + "/" + c.Per.String() + "/" + c.Unit.String() }
+
+// cap reads one cap, reporting everything that is wrong with it.
+func (r *reader) cap(field string, n ast.Node) (Cap, bool) {
+	var c Cap
+	before := len(r.problems)
+	given := map[string]bool{}
+	for _, e := range r.entries(field, n) {
+		at := field + "." + e.key
+		given[e.key] = true
+		switch e.key {
+		case "resource":
+			if s, ok := r.text(at, e.value); ok {
+				c.Resource, _ = r.resource(at, s, placeOf(e.value))
+			}
+		case "per":
+			s, _ := plain(e.value)
+			var err error
+			if c.Per, err = parseWindow(s); err != nil {
+				r.problem(placeOf(e.value), at, "%v", err)
+			}
+		case "usd", "calls":
+			s, ok := r.text(at, e.value)
+			if !ok {
+				continue
+			}
+			unit, limit, err := parseLimit(e.key, s)
+			if err != nil {
+				r.problem(placeOf(e.value), at, "%v", err)
+			}
+			c.Unit, c.Limit = unit, limit
+		default:
+			near, ok := nearest(e.key, []string{"calls", "per", "resource", "usd"})
+			r.problem(e.at, at, "no such field%s", didYouMean(near, ok))
+		}
+	}
+	if len(r.problems) > before {
+		return Cap{}, false
+	}
+	switch {
+	case !given["resource"]:
+		r.problem(placeOf(n), field, "`resource` is missing; write a resource, or \"*\" for the sum over all")
+	case !given["per"]:
+		r.problem(placeOf(n), field, "`per` is missing; write call, hour, day, week, month or total")
+	case given["usd"] == given["calls"]:
+		r.problem(placeOf(n), field, "write either `usd` or `calls`; two limits are two caps")
+	default:
+		return c, true
+	}
+	return Cap{}, false
+}
+
+func parseWindow(s string) (Window, error) {
+	words := windowNames[PerCall:]
+	i := slices.Index(words, s)
+	if i < 0 {
+		return 0, fmt.Errorf("no window `%s`%s; write %s", s, didYouMean(nearest(s, words)), strings.Join(words, ", "))
+	}
+	return PerCall + Window(i), nil
+}
+
+// maxCalls bounds caps in calls: a sum of such limits stays far from the largest integer.
+const maxCalls = 1_000_000_000_000
+
+// parseLimit reads a limit from the written text: a float would read 0.1 dollars as something else.
+func parseLimit(unit, s string) (Unit, int64, error) {
+	if strings.HasPrefix(s, "-") {
+		return 0, 0, fmt.Errorf("`%s`: a cap cannot be negative; 0 admits nothing", s)
+	}
+	if unit == UnitCalls.String() {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n > maxCalls || s[0] == '+' || (s[0] == '0' && len(s) > 1) {
+			return 0, 0, fmt.Errorf("`%s`: write a whole number of calls, at most %d", s, int64(maxCalls))
+		}
+		return UnitCalls, n, nil
+	}
+	usd, err := money.ParseUSD(s)
+	if err != nil {
+		return 0, 0, fmt.Errorf("`%s`: %w; write dollars, like 500.00", s, err)
+	}
+	return UnitUSD, int64(usd), nil
+}
