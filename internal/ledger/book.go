@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
 )
@@ -16,8 +19,9 @@ type Rows interface {
 }
 
 // Book is the part of the ledger that one store transaction works on. Rows are read once; changes stay
-// in the Book until the store has written them. A Book whose store transaction failed must be thrown
-// away: it then holds what never happened. Not safe for concurrent use.
+// in the Book until the store has written them. An operation that returns an error has changed nothing, so
+// the Book can go on with the next caller. A Book whose store transaction failed must be thrown away: it
+// then holds what never happened. Not safe for concurrent use.
 type Book struct {
 	rows         Rows
 	next         ReservationID
@@ -29,6 +33,9 @@ type Book struct {
 	changedObjects  map[ObjectKey]struct{}
 	created         []*Reservation
 	changed         map[ReservationID]struct{}
+
+	before undo
+	labels []label
 }
 
 // NewBook opens a Book over rows. The next reservation gets the number next.
@@ -50,7 +57,7 @@ type Changes struct {
 	Accounts map[AccountKey]Account
 	Objects  map[ObjectKey]Object
 	Created  []*Reservation // in order of their numbers
-	Updated  []*Reservation // existed before
+	Updated  []*Reservation // existed before; in order of their numbers
 }
 
 // Changes returns what has changed since the Book was opened, and checks the invariants of every
@@ -75,7 +82,17 @@ func (b *Book) Changes() Changes {
 	for id := range b.changed {
 		c.Updated = append(c.Updated, b.reservations[id])
 	}
+	slices.SortFunc(c.Updated, func(x, y *Reservation) int { return cmp.Compare(x.ID, y.ID) })
 	return c
+}
+
+// Account returns how an account stands with the changes of this Book.
+func (b *Book) Account(k AccountKey) (Account, error) {
+	a, err := b.account(k)
+	if err != nil {
+		return Account{}, err
+	}
+	return *a, nil
 }
 
 func (b *Book) account(k AccountKey) (*Account, error) {
@@ -99,6 +116,7 @@ func (b *Book) object(k ObjectKey) (*Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read object %v: %w", k, err)
 	}
+	o.Refs = slices.Clip(o.Refs) // growing must not write into the store's own (cached) row
 	b.objects[k] = &o
 	return &o, nil
 }
@@ -114,64 +132,56 @@ func (b *Book) Reservation(id ReservationID) (*Reservation, error) {
 	}
 	// A copy: if the transaction fails, the store's own (cached) row must not show what never happened.
 	r := *stored
-	r.Counted = append([]int64(nil), stored.Counted...)
-	r.Holds = append([]Hold(nil), stored.Holds...)
+	r.Counted = slices.Clone(stored.Counted)
+	r.Handed = slices.Clone(stored.Handed)
+	r.Holds = slices.Clone(stored.Holds)
 	b.reservations[id] = &r
 	return &r, nil
 }
 
-func (b *Book) touchAccount(k AccountKey) { b.changedAccounts[k] = struct{}{} }
-func (b *Book) touchObject(k ObjectKey)   { b.changedObjects[k] = struct{}{} }
-
-// touch marks a reservation as changed, unless it was created in this Book and is written whole anyway.
-func (b *Book) touch(r *Reservation) {
-	if n := len(b.created); n > 0 && r.ID >= b.created[0].ID {
-		return
+// Detach takes the idempotency key from a reservation: no retry may attach to it any more.
+func (b *Book) Detach(id ReservationID) error {
+	r, err := b.Reservation(id)
+	if err != nil {
+		return err
 	}
-	b.changed[r.ID] = struct{}{}
+	b.touch(r)
+	r.IdemKey = ""
+	return nil
 }
 
-// key is the identity under which an effect of a reservation counts once.
-func (r *Reservation) objectKey(effect int) ObjectKey {
-	e := &r.Effects[effect]
-	return ObjectKey{Key: r.Key, Bucket: e.Bucket, Object: e.Object, Currency: e.Amount.Currency}
+// label is the identity of the current window: all callers of a batch share its time, so it is written out
+// once and not once per caller.
+type label struct {
+	per  policy.Window
+	zone *time.Location
+	now  time.Time
+	text string
 }
 
-// counted is what the object counts for while its open claims may still come true: the settled amount,
-// brought to every total that a claim wants, plus every part up to its ceiling. It is monotone in the
-// claims, so taking one away never raises it.
-func (o *Object) counted() int64 {
-	n := o.Settled
-	for _, c := range o.Claims {
-		n = c.applied(n)
-	}
-	return n
-}
-
-func (c Claim) applied(n int64) int64 {
-	switch c.Mode {
-	case policy.Total:
-		return max(n, c.Minor)
-	case policy.Part:
-		sum := n + c.Minor
-		check(sum >= n, "object count overflows: %d + %d", n, c.Minor)
-		return max(n, min(sum, max(c.Ceiling, c.Minor)))
-	default:
-		sum := n + c.Minor
-		check(sum >= n, "object count overflows: %d + %d", n, c.Minor)
-		return sum
-	}
-}
-
-func (o *Object) withoutClaim(r ReservationID, effect int) []Claim {
-	out := make([]Claim, 0, len(o.Claims))
-	for _, c := range o.Claims {
-		if c.Reservation != r || c.Effect != effect {
-			out = append(out, c)
+func (b *Book) label(per policy.Window, now time.Time, zone *time.Location) string {
+	for i := range b.labels {
+		if l := &b.labels[i]; l.per == per && l.zone == zone && l.now.Equal(now) {
+			return l.text
 		}
 	}
-	return out
+	if len(b.labels) == maxLabels {
+		b.labels = b.labels[:0]
+	}
+	text := Label(per, now, zone)
+	b.labels = append(b.labels, label{per, zone, now, text})
+	return text
 }
+
+// maxLabels bounds the search above: five windows in a few zones are one batch's usual work.
+const maxLabels = 32
+
+// objectKeyOf is the identity under which an effect counts once.
+func objectKeyOf(key policy.KeyID, e *policy.Effect) ObjectKey {
+	return ObjectKey{Key: key, Bucket: e.Bucket, Object: e.Object, Currency: e.Amount.Currency}
+}
+
+func (r *Reservation) objectKey(effect int) ObjectKey { return objectKeyOf(r.Key, &r.Effects[effect]) }
 
 // check panics if an invariant of ours does not hold. The store lets no transaction commit after it and
 // the gateway stops taking money calls: going on with wrong books is worse than stopping.

@@ -9,6 +9,7 @@
 //   - held and settled are never negative;
 //   - held + settled + asked never passes the limit when a hold is made;
 //   - a reservation resolves once: reserved or unknown becomes settled or released, never back;
+//   - what reservations count for an object, open and settled, sums up to what the object counts for;
 //   - a release carries a proof from the closed list.
 package ledger
 
@@ -92,38 +93,22 @@ type ObjectKey struct {
 	Currency money.Currency
 }
 
-// Object is what a principal was counted for on one object, in minor units.
-type Object struct {
-	// Settled is what has moved or is committed for good.
-	Settled int64 `json:"settled"`
-	// Claims are the open reservations that want the object at a total (or, for parts, to add).
-	Claims []Claim `json:"claims,omitempty"`
-	// Refs are the settled effects whose holds make up Settled, oldest first: a final state gives back in
-	// their windows.
-	Refs []Ref `json:"refs,omitempty"`
-}
-
-// Ref names one effect of a reservation.
-type Ref struct {
-	Reservation ReservationID `json:"r"`
-	Effect      int           `json:"e"`
-}
-
-// Claim is one open reservation's wish for an object.
-type Claim struct {
-	Reservation ReservationID    `json:"r"`
-	Effect      int              `json:"e"` // index of the effect in the reservation
-	Mode        policy.CountMode `json:"m"`
-	Minor       int64            `json:"n"`           // total wanted, or part to add
-	Ceiling     int64            `json:"c,omitempty"` // for parts
-}
-
 // Hold is an amount set aside against one account.
 type Hold struct {
 	Account AccountKey
 	// Effect is the index of the effect that the hold belongs to; -1 for a hold on calls.
 	Effect int
 	Amount int64 // in the account's unit; what is still counted after resolution
+	// From is the reservation that made the hold, if that one was released and handed it over (0 = own). Such
+	// a hold keeps its window and the rate it was made at; Reservation.Handed says what it stands for.
+	From ReservationID
+}
+
+// Handed is a part of what an effect counts for that a released reservation had held before.
+type Handed struct {
+	Effect int
+	From   ReservationID
+	Minor  int64
 }
 
 // Reservation is all holds of one call, all or none. Its windows, quotes and caps are fixed when it is
@@ -140,12 +125,14 @@ type Reservation struct {
 	// Counted is what each effect still counts for, in minor units: what was held while open, what moved
 	// once settled, less what a final state gave back.
 	Counted []int64
-	Holds   []Hold
-	Marked    bool // made in shadow mode: counted, never refused
-	Pending   bool // settled, but a later truth may lower it
-	At        time.Time
-	Resolved  time.Time
-	AuditSeq  int64 // of its intent record
+	// Handed are the parts of Counted that other reservations handed over; the rest is its own, at its quote.
+	Handed   []Handed
+	Holds    []Hold
+	Marked   bool // made in shadow mode: counted, never refused
+	Pending  bool // settled, but a later truth may lower it
+	At       time.Time
+	Resolved time.Time
+	AuditSeq int64 // of its intent record
 
 	// What an idempotent retry needs (empty IdemKey: the agent sent none).
 	IdemKey     string
@@ -167,7 +154,8 @@ type Request struct {
 	Customers []policy.CustomerID
 	Caps      []policy.Cap // of the key's policy, all of them
 	Zone      *time.Location
-	// Effects are resolved: Amount, Quote and USD are set.
+	// Effects are resolved: Amount and Quote are set. One that is not Known must be Unmeterable, and policy
+	// must have allowed it all the same: it counts for nothing. The reservation keeps the slice.
 	Effects []policy.Effect
 	// Counts: the call is a write and counts as one in the `calls` caps of these buckets (the buckets of
 	// its effects, or its own resource where it has none).
@@ -208,7 +196,8 @@ type Final struct {
 }
 
 // Over reports that more moved than was held: the truth was written, the caller must freeze the key and
-// alarm.
+// alarm. Figures are at the reservation's own quote, and zero for a currency that had none (then no cap in
+// dollars was there to be passed).
 type Over struct {
 	Bucket      policy.Resource
 	Held, Moved money.USD

@@ -17,86 +17,111 @@ type need struct {
 
 // Reserve sets aside everything that the request asks for, or nothing. When a cap is full it returns the
 // failures of every full cap and changes nothing; under Soft the holds are made all the same and marked,
-// and the failures say what enforcement would have done.
+// and the failures say what enforcement would have done. Only what no account could write down (64 bits
+// overflow) is refused under Soft too: the reservation is then nil.
 //
-// now is the store's clock; it fixes the windows. An error means that rows could not be read.
+// now is the store's clock; it fixes the windows. An error means that rows could not be read; nothing was
+// changed.
 func (b *Book) Reserve(now time.Time, req *Request) (*Reservation, []policy.CapFailure, error) {
 	asked := make([]int64, len(req.Effects))
-	claims := make([]*Object, len(req.Effects))
+	var claims []Claim
+	fits := true
 	for i := range req.Effects {
-		n, object, err := b.ask(req, i)
+		n, ok, err := b.ask(req, i, claims)
 		if err != nil {
 			return nil, nil, err
 		}
-		asked[i], claims[i] = n, object
+		asked[i], fits = n, fits && ok
+		if e := &req.Effects[i]; e.Known && e.Object != "" {
+			claims = append(claims, claimOf(b.next, i, e))
+		}
 	}
-	needs := b.needs(now, req, asked)
-	full, err := b.full(now, req, needs)
+	needs, ok := b.needs(now, req, asked)
+	fits = fits && ok
+	full, ok, err := b.full(now, req, needs)
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(full) > 0 && !req.Soft {
+	if !ok || !fits || (len(full) > 0 && !req.Soft) {
 		return nil, full, nil
 	}
 	r := &Reservation{
 		ID: b.next, Key: req.Key, Upstream: req.Upstream, Operation: req.Operation, Customers: req.Customers,
 		Effects: req.Effects, Counted: asked, Marked: req.Soft, At: now, FirstSent: now, AuditSeq: req.AuditSeq,
 		IdemKey: req.IdemKey, IdemAccount: req.IdemAccount, Fingerprint: req.Fingerprint, Sent: req.Sent,
+		Holds: make([]Hold, 0, len(needs)),
 	}
 	b.next++
-	for _, n := range needs {
-		account, err := b.account(n.key)
-		if err != nil {
-			return nil, nil, err
-		}
-		account.Held += n.amount
-		check(account.Held >= 0, "account %v: held overflows", n.key)
-		if !req.Soft {
-			check(account.Held+account.Settled <= n.cap.Limit, "account %v over its limit %d after a hold", n.key, n.cap.Limit)
-		}
-		b.touchAccount(n.key)
-		r.Holds = append(r.Holds, Hold{Account: n.key, Effect: n.effect, Amount: n.amount})
-	}
-	for i, object := range claims {
-		if object == nil {
-			continue
-		}
-		e := &req.Effects[i]
-		object.Claims = append(object.Claims, Claim{
-			Reservation: r.ID, Effect: i, Mode: e.Mode, Minor: e.Amount.Minor, Ceiling: e.Ceiling,
-		})
-		b.touchObject(r.objectKey(i))
+	b.hold(req, r, needs)
+	for _, c := range claims {
+		key := r.objectKey(c.Effect)
+		object := b.objects[key] // ask has read it
+		b.touchObject(key, object)
+		object.Claims = object.withClaim(c)
 	}
 	b.created = append(b.created, r)
 	b.reservations[r.ID] = r
+	b.keep()
 	return r, full, nil
 }
 
-// ask is what effect i adds, in minor units: the whole amount, or on an object that the principal was
-// counted for already only what is not counted yet.
-func (b *Book) ask(req *Request, i int) (int64, *Object, error) {
-	e := &req.Effects[i]
-	check(e.Known && e.Amount.Minor >= 0, "reserve %s: effect %d has no known amount", req.Operation, i)
-	if e.Object == "" || e.Mode == policy.Gross {
-		return e.Amount.Minor, nil, nil
+// hold makes the holds. The accounts are those that full has read, so nothing can fail any more.
+func (b *Book) hold(req *Request, r *Reservation, needs []need) {
+	for i := range needs {
+		n := &needs[i]
+		account := b.accounts[n.key]
+		if n.amount > 0 {
+			b.touchAccount(n.key, account)
+			account.Held += n.amount
+			used := account.Held + account.Settled
+			// A call that adds nothing passes a cap that was lowered below its use.
+			check(used >= 0 && (req.Soft || used <= n.cap.Limit), "account %v over its limit %d after a hold", n.key, n.cap.Limit)
+		}
+		r.Holds = append(r.Holds, Hold{Account: n.key, Effect: n.effect, Amount: n.amount})
 	}
-	object, err := b.object(ObjectKey{Key: req.Key, Bucket: e.Bucket, Object: e.Object, Currency: e.Amount.Currency})
-	if err != nil {
-		return 0, nil, err
-	}
-	before := object.counted()
-	after := Claim{Mode: e.Mode, Minor: e.Amount.Minor, Ceiling: e.Ceiling}.applied(before)
-	return after - before, object, nil
 }
 
-// needs lists what every account that applies would have to take, one entry per account and effect.
-func (b *Book) needs(now time.Time, req *Request, asked []int64) []need {
-	var out []need
+// ask is what effect i adds, in minor units: the whole amount, or on an object only what the principal is
+// not counted for yet. earlier are the claims of this request's other effects.
+func (b *Book) ask(req *Request, i int, earlier []Claim) (int64, bool, error) {
+	e := &req.Effects[i]
+	check(e.Known || e.Unmeterable, "reserve %s: effect %d has no known amount", req.Operation, i)
+	if !e.Known {
+		return 0, true, nil
+	}
+	check(e.Amount.Minor >= 0, "reserve %s: effect %d is negative", req.Operation, i)
+	if e.Object == "" {
+		return e.Amount.Minor, true, nil
+	}
+	object, err := b.object(objectKeyOf(req.Key, e))
+	if err != nil {
+		return 0, false, err
+	}
+	if len(earlier) > 0 {
+		with := Object{Settled: object.Settled, Claims: object.Claims}
+		for _, c := range earlier {
+			if objectKeyOf(req.Key, &req.Effects[c.Effect]) == objectKeyOf(req.Key, e) {
+				with.Claims = with.withClaim(c)
+			}
+		}
+		object = &with
+	}
+	if !object.fits(e.Amount.Minor) {
+		return e.Amount.Minor, false, nil
+	}
+	return object.countedWith(claimOf(b.next, i, e)) - object.counted(), true, nil
+}
+
+// needs lists what every account that applies would have to take, one entry per account and effect. It is
+// false if an amount has no value in dollars.
+func (b *Book) needs(now time.Time, req *Request, asked []int64) ([]need, bool) {
+	out := make([]need, 0, len(req.Caps)*max(1, len(req.Effects)))
+	fits := true
 	for _, c := range req.Caps {
 		if c.Per == policy.PerCall {
 			continue // judged by policy: it needs no account
 		}
-		key := AccountKey{Key: req.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: Label(c.Per, now, req.Zone)}
+		key := AccountKey{Key: req.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: b.label(c.Per, now, req.Zone)}
 		switch c.Unit {
 		case policy.UnitCalls:
 			for _, bucket := range req.Counts {
@@ -108,40 +133,44 @@ func (b *Book) needs(now time.Time, req *Request, asked []int64) []need {
 		case policy.UnitUSD:
 			for i := range req.Effects {
 				e := &req.Effects[i]
-				if c.Resource != e.Bucket && c.Resource != policy.AllResources {
+				if !e.Known || (c.Resource != e.Bucket && c.Resource != policy.AllResources) {
 					continue
 				}
-				out = append(out, need{cap: c, key: key, amount: int64(convert(e.Quote, asked[i])), effect: i})
+				usd, err := e.Quote.USD(asked[i])
+				if asked[i] == 0 {
+					usd, err = 0, nil
+				}
+				if err != nil { // policy denies what has no rate or is too large: this is the second lock
+					usd, fits = math.MaxInt64, false
+				}
+				out = append(out, need{cap: c, key: key, amount: int64(usd), effect: i})
 			}
+		default:
+			check(false, "cap on %s per %s counts in no unit", c.Resource, c.Per)
 		}
 	}
-	return out
+	return out, fits
 }
 
 // noEffect marks a hold on calls.
 const noEffect = -1
 
-// full returns a failure for every account that cannot take what the request needs of it.
-func (b *Book) full(now time.Time, req *Request, needs []need) ([]policy.CapFailure, error) {
+// full returns a failure for every account that cannot take what the request needs of it, and whether the
+// accounts could write it down at all.
+func (b *Book) full(now time.Time, req *Request, needs []need) ([]policy.CapFailure, bool, error) {
 	var out []policy.CapFailure
-	for i, n := range needs {
-		total, first := n.amount, true
-		for j, other := range needs { // several effects may fall on one account
-			if j == i || other.key != n.key {
-				continue
-			}
-			first = first && j > i
-			if total += other.amount; total < 0 {
-				total = math.MaxInt64
-			}
-		}
+	fits := true
+	for i := range needs {
+		n := &needs[i]
+		total, first := sumFor(needs, i)
 		if !first {
 			continue
 		}
 		account, err := b.account(n.key)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
+		fits = fits && total <= Left(*account, math.MaxInt64)
 		left := Left(*account, n.cap.Limit)
 		if total <= left {
 			continue
@@ -157,7 +186,24 @@ func (b *Book) full(now time.Time, req *Request, needs []need) ([]policy.CapFail
 		}
 		out = append(out, failure)
 	}
-	return out, nil
+	return out, fits, nil
+}
+
+// sumFor adds up what all needs want of the account of needs[i], at most math.MaxInt64; first is false if
+// an earlier need has the same account.
+func sumFor(needs []need, i int) (total int64, first bool) {
+	for j := range needs { // several effects may fall on one account
+		if j != i && needs[j].key != needs[i].key {
+			continue
+		}
+		if j < i {
+			return 0, false
+		}
+		if total += needs[j].amount; total < 0 {
+			return math.MaxInt64, true
+		}
+	}
+	return total, true
 }
 
 // Left is what an account can still take under a limit: never negative, also when a cap was lowered

@@ -31,26 +31,63 @@ func Label(per policy.Window, t time.Time, zone *time.Location) string {
 	}
 }
 
-// ResetsAt is the first instant of the window after the one that holds t: when a full cap has room
-// again. It is the zero time for PerCall and PerTotal, which never reset.
+// ResetsAt is the first instant after t that is in another window: when a full cap has room again. It is the
+// zero time for PerCall and PerTotal, which never reset.
 func ResetsAt(per policy.Window, t time.Time, zone *time.Location) time.Time {
-	t = t.In(zone)
+	if per < policy.PerHour || per > policy.PerMonth {
+		return time.Time{}
+	}
+	name := Label(per, t, zone)
+	// Not time.Date in the zone: it names instants that do not exist or exist twice where clocks change.
+	// Between two changes civil time runs evenly, so every such span is looked at on its own.
+	for at := t.In(zone); ; {
+		_, end := at.ZoneBounds()
+		_, offset := at.Zone()
+		next := boundary(per, at.In(time.FixedZone("", offset)), 1)
+		if end.IsZero() || next.Before(end) {
+			return next.In(zone)
+		}
+		if at = end.In(zone); Label(per, at, zone) != name {
+			return at
+		}
+	}
+}
+
+// StartsAt is the first instant of the window that holds t; the zero time for PerCall and PerTotal, which
+// have no beginning.
+func StartsAt(per policy.Window, t time.Time, zone *time.Location) time.Time {
+	if per < policy.PerHour || per > policy.PerMonth {
+		return time.Time{}
+	}
+	name := Label(per, t, zone)
+	for at := t.In(zone); ; {
+		start, _ := at.ZoneBounds()
+		_, offset := at.Zone()
+		first := boundary(per, at.In(time.FixedZone("", offset)), 0)
+		if start.IsZero() || first.After(start) {
+			return first.In(zone)
+		}
+		before := start.Add(-1).In(zone) // time.Time counts nanoseconds: there is nothing in between
+		if Label(per, before, zone) != name {
+			return start.In(zone)
+		}
+		at = before
+	}
+}
+
+// boundary is the beginning of the window of t (0) or of the one after it (1). t is in a zone whose offset
+// never changes.
+func boundary(per policy.Window, t time.Time, next int) time.Time {
 	year, month, day := t.Date()
 	switch per {
 	case policy.PerHour:
-		// Not time.Date(hour+1): in the hour before a change that names an hour which does not exist, or one
-		// that exists twice. Zone offsets are whole minutes, so the civil hour ends after the rest of it.
-		rest := time.Hour - time.Duration(t.Minute())*time.Minute -
-			time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond())
-		return t.Add(rest)
+		return time.Date(year, month, day, t.Hour()+next, 0, 0, 0, t.Location())
 	case policy.PerDay:
-		return time.Date(year, month, day+1, 0, 0, 0, 0, zone)
+		return time.Date(year, month, day+next, 0, 0, 0, 0, t.Location())
 	case policy.PerWeek:
 		sinceMonday := (int(t.Weekday()) + 6) % 7
-		return time.Date(year, month, day-sinceMonday+7, 0, 0, 0, 0, zone)
-	case policy.PerMonth:
-		return time.Date(year, month+1, 1, 0, 0, 0, 0, zone)
+		return time.Date(year, month, day-sinceMonday+7*next, 0, 0, 0, 0, t.Location())
 	default:
-		return time.Time{}
+		return time.Date(year, month+time.Month(next), 1, 0, 0, 0, 0, t.Location())
 	}
 }
