@@ -21,6 +21,9 @@ type Facts interface {
 	KeyVersion(policy.KeyID) (int64, error)
 	// Attached returns the reservation with this idempotency key; 0 if there is none.
 	Attached(key policy.KeyID, account policy.AccountID, idem string) (ledger.ReservationID, error)
+	// Pending returns a reservation of this call (operation and parameters) whose outcome is unknown; 0 if
+	// there is none.
+	Pending(key policy.KeyID, fingerprint [32]byte) (ledger.ReservationID, error)
 }
 
 // Batch decides the work of many callers in arrival order, in memory. The engine opens one per
@@ -37,6 +40,12 @@ type Batch struct {
 	Joins   []Join
 
 	attached map[attachment]ledger.ReservationID
+	pending  map[repeat]ledger.ReservationID // became unknown in this batch
+}
+
+type repeat struct {
+	key         policy.KeyID
+	fingerprint [32]byte
 }
 
 // Join is a customer that becomes part of a key's list.
@@ -142,23 +151,16 @@ func (b *Batch) resend(a *Admission) (Admitted, error) {
 
 func (b *Batch) reserve(a *Admission) (Admitted, error) {
 	at := attachment{a.Reserve.Key, a.Reserve.IdemAccount, a.Reserve.IdemKey}
-	if at.idem != "" {
-		id, ok := b.attached[at]
-		if !ok {
-			var err error
-			if id, err = b.Facts.Attached(at.key, at.account, at.idem); err != nil {
-				return Admitted{}, fmt.Errorf("look up idempotency key of %s: %w", at.key, err)
-			}
+	bound, detached, err := b.bound(at, a.AttachFor)
+	if err != nil || bound != nil {
+		return Admitted{InUse: bound}, err
+	}
+	if pending, err := b.outcomePending(a); err != nil || pending != nil {
+		if err != nil {
+			return Admitted{}, err
 		}
-		if id != 0 {
-			r, err := b.Book.Reservation(id)
-			if err != nil {
-				return Admitted{}, err
-			}
-			if r.State != ledger.Released {
-				return Admitted{InUse: r}, nil
-			}
-		}
+		a.Record.Deny(PendingFailure(pending))
+		return Admitted{Pending: pending, Entry: b.append(a.Record)}, nil
 	}
 	a.Reserve.AuditSeq = b.Chain.Seq + 1
 	r, full, err := b.Book.Reserve(b.Now, a.Reserve)
@@ -184,7 +186,66 @@ func (b *Batch) reserve(a *Admission) (Admitted, error) {
 		return Admitted{}, err
 	}
 	a.Record.Caps = capRecords(caps)
-	return Admitted{Verdict: policy.Allow, Full: full, Reservation: r, Caps: caps, Entry: b.append(a.Record)}, nil
+	return Admitted{
+		Verdict: policy.Allow, Full: full, Detached: detached, Reservation: r, Caps: caps, Entry: b.append(a.Record),
+	}, nil
+}
+
+// bound returns the reservation that the idempotency key belongs to. One that is too old to attach to
+// lets the key go.
+func (b *Batch) bound(at attachment, attachFor time.Duration) (r *ledger.Reservation, detached bool, err error) {
+	if at.idem == "" {
+		return nil, false, nil
+	}
+	id, ok := b.attached[at]
+	if !ok {
+		if id, err = b.Facts.Attached(at.key, at.account, at.idem); err != nil {
+			return nil, false, fmt.Errorf("look up idempotency key of %s: %w", at.key, err)
+		}
+	}
+	if id == 0 {
+		return nil, false, nil
+	}
+	if r, err = b.Book.Reservation(id); err != nil || r.State == ledger.Released {
+		return nil, false, err
+	}
+	if r.State != ledger.Reserved && b.Now.Sub(r.FirstSent) > attachFor {
+		return nil, true, b.Book.Detach(id)
+	}
+	return r, false, nil
+}
+
+// outcomePending returns a reservation of the very same call whose outcome is unknown: sending it again
+// under another key could do it twice.
+func (b *Batch) outcomePending(a *Admission) (*ledger.Reservation, error) {
+	if a.AllowRepeat {
+		return nil, nil
+	}
+	id, ok := b.pending[repeat{a.Reserve.Key, a.Reserve.Fingerprint}]
+	if !ok {
+		var err error
+		if id, err = b.Facts.Pending(a.Reserve.Key, a.Reserve.Fingerprint); err != nil {
+			return nil, fmt.Errorf("look up pending calls of %s: %w", a.Reserve.Key, err)
+		}
+	}
+	if id == 0 {
+		return nil, nil
+	}
+	r, err := b.Book.Reservation(id)
+	if err != nil || r.State != ledger.Unresolved {
+		return nil, err
+	}
+	return r, nil
+}
+
+// PendingFailure is the denial of a call that repeats one whose outcome is unknown.
+func PendingFailure(r *ledger.Reservation) policy.Failure {
+	return policy.Failure{
+		Code: policy.CodeOutcomePending, Rule: "repeat_unknown",
+		Message: fmt.Sprintf("The same call was sent at %s and its outcome is not known yet (reservation %d). "+
+			"Send it again with the idempotency key of that call to learn it, or wait until it is reconciled.",
+			r.FirstSent.UTC().Format(time.RFC3339), r.ID),
+	}
 }
 
 // caps tells how the caps of a request stand in their current windows.
@@ -247,7 +308,13 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 		case err != nil:
 			return Resolved{}, err
 		}
-		out.Overs = overs
+		out.Overs, out.State = overs, reservation.State
+		if out.State == ledger.Unresolved {
+			if b.pending == nil {
+				b.pending = make(map[repeat]ledger.ReservationID)
+			}
+			b.pending[repeat{reservation.Key, reservation.Fingerprint}] = reservation.ID
+		}
 		for _, o := range overs {
 			b.freeze(reservation.Key, fmt.Sprintf("the upstream moved %s USD of %s where %s USD was held", o.Moved, o.Bucket, o.Held))
 		}

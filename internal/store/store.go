@@ -82,6 +82,11 @@ type Admission struct {
 	Writes     bool
 	// Reserve asks for holds; nil for a read.
 	Reserve *ledger.Request
+	// AllowRepeat lifts the refusal of a call that looks like one whose outcome is unknown.
+	AllowRepeat bool
+	// AttachFor is how long a reservation may be attached to after its first send; an older one with the
+	// same idempotency key is detached and the call is held anew.
+	AttachFor time.Duration
 	// Resend attaches to a reservation that exists (an idempotent retry); 0 otherwise.
 	Resend ledger.ReservationID
 	// Record is the intent record. The batch completes it: number, time, verdict, failures, caps,
@@ -103,6 +108,11 @@ type Admitted struct {
 	Stale bool
 	// InUse is the reservation that already has this idempotency key; nothing was written.
 	InUse *ledger.Reservation
+	// Pending is the reservation of the same call whose outcome is unknown.
+	Pending *ledger.Reservation
+	// Detached: the idempotency key belonged to a reservation too old to attach to. If the vendor replays
+	// that one's answer, it was counted then.
+	Detached bool
 	// Reservation is what was made (or attached to); nil for a read.
 	Reservation *ledger.Reservation
 	Entry       audit.Entry
@@ -133,10 +143,11 @@ type Resolution struct {
 type Resolved struct {
 	// Already: the reservation had another fate before; the record says so and nothing else changed.
 	Already bool
+	// State is where the reservation stands now.
+	State ledger.State
 	// Overs: more moved than was held. The key's money is frozen in the same transaction.
 	Overs []ledger.Over
 	Entry audit.Entry
-	Caps  []CapState
 }
 
 // Scope names for brakes. A freeze is a brake on a key's money.

@@ -16,8 +16,6 @@ type fixed struct {
 	Customers   []policy.CustomerID  `json:"c,omitempty"`
 	Marked      bool                 `json:"m,omitempty"`
 	AuditSeq    int64                `json:"a"`
-	IdemKey     string               `json:"ik,omitempty"`
-	IdemAccount policy.AccountID     `json:"ia,omitempty"`
 	Fingerprint []byte               `json:"f"`
 	Sent        []byte               `json:"s,omitempty"`
 	FirstSent   int64                `json:"fs"`
@@ -33,6 +31,9 @@ type moving struct {
 	Resolved int64           `json:"r,omitempty"`
 	Request  string          `json:"q,omitempty"`
 	Why      string          `json:"y,omitempty"`
+	// The idempotency key moves too: a reservation too old to attach to lets it go.
+	IdemKey     string           `json:"ik,omitempty"`
+	IdemAccount policy.AccountID `json:"ia,omitempty"`
 }
 
 // hold leaves out the key, which is the reservation's own.
@@ -48,7 +49,7 @@ type hold struct {
 func encodeFixed(r *ledger.Reservation) ([]byte, error) {
 	return json.Marshal(fixed{
 		Upstream: r.Upstream, Operation: r.Operation, Customers: r.Customers, Marked: r.Marked, AuditSeq: r.AuditSeq,
-		IdemKey: r.IdemKey, IdemAccount: r.IdemAccount, Fingerprint: r.Fingerprint[:], Sent: r.Sent,
+		Fingerprint: r.Fingerprint[:], Sent: r.Sent,
 		FirstSent: micros(r.FirstSent),
 	})
 }
@@ -57,6 +58,7 @@ func encodeMoving(r *ledger.Reservation) ([]byte, error) {
 	m := moving{
 		Effects: r.Effects, Counted: r.Counted, Proof: r.Proof, Pending: r.Pending,
 		Resolved: micros(r.Resolved), Request: r.UpstreamRequest, Why: r.Why,
+		IdemKey: r.IdemKey, IdemAccount: r.IdemAccount,
 	}
 	for _, h := range r.Holds {
 		m.Holds = append(m.Holds, hold{
@@ -94,7 +96,7 @@ func (row *reservationRow) decode() (*ledger.Reservation, error) {
 	r := &ledger.Reservation{
 		ID: ledger.ReservationID(row.id), Key: policy.KeyID(row.key), State: ledger.State(row.state), At: fromMicros(row.at),
 		Upstream: f.Upstream, Operation: f.Operation, Customers: f.Customers, Marked: f.Marked, AuditSeq: f.AuditSeq,
-		IdemKey: f.IdemKey, IdemAccount: f.IdemAccount, Sent: f.Sent, FirstSent: fromMicros(f.FirstSent),
+		IdemKey: m.IdemKey, IdemAccount: m.IdemAccount, Sent: f.Sent, FirstSent: fromMicros(f.FirstSent),
 		Effects: m.Effects, Counted: m.Counted, Proof: m.Proof, Pending: m.Pending, Resolved: fromMicros(m.Resolved),
 		UpstreamRequest: m.Request, Why: m.Why,
 	}

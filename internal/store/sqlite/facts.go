@@ -124,6 +124,10 @@ func (f *facts) Attached(key policy.KeyID, account policy.AccountID, idem string
 	return ledger.ReservationID(id), err
 }
 
+func (f *facts) Pending(key policy.KeyID, fingerprint [32]byte) (ledger.ReservationID, error) {
+	return f.w.pending[repeat{key, fingerprint}], nil
+}
+
 // load reads what the writer keeps in memory.
 func (w *writer) load(ctx context.Context) error {
 	w.chain = audit.NewChain(audit.FirstChain)
@@ -149,7 +153,7 @@ func (w *writer) load(ctx context.Context) error {
 		return fmt.Errorf("read open reservations: %w", err)
 	}
 	for _, r := range open {
-		w.open[r.ID] = r
+		w.track(r)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ var _ store.DB = (*DB)(nil)
 
 func init() {
 	// Any close of the file elsewhere in the process would otherwise drop POSIX locks silently.
-	_ = sqlite.OFDLocking(true)
+	_, _ = sqlite.OFDLocking(true) // not on every platform; there POSIX locks must do
 	sqlite.Fdatasync(true)
 }
 

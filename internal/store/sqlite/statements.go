@@ -147,6 +147,16 @@ func (w *writer) writeBooks(ctx context.Context, c ledger.Changes) error {
 			return fmt.Errorf("write object %v: %w", k, err)
 		}
 	}
+	// Changed ones first: one of them may let go of the idempotency key that a new one takes.
+	for _, r := range c.Updated {
+		moving, err := encodeMoving(r)
+		if err != nil {
+			return err
+		}
+		if _, err := w.stmts.updateReservation.ExecContext(ctx, int64(r.State), idem(r), moving, int64(r.ID)); err != nil {
+			return fmt.Errorf("write reservation %d: %w", r.ID, err)
+		}
+	}
 	for _, r := range c.Created {
 		fixed, err := encodeFixed(r)
 		if err != nil {
@@ -157,15 +167,6 @@ func (w *writer) writeBooks(ctx context.Context, c ledger.Changes) error {
 			return err
 		}
 		if _, err := w.stmts.insertReservation.ExecContext(ctx, int64(r.ID), string(r.Key), int64(r.State), micros(r.At), idem(r), fixed, moving); err != nil {
-			return fmt.Errorf("write reservation %d: %w", r.ID, err)
-		}
-	}
-	for _, r := range c.Updated {
-		moving, err := encodeMoving(r)
-		if err != nil {
-			return err
-		}
-		if _, err := w.stmts.updateReservation.ExecContext(ctx, int64(r.State), idem(r), moving, int64(r.ID)); err != nil {
 			return fmt.Errorf("write reservation %d: %w", r.ID, err)
 		}
 	}

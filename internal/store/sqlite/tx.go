@@ -78,11 +78,7 @@ func (w *writer) adoptControl(t *tx) {
 		delete(w.versions, id)
 	}
 	for _, r := range t.touchedReservations {
-		if r.State.Open() {
-			w.open[r.ID] = r
-		} else {
-			delete(w.open, r.ID)
-		}
+		w.track(r)
 	}
 	if t.accountsChanged {
 		w.db.mu.Lock()

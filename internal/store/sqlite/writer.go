@@ -35,6 +35,12 @@ type unit struct {
 	done  chan struct{}
 }
 
+// repeat is what two calls that ask for the same thing share.
+type repeat struct {
+	key         policy.KeyID
+	fingerprint [32]byte
+}
+
 // control is one operator action.
 type control struct {
 	f    func(store.Tx) error
@@ -60,6 +66,7 @@ type writer struct {
 	chain    audit.Chain
 	next     ledger.ReservationID
 	open     map[ledger.ReservationID]*ledger.Reservation
+	pending  map[repeat]ledger.ReservationID // the open ones whose outcome is unknown
 	versions map[policy.KeyID]int64
 	indexed  int64 // the search index covers the audit up to here
 }
@@ -74,7 +81,7 @@ func newWriter(ctx context.Context, db *DB) (*writer, error) {
 		brakes: make(chan *control, 64), controls: make(chan *control, 64),
 		resolves: make(chan *unit, queueLength), queue: make(chan *unit, queueLength),
 		quit: make(chan struct{}), stopped: make(chan struct{}),
-		open: make(map[ledger.ReservationID]*ledger.Reservation), versions: make(map[policy.KeyID]int64),
+		open: make(map[ledger.ReservationID]*ledger.Reservation), pending: make(map[repeat]ledger.ReservationID), versions: make(map[policy.KeyID]int64),
 	}
 	if err := w.stmts.prepare(ctx, conn); err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -304,11 +311,7 @@ func (w *writer) adopt(b *store.Batch, c ledger.Changes) {
 	}
 	for _, group := range [][]*ledger.Reservation{c.Created, c.Updated} {
 		for _, r := range group {
-			if r.State.Open() {
-				w.open[r.ID] = r
-			} else {
-				delete(w.open, r.ID)
-			}
+			w.track(r)
 		}
 	}
 	w.db.mu.Lock()
@@ -319,6 +322,21 @@ func (w *writer) adopt(b *store.Batch, c ledger.Changes) {
 	w.db.mu.Unlock()
 	for _, j := range b.Joins {
 		delete(w.versions, j.Key)
+	}
+}
+
+// track keeps what is open at hand.
+func (w *writer) track(r *ledger.Reservation) {
+	at := repeat{r.Key, r.Fingerprint}
+	if r.State.Open() {
+		w.open[r.ID] = r
+	} else {
+		delete(w.open, r.ID)
+	}
+	if r.State == ledger.Unresolved {
+		w.pending[at] = r.ID
+	} else if w.pending[at] == r.ID {
+		delete(w.pending, at)
 	}
 }
 

@@ -1,0 +1,293 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream"
+)
+
+var errLookupBusy = errors.New("busy")
+
+func errUnsettled(n int64) error {
+	return fmt.Errorf("%d outcomes could not be written to the store yet", n)
+}
+
+// finishRead answers a read: guarded, with its outcome recorded behind.
+func (g *Gateway) finishRead(j *journey, answer *upstream.Answer) upstream.Response {
+	outcome := g.Adapter.Outcome(j.call, answer)
+	response, guarded := g.show(j, answer, &outcome, j.policy)
+	if guarded.Tripped {
+		response = g.Adapter.Refuse(g.denial(j, policy.Failure{
+			Code: policy.CodeCustomerDenied, Rule: "customers",
+			Message: "The answer showed a customer that this vault key may not see, so it was withheld.",
+		}))
+	}
+	record := g.outcomeRecord(j, answer, outcome)
+	record.Guarded, record.Withheld, record.Status = guarded.Tripped, guarded.Withheld, response.Status
+	g.background.Go(func() {
+		// The intent is on record; a read's outcome is told behind, and a full queue may cost it.
+		if _, err := g.Store.Log(context.Background(), record); err != nil {
+			g.Log.Warn("a read's outcome was not recorded", "audit_id", j.auditID(), "err", err)
+		}
+	})
+	return g.finish(j, response)
+}
+
+// finishWrite settles what an answer says and passes it on.
+func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.Answer) upstream.Response {
+	outcome := g.Adapter.Outcome(j.call, answer)
+	if j.resend != nil {
+		outcome = retried(outcome, answer.Status)
+	}
+	seen := j.policy
+	joins := policy.CustomerID("")
+	if outcome.Fate == upstream.Moved && outcome.NewCustomer != "" && !j.policy.Customers.Any && j.policy.MayCreate {
+		joins, seen = outcome.NewCustomer, joined(j.policy, outcome.NewCustomer)
+	}
+	response, guarded := g.show(j, answer, &outcome, seen)
+	record := g.outcomeRecord(j, answer, outcome)
+	record.Guarded, record.Withheld, record.Status = guarded.Tripped, guarded.Withheld, response.Status
+	resolution := &store.Resolution{Reservation: j.reservation(), Record: record, Joins: joins}
+	resolution.Fate = g.fate(j, answer, &outcome)
+	record.Proof = string(resolution.Fate.Proof)
+	if guarded.Tripped && outcome.Fate != upstream.Refused {
+		resolution.Freeze = "the answer to " + string(j.call.Operation.Name) + " showed a customer that is not allowed"
+	}
+	if j.resend != nil && j.resend.State == ledger.Settled {
+		// Counted before. The vendor must say so too: a run that it does not remember was a second one.
+		resolution.Fate = ledger.Fate{State: ledger.Settled}
+		if outcome.Fate == upstream.Moved && !outcome.Replayed {
+			resolution.Freeze = "the upstream ran " + string(j.call.Operation.Name) + " again under an idempotency key that it had answered before"
+		}
+	}
+	response = g.finish(j, response)
+	if !g.settle(ctx, j, resolution) {
+		response.Header.Set("Keybrake-Settlement", "pending")
+	}
+	return response
+}
+
+// retried reads an answer to a call that was sent before. A refusal of this attempt proves something about
+// the first one only if the vendor says that it is the first one's answer, or if it got as far as asking
+// the bank: whatever had run before would have been replayed.
+func retried(o upstream.Outcome, status int) upstream.Outcome {
+	if o.Fate == upstream.Refused && !o.Replayed && status != http.StatusPaymentRequired {
+		o.Fate, o.Why = upstream.Unknown, "the retry was refused ("+o.Why+"), the first attempt is still unknown"
+	}
+	return o
+}
+
+func joined(p *policy.Policy, c policy.CustomerID) *policy.Policy {
+	with := *p
+	with.Customers.List = append(slices.Clone(p.Customers.List), c)
+	slices.Sort(with.Customers.List)
+	return &with
+}
+
+// fate translates an outcome into what the ledger does.
+func (g *Gateway) fate(j *journey, answer *upstream.Answer, o *upstream.Outcome) ledger.Fate {
+	f := ledger.Fate{State: ledger.Unresolved, UpstreamRequest: o.RequestID, Why: o.Why}
+	for _, final := range o.Finals {
+		f.Finals = append(f.Finals, ledger.Final(final))
+	}
+	switch {
+	case o.Fate == upstream.Refused && !answer.Sent:
+		f.State, f.Proof = ledger.Released, ledger.ProofNotWritten
+	case o.Fate == upstream.Refused:
+		f.State, f.Proof = ledger.Released, ledger.ProofRefused
+	case o.Fate == upstream.Moved && o.Replayed && j.admitted.Detached:
+		f.State, f.Proof = ledger.Released, ledger.ProofReplayed
+	case o.Fate == upstream.Moved:
+		f.State, f.Pending = ledger.Settled, o.Pending
+		for _, m := range o.Moved {
+			f.Moved = append(f.Moved, ledger.Moved(m))
+		}
+	}
+	return f
+}
+
+// show turns an answer, or the lack of one, into what the agent sees.
+func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome, p *policy.Policy) (upstream.Response, upstream.Guarded) {
+	failure := func(code policy.Code, retry bool, message string) (upstream.Response, upstream.Guarded) {
+		d := g.denial(j, policy.Failure{Code: code, Rule: "upstream", Message: message})
+		d.Retry = retry
+		if o.Fate == upstream.Unknown && j.reservation() != 0 {
+			d.Reservation = "rsv_" + strconv.FormatInt(int64(j.reservation()), 10)
+		}
+		return g.Adapter.Refuse(d), upstream.Guarded{}
+	}
+	switch {
+	case o.CredentialRefused:
+		g.Log.Error("the upstream refuses our credential", "upstream", j.upstream.Name, "status", answer.Status, "upstream_request", o.RequestID)
+		return failure(upstream.CodeCredential, false, "Stripe refused the credential that Keybrake holds for this upstream. An operator has to look at it.")
+	case answer.Status == 0 && !answer.Sent:
+		return failure(upstream.CodeUnreachable, true, "The upstream could not be reached; nothing was sent.")
+	case o.Fate == upstream.Unknown && j.call.Writes() && !shows(answer):
+		return failure(upstream.CodeOutcomeUnknown, j.call.IdempotencyKey != "",
+			"The call was sent, but its outcome is not known ("+o.Why+"). What it may have moved stays held. Send it again with the same idempotency key to learn the outcome.")
+	case !shows(answer):
+		return failure(upstream.CodeUnreachable, true, "The upstream gave no usable answer to this read ("+o.Why+").")
+	}
+	guarded := g.Adapter.Guard(j.call, p, answer)
+	return upstream.Response{Status: guarded.Status, Header: guarded.Header, Body: guarded.Body}, guarded
+}
+
+// shows reports whether an answer is whole and the vendor's own word about the call.
+func shows(a *upstream.Answer) bool {
+	return a.Err == nil && (a.Status >= 200 && a.Status < 300 || a.Status >= 400 && a.Status < 500)
+}
+
+// settle writes a resolution. If the store cannot, the agent still gets the truth: the hold stays, the
+// writing is tried again behind, and until it succeeds no new money call is taken.
+func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) bool {
+	resolved, err := g.Store.Resolve(ctx, r)
+	if err == nil {
+		g.settled(ctx, j, r, resolved)
+		return true
+	}
+	g.unsettled.Add(1)
+	g.Log.Error("an outcome could not be written; it is tried again and new money calls wait", "audit_id", j.auditID(), "err", err)
+	g.background.Go(func() {
+		for pause := settleRetry; ; pause = min(2*pause, settleRetryMax) {
+			select {
+			case <-g.quit:
+				return
+			case <-time.After(pause):
+			}
+			resolved, err := g.Store.Resolve(ctx, r)
+			if err == nil {
+				g.settled(ctx, j, r, resolved)
+				g.unsettled.Add(-1)
+				return
+			}
+		}
+	})
+	return false
+}
+
+// settled follows up on what is durable now.
+func (g *Gateway) settled(ctx context.Context, j *journey, r *store.Resolution, done store.Resolved) {
+	for _, o := range done.Overs {
+		g.Log.Error("the upstream moved more than was held; the key's writes are frozen",
+			"key", j.key.ID, "bucket", o.Bucket, "held_usd", o.Held.String(), "moved_usd", o.Moved.String(), "audit_id", j.auditID())
+	}
+	if r.Freeze != "" {
+		g.Log.Error("a key's writes are frozen", "key", j.key.ID, "why", r.Freeze, "audit_id", j.auditID())
+	}
+	if r.Joins == "" {
+		return
+	}
+	if err := g.join(ctx, j.key.ID, r.Joins); err != nil {
+		// Durable already: until the next change or restart this process only refuses more than it must.
+		g.Log.Error("a created customer is not in the key's list in memory", "key", j.key.ID, "err", err)
+	}
+}
+
+// deny records a refusal and renders its first reason. A refusal that cannot be recorded is a 503: no
+// record, no call.
+func (g *Gateway) deny(ctx context.Context, j *journey, failures ...policy.Failure) upstream.Response {
+	record := g.intent(j)
+	record.Failures = nil
+	for _, f := range failures {
+		record.Deny(f)
+	}
+	denial := g.denial(j, failures[0])
+	response := g.Adapter.Refuse(denial)
+	record.Status = response.Status
+	id, err := g.recordDenial(context.WithoutCancel(ctx), j, record)
+	if err != nil {
+		return g.unavailable(j, err)
+	}
+	denial.AuditID = id
+	return g.finish(j, g.Adapter.Refuse(denial))
+}
+
+// render answers a refusal that the admission recorded.
+func (g *Gateway) render(j *journey, entry audit.Entry, failures []policy.Failure) upstream.Response {
+	j.admitted.Entry = entry
+	return g.finish(j, g.Adapter.Refuse(g.denial(j, failures[0])))
+}
+
+// stoppedAtLastLook answers a call that was admitted and then met a brake.
+func (g *Gateway) stoppedAtLastLook(j *journey, f *policy.Failure) upstream.Response {
+	return g.finish(j, g.Adapter.Refuse(g.denial(j, *f)))
+}
+
+// unavailable answers a call for which we could not do our part. Nothing was sent, or it was and is held.
+func (g *Gateway) unavailable(j *journey, err error) upstream.Response {
+	g.Log.Error("a call could not be taken", "request", j.request, "err", err)
+	d := g.denial(j, policy.Failure{
+		Code: upstream.CodeUnavailable, Rule: "keybrake",
+		Message: "Keybrake cannot take the call right now; nothing was sent. Try again.",
+	})
+	d.Retry = true
+	return g.finish(j, g.Adapter.Refuse(d))
+}
+
+// lookupFailed ends a call whose look-up had no answer.
+func (g *Gateway) lookupFailed(err error) ending {
+	var stopped stoppedError
+	switch {
+	case errors.As(err, &stopped):
+		return denied(stopped.failure)
+	case errors.Is(err, errLookupBusy):
+		return failed(err)
+	}
+	return func(g *Gateway, ctx context.Context, j *journey) upstream.Response {
+		g.Log.Warn("a look-up failed", "request", j.request, "err", err)
+		code, retry, message := upstream.CodeUnreachable, true, "The upstream could not be asked what the call needs to know; nothing was sent."
+		if errors.Is(err, upstream.ErrCredential) {
+			g.Log.Error("the upstream refuses our credential", "upstream", j.upstream.Name, "err", err)
+			code, retry, message = upstream.CodeCredential, false, "Stripe refused the credential that Keybrake holds for this upstream. An operator has to look at it."
+		}
+		record := g.intent(j)
+		f := policy.Failure{Code: code, Rule: "upstream", Message: message}
+		record.Deny(f)
+		record.Why = err.Error()
+		d := g.denial(j, f)
+		d.Retry = retry
+		response := g.Adapter.Refuse(d)
+		record.Status = response.Status
+		id, err := g.recordDenial(context.WithoutCancel(ctx), j, record)
+		if err != nil {
+			return g.unavailable(j, err)
+		}
+		d.AuditID = id
+		return g.finish(j, g.Adapter.Refuse(d))
+	}
+}
+
+// denial fills in what every refusal carries.
+func (g *Gateway) denial(j *journey, f policy.Failure) upstream.Denial {
+	return upstream.Denial{
+		Code: f.Code, Message: f.Message, Param: f.Param, Rule: f.Rule, Cap: f.Cap,
+		AuditID: j.auditID(), RequestID: j.request, ScopeStatus: g.ScopeStatus,
+	}
+}
+
+// finish adds our own headers.
+func (g *Gateway) finish(j *journey, r upstream.Response) upstream.Response {
+	if r.Header == nil {
+		r.Header = make(http.Header, 3)
+	}
+	if id := j.auditID(); id != "" {
+		r.Header["Keybrake-Audit-Id"] = []string{id}
+	}
+	if remaining := remaining(j.admitted.Caps); remaining != "" {
+		r.Header["Keybrake-Remaining"] = []string{remaining}
+	}
+	if j.call != nil && j.call.IdempotencyKey != "" {
+		r.Header["Idempotency-Key"] = []string{j.call.IdempotencyKey}
+	}
+	return r
+}

@@ -1,0 +1,128 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/upstream"
+)
+
+// selfPath is where an agent asks what it may do.
+const selfPath = "/keybrake/v1/self"
+
+// ServeHTTP is the edge: it reads a request into our own form, lets serve take it along the path and
+// writes the answer. Nothing below it sees an *http.Request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, query, _ := strings.Cut(r.RequestURI, "?")
+	switch path {
+	case "/healthz":
+		_, _ = io.WriteString(w, "ok\n") // a prober that went away has its answer
+		return
+	case "/readyz":
+		g.readyz(w, r)
+		return
+	}
+	j := &journey{
+		start: time.Now(), request: "req_kb" + newToken(), from: g.clientAddr(r),
+		agent: bounded(r.Header.Get("User-Agent"), maxUserAgent), run: bounded(r.Header.Get("X-Agent-Run-Id"), maxRunID),
+		raw: &upstream.RawCall{Method: r.Method, Path: path, Query: query, Header: r.Header},
+	}
+	defer g.survive(w, j)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		reply(w, g.deny(r.Context(), j, policy.Failure{
+			Code: policy.CodeMalformed, Rule: "limits",
+			Message: "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes.",
+		}))
+		return
+	case err != nil:
+		return // the agent's connection broke: there is nobody to answer, and nothing was decided
+	}
+	j.raw.Body = body
+	if path == selfPath {
+		reply(w, g.self(r.Context(), j))
+		return
+	}
+	reply(w, g.serve(r.Context(), j))
+}
+
+// survive answers a call whose handling broke one of our invariants: 503, and the hold, if there is one,
+// stays.
+func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
+	reason := recover()
+	if reason == nil {
+		return
+	}
+	if err, ok := reason.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(reason)
+	}
+	g.Log.Error("a call broke an invariant", "request", j.request, "reason", reason, "stack", string(debug.Stack()))
+	reply(w, g.unavailable(j, errors.New("internal error")))
+}
+
+func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {
+	if err := g.Ready(r.Context()); err != nil {
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+func reply(w http.ResponseWriter, r upstream.Response) {
+	header := w.Header()
+	for name, values := range r.Header {
+		header[name] = values
+	}
+	header["Content-Length"] = []string{strconv.Itoa(len(r.Body))}
+	w.WriteHeader(r.Status)
+	_, _ = w.Write(r.Body) // an agent that went away finds its answer by its idempotency key
+}
+
+// clientAddr is the agent's address: the connection's, or, behind trusted proxies, the last one in
+// X-Forwarded-For that is not such a proxy. A header from anybody else says nothing.
+func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := at.Addr().Unmap()
+	if !g.trusted(addr) {
+		return addr
+	}
+	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			return addr
+		}
+		if addr = hop.Unmap(); !g.trusted(addr) {
+			return addr
+		}
+	}
+	return addr
+}
+
+func (g *Gateway) trusted(addr netip.Addr) bool {
+	for _, p := range g.TrustedProxies {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+func bounded(s string, limit int) string {
+	if len(s) > limit {
+		return s[:limit]
+	}
+	return s
+}

@@ -1,0 +1,174 @@
+// Package gateway is the data plane: one handler, one path. A call is authenticated, parsed, decided,
+// resolved, decided again, admitted (brake, holds and record in one store transaction), sent, settled and
+// answered, in that order, in one function that can be read from top to bottom (path.go).
+//
+// It works on upstream.Call and knows no vendor; what a route, a parameter or an answer means is the
+// adapter's. It never sees an upstream secret: vault puts it on the request.
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Limits of the data plane, each with its reason.
+const (
+	// MaxBody bounds a request. Stripe's largest forms are far below; files are not taken here.
+	MaxBody = 1 << 20
+	// maxUserAgent and maxRunID bound what an agent may write into the record.
+	maxUserAgent = 512
+	maxRunID     = 128
+	// lookupWait is how long a call may wait for its turn to look something up.
+	lookupWait = 5 * time.Second
+	// settleRetry is the first pause before a settlement that could not be written is tried again.
+	settleRetry = 100 * time.Millisecond
+	// settleRetryMax is the longest such pause.
+	settleRetryMax = 5 * time.Second
+)
+
+// Config is what a Gateway needs. Every field is required unless it says otherwise.
+type Config struct {
+	Adapter upstream.Adapter
+	Ring    *vault.Ring
+	Store   store.DB
+	Client  *upstream.Client
+	// Rates returns the table in force.
+	Rates func() *money.Table
+	Log   *slog.Logger
+	// ScopeStatus is the status of out-of-scope denials; 0 = 401.
+	ScopeStatus int
+	// TrustedProxies may name the agent's address in X-Forwarded-For; empty = none.
+	TrustedProxies []netip.Prefix
+	// LookupsPerSecond bounds the look-ups of one key, and LookupsPerUpstream those of one upstream, so that
+	// one runaway agent cannot spend the account's rate limit. 0 = the defaults.
+	LookupsPerSecond   float64
+	LookupsPerUpstream float64
+}
+
+// Default look-up rates; Stripe allows about 100 requests per second and account.
+const (
+	defaultLookupsPerKey      = 25
+	defaultLookupsPerUpstream = 80
+	lookupBurst               = 100
+)
+
+// Gateway is the data plane. It is safe for concurrent use.
+type Gateway struct {
+	Config
+	lookups *limiters
+
+	resending  sync.Map // ledger.ReservationID: a retry is on the wire
+	unsettled  atomic.Int64
+	background sync.WaitGroup
+	quit       chan struct{}
+	closing    sync.Once
+}
+
+// New makes a gateway. Close it to wait for what is still being written.
+func New(c Config) *Gateway {
+	if c.ScopeStatus == 0 {
+		c.ScopeStatus = 401
+	}
+	if c.LookupsPerSecond == 0 {
+		c.LookupsPerSecond = defaultLookupsPerKey
+	}
+	if c.LookupsPerUpstream == 0 {
+		c.LookupsPerUpstream = defaultLookupsPerUpstream
+	}
+	return &Gateway{
+		Config: c, quit: make(chan struct{}),
+		lookups: newLimiters(c.LookupsPerSecond, c.LookupsPerUpstream),
+	}
+}
+
+// Close stops retrying settlements and waits for records that are on their way. The store must still be
+// open. What could not be settled stays held.
+func (g *Gateway) Close() {
+	g.closing.Do(func() { close(g.quit) })
+	g.background.Wait()
+}
+
+// Ready reports what stands against taking money calls; nil = ready.
+func (g *Gateway) Ready(ctx context.Context) error {
+	if n := g.unsettled.Load(); n > 0 {
+		return errUnsettled(n)
+	}
+	return g.Store.Check(ctx)
+}
+
+// limiters bound look-ups per key and per upstream. Idle ones are dropped when there are many.
+type limiters struct {
+	perKey, perUpstream rate.Limit
+	mu                  sync.Mutex
+	keys                map[policy.KeyID]*rate.Limiter
+	upstreams           map[policy.UpstreamID]*rate.Limiter
+}
+
+// maxLimiters bounds their memory; dropping them all only gives a burst back.
+const maxLimiters = 10_000
+
+func newLimiters(perKey, perUpstream float64) *limiters {
+	return &limiters{
+		perKey: rate.Limit(perKey), perUpstream: rate.Limit(perUpstream),
+		keys: make(map[policy.KeyID]*rate.Limiter), upstreams: make(map[policy.UpstreamID]*rate.Limiter),
+	}
+}
+
+// wait takes one look-up from both budgets, waiting for its turn.
+func (l *limiters) wait(ctx context.Context, k policy.KeyID, u policy.UpstreamID) error {
+	l.mu.Lock()
+	if len(l.keys) > maxLimiters {
+		clear(l.keys)
+	}
+	key, ok := l.keys[k]
+	if !ok {
+		key = rate.NewLimiter(l.perKey, lookupBurst)
+		l.keys[k] = key
+	}
+	up, ok := l.upstreams[u]
+	if !ok {
+		up = rate.NewLimiter(l.perUpstream, lookupBurst)
+		l.upstreams[u] = up
+	}
+	l.mu.Unlock()
+	if err := key.Wait(ctx); err != nil {
+		return err
+	}
+	return up.Wait(ctx)
+}
+
+// journey is one call on its way. It belongs to the goroutine that serves it.
+type journey struct {
+	start     time.Time
+	theirs    time.Duration // spent waiting for the vendor
+	raw       *upstream.RawCall
+	from      netip.Addr
+	request   string // our request id
+	agent     string // User-Agent
+	run       string // X-Agent-Run-Id
+	presented string
+
+	key      *vault.Key
+	policy   *policy.Policy // of key, with what joined it
+	upstream *vault.Upstream
+	call     *upstream.Call
+	decision policy.Decision
+	flight   vault.Flight
+
+	admitted store.Admitted
+	resend   *ledger.Reservation
+	detached bool
+}

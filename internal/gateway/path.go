@@ -1,0 +1,353 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// maxRejudge bounds how often a call is judged again because its key's policy changed under it.
+const maxRejudge = 3
+
+// serve takes one call along the path of DESIGN section 4, steps 2 to 12. ctx is the agent's; from the
+// admission on the call no longer depends on it.
+func (g *Gateway) serve(ctx context.Context, j *journey) upstream.Response {
+	if refused := g.authenticate(j); refused != nil {
+		return g.deny(ctx, j, *refused)
+	}
+	if refused := g.parse(j); refused != nil {
+		return g.deny(ctx, j, *refused)
+	}
+	for range maxRejudge {
+		if stop := g.attach(ctx, j); stop != nil {
+			return stop(g, ctx, j)
+		}
+		if j.resend == nil {
+			if stop := g.judge(ctx, j); stop != nil {
+				return stop(g, ctx, j)
+			}
+		}
+		if !j.call.Writes() {
+			return g.read(ctx, j)
+		}
+		response, again := g.write(context.WithoutCancel(ctx), j)
+		if !again {
+			return response
+		}
+		if refused := g.again(j); refused != nil {
+			return g.deny(ctx, j, *refused)
+		}
+	}
+	return g.unavailable(j, errors.New("the key's policy keeps changing"))
+}
+
+// ending is how a call ends before it is admitted.
+type ending func(*Gateway, context.Context, *journey) upstream.Response
+
+func denied(f policy.Failure) ending {
+	return func(g *Gateway, ctx context.Context, j *journey) upstream.Response { return g.deny(ctx, j, f) }
+}
+
+func failed(err error) ending {
+	return func(g *Gateway, _ context.Context, j *journey) upstream.Response { return g.unavailable(j, err) }
+}
+
+// authenticate finds the key and what it is bound to.
+func (g *Gateway) authenticate(j *journey) *policy.Failure {
+	j.presented, _ = vault.PresentedFrom(j.raw.Header["Authorization"])
+	key, refused := g.Ring.Authenticate(vault.Attempt{
+		Presented: j.presented, Now: g.Store.Now(), From: j.from, // whether it writes, the route will tell
+	})
+	j.key = key
+	if key != nil {
+		j.policy = key.Effective()
+		j.upstream, _ = g.Ring.Upstream(key.Upstream)
+	}
+	if refused == nil && j.upstream == nil {
+		return &policy.Failure{Code: policy.CodeKeyInvalid, Rule: "key", Message: "The vault key's upstream is gone."}
+	}
+	return refused
+}
+
+// parse turns the raw request into a call.
+func (g *Gateway) parse(j *journey) *policy.Failure {
+	call, refusal := g.Adapter.Parse(j.raw, j.upstream.Version)
+	j.call = call
+	if refusal != nil {
+		return failureOf(refusal)
+	}
+	return g.Ring.LastLook(j.key, call.Writes())
+}
+
+func failureOf(r *policy.Refusal) *policy.Failure {
+	return &policy.Failure{Code: r.Code, Rule: "catalog", Param: r.Param, Message: r.Message}
+}
+
+// again prepares a call to be judged anew, under the key as it is now.
+func (g *Gateway) again(j *journey) *policy.Failure {
+	j.resend, j.detached, j.decision = nil, false, policy.Decision{}
+	if refused := g.authenticate(j); refused != nil {
+		return refused
+	}
+	return g.parse(j)
+}
+
+// attach finds the reservation that the agent's idempotency key belongs to, before anything is looked up.
+func (g *Gateway) attach(ctx context.Context, j *journey) ending {
+	if !j.call.Writes() || j.call.IdempotencyKey == "" || j.call.AttachFor == 0 {
+		return nil
+	}
+	r, err := g.Store.Attached(ctx, j.key.ID, j.call.Account, j.call.IdempotencyKey)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return failed(err)
+	}
+	return g.attachTo(j, r)
+}
+
+// attachTo decides what a second use of an idempotency key is: a retry, another call under the same key,
+// the same call while the first is still on the wire, or, after too long, a new call.
+func (g *Gateway) attachTo(j *journey, r *ledger.Reservation) ending {
+	switch {
+	case r.State == ledger.Released:
+		return nil
+	case r.State != ledger.Reserved && g.Store.Now().Sub(r.FirstSent) > j.call.AttachFor:
+		return nil
+	case r.Fingerprint != j.call.Fingerprint:
+		return denied(policy.Failure{
+			Code: policy.CodeIdemMismatch, Rule: "idempotency",
+			Message: "This idempotency key was used before with other parameters or for another operation. Send a new key for a new call.",
+		})
+	case r.State == ledger.Reserved:
+		return denied(inUse)
+	}
+	j.resend = r
+	return nil
+}
+
+var inUse = policy.Failure{
+	Code: policy.CodeIdemInUse, Rule: "idempotency",
+	Message: "A call with this idempotency key is on its way. Wait for its answer, then send the key again.",
+}
+
+// judge decides, looks up what only the vendor knows, and decides again.
+func (g *Gateway) judge(ctx context.Context, j *journey) ending {
+	op := &j.call.Operation
+	g.quote(op)
+	j.decision = policy.Decide(j.policy, op)
+	if j.decision.Verdict == policy.Deny {
+		return refuse
+	}
+	if !op.NeedsLookup(j.policy) {
+		if op.Resolved {
+			return nil
+		}
+		op.Resolved = true // nothing was left open: the same decision, now complete
+		if j.decision = policy.Decide(j.policy, op); j.decision.Verdict == policy.Deny {
+			return refuse
+		}
+		return nil
+	}
+	if full, err := g.fullAlready(ctx, j); err != nil {
+		return failed(err)
+	} else if full != nil {
+		return denied(full.Failure())
+	}
+	refusal, err := g.Adapter.Resolve(ctx, j.call, j.policy, g.lookup(j))
+	if err != nil {
+		return g.lookupFailed(err)
+	}
+	if refusal != nil {
+		return denied(*failureOf(refusal))
+	}
+	op.Resolved = true
+	g.quote(op)
+	if j.decision = policy.Decide(j.policy, op); j.decision.Verdict == policy.Deny {
+		return refuse
+	}
+	return nil
+}
+
+// refuse ends a call with every rule that it broke.
+func refuse(g *Gateway, ctx context.Context, j *journey) upstream.Response {
+	return g.deny(ctx, j, j.decision.Failures...)
+}
+
+// quote fixes the rate of every effect whose amount is known.
+func (g *Gateway) quote(op *policy.Operation) {
+	for i := range op.Effects {
+		e := &op.Effects[i]
+		if !e.Known || e.Quote.Value != 0 {
+			continue
+		}
+		quote, err := g.Rates().Quote(e.Amount.Currency, g.Store.Now())
+		if err == nil {
+			e.USD, err = quote.USD(e.Amount.Minor)
+		}
+		if err != nil {
+			e.NoRate = err.Error()
+			continue
+		}
+		e.Quote = quote
+	}
+}
+
+// fullAlready spares the vendor a look-up for a call that a full cap will refuse anyway.
+func (g *Gateway) fullAlready(ctx context.Context, j *journey) (*policy.CapFailure, error) {
+	if j.policy.Enforcement == policy.Shadow {
+		return nil, nil
+	}
+	now := g.Store.Now()
+	for _, e := range j.call.Operation.Effects {
+		for _, c := range j.policy.AppliesTo(e.Bucket) {
+			if c.Per == policy.PerCall || c.Unit != policy.UnitUSD {
+				continue
+			}
+			account, err := g.Store.Peek(ctx, []ledger.AccountKey{{
+				Key: j.key.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, now, j.policy.Timezone),
+			}})
+			if err != nil {
+				return nil, err
+			}
+			// An object that was counted before adds nothing, so only the vendor and the admission can tell.
+			if e.Object == "" && e.Mode == policy.Gross && ledger.Left(account[0], c.Limit) == 0 {
+				state := store.StateOf(c, account[0], now, j.policy.Timezone)
+				return &policy.CapFailure{
+					Cap: c, Held: state.Held, Settled: state.Settled, ResetsAtUnix: unix(state.ResetsAt),
+				}, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// read takes a read to the vendor while its intent record is being written, and waits for both.
+func (g *Gateway) read(ctx context.Context, j *journey) upstream.Response {
+	record := g.intent(j)
+	type admission struct {
+		admitted store.Admitted
+		err      error
+	}
+	recorded := make(chan admission, 1)
+	go func() {
+		a, err := g.Store.Admit(context.WithoutCancel(ctx), &store.Admission{
+			Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Record: record,
+		})
+		recorded <- admission{a, err}
+	}()
+	answer, stopped := g.send(ctx, j, g.request(j), false)
+	done := <-recorded
+	switch {
+	case done.err != nil:
+		return g.unavailable(j, done.err)
+	case done.admitted.Stale:
+		return g.unavailable(j, errors.New("the key's policy changed while the call was on its way"))
+	case done.admitted.Verdict == policy.Deny:
+		return g.render(j, done.admitted.Entry, record.Failures)
+	}
+	j.admitted = done.admitted
+	if stopped != nil {
+		return g.stoppedAtLastLook(j, stopped)
+	}
+	return g.finishRead(j, &answer)
+}
+
+// write admits a write, sends it, settles it and answers. again asks for the call to be judged anew.
+func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Response, again bool) {
+	if n := g.unsettled.Load(); n > 0 && len(j.call.Operation.Effects) > 0 {
+		return g.unavailable(j, errUnsettled(n)), false
+	}
+	request := g.request(j)
+	if j.resend != nil {
+		sent, err := decodeSent(j.resend.Sent)
+		if err != nil {
+			return g.unavailable(j, err), false
+		}
+		if _, busy := g.resending.LoadOrStore(j.resend.ID, true); busy {
+			return g.deny(ctx, j, inUse), false
+		}
+		defer g.resending.Delete(j.resend.ID)
+		request = sent
+	}
+	admission, err := g.admission(j, request)
+	if err != nil {
+		return g.unavailable(j, err), false
+	}
+	j.admitted, err = g.Store.Admit(ctx, admission)
+	switch a := &j.admitted; {
+	case err != nil:
+		return g.unavailable(j, err), false
+	case a.Stale:
+		return upstream.Response{}, true
+	case a.InUse != nil:
+		// Another call took the idempotency key between our look and the admission.
+		if stop := g.attachTo(j, a.InUse); stop != nil {
+			return stop(g, ctx, j), false
+		}
+		return upstream.Response{}, true
+	case a.Verdict == policy.Deny:
+		return g.render(j, a.Entry, admission.Record.Failures), false
+	}
+	answer, stopped := g.send(ctx, j, request, true)
+	if stopped != nil {
+		g.settle(ctx, j, &store.Resolution{
+			Reservation: j.reservation(), Record: g.outcomeRecord(j, nil, upstream.Outcome{Fate: upstream.Refused, Why: "stopped at the last look"}),
+			Fate: ledger.Fate{State: ledger.Released, Proof: ledger.ProofNotSent, Why: stopped.Message},
+		})
+		return g.stoppedAtLastLook(j, stopped), false
+	}
+	return g.finishWrite(ctx, j, &answer), false
+}
+
+// admission asks the store for the brake, the holds and the intent record.
+func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admission, error) {
+	a := &store.Admission{
+		Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Writes: true, Record: g.intent(j),
+		AllowRepeat: j.policy.RepeatUnknown, AttachFor: j.call.AttachFor,
+	}
+	if j.resend != nil {
+		a.Resend = j.resend.ID
+		return a, nil
+	}
+	sent, err := encodeSent(request)
+	if err != nil {
+		return nil, err
+	}
+	op := &j.call.Operation
+	a.Reserve = &ledger.Request{
+		Key: j.key.ID, Upstream: j.key.Upstream, Operation: op.Name, Customers: op.Customer.Customers,
+		Caps: j.policy.Caps, Zone: j.policy.Timezone, Effects: op.Effects, Counts: counts(op),
+		Soft:    j.policy.Enforcement == policy.Shadow,
+		IdemKey: j.call.IdempotencyKey, IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint, Sent: sent,
+	}
+	if j.call.AttachFor == 0 {
+		a.Reserve.IdemKey = "" // the vendor gives the key no meaning here, so we must not either
+	}
+	return a, nil
+}
+
+// counts lists the buckets in which a write counts as one call.
+func counts(op *policy.Operation) []policy.Resource {
+	if len(op.Effects) == 0 {
+		return []policy.Resource{op.Resource}
+	}
+	out := make([]policy.Resource, 0, len(op.Effects))
+	for _, e := range op.Effects {
+		out = append(out, e.Bucket)
+	}
+	return out
+}
+
+func (j *journey) reservation() ledger.ReservationID {
+	if r := j.admitted.Reservation; r != nil {
+		return r.ID
+	}
+	return 0
+}

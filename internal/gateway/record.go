@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// newToken returns 26 characters of 128 random bits.
+func newToken() string { return rand.Text() }
+
+// auditID names the call's intent record; empty before there is one.
+func (j *journey) auditID() string {
+	if j.admitted.Entry.Seq == 0 {
+		return ""
+	}
+	return audit.ID(audit.FirstChain, j.admitted.Entry.Seq)
+}
+
+// who fills in what is known about where a call comes from.
+func (j *journey) who(r *audit.Record) {
+	r.Request, r.UserAgent, r.RunID, r.From = j.request, j.agent, j.run, j.from.String()
+	r.Method = j.raw.Method
+	if j.key != nil {
+		r.Key, r.KeyName, r.Upstream, r.Mode = j.key.ID, j.key.Name, j.key.Upstream, j.key.Mode.String()
+		r.Policy = j.key.PolicyDigest
+	} else {
+		r.Presented = vault.Mask(j.presented)
+	}
+	if j.call != nil {
+		op := &j.call.Operation
+		r.Operation, r.Route, r.Account, r.Customers = op.Name, j.call.Template, j.call.Account, op.Customer.Customers
+	}
+	r.OursMicros = (time.Since(j.start) - j.theirs).Microseconds()
+	r.TheirsMicros = j.theirs.Microseconds()
+}
+
+// intent is the record of a call before it leaves (or is refused).
+func (g *Gateway) intent(j *journey) *audit.Record {
+	r := &audit.Record{Kind: audit.KindIntent}
+	j.who(r)
+	if j.call != nil {
+		for _, e := range j.call.Operation.Effects {
+			if e.Known {
+				r.Effects = append(r.Effects, audit.Effect{
+					Bucket: string(e.Bucket), Amount: e.Amount, USD: e.USD, Rate: e.Quote.Rate, Object: string(e.Object),
+				})
+			}
+		}
+	}
+	r.Shadowed = j.decision.Shadowed
+	r.Failures = append(r.Failures, j.decision.Failures...) // under shadow: what enforcement would have said
+	if j.resend != nil {
+		r.Repeat = "attached"
+	}
+	return r
+}
+
+// outcomeRecord is the record of what became of a call.
+func (g *Gateway) outcomeRecord(j *journey, answer *upstream.Answer, o upstream.Outcome) *audit.Record {
+	r := &audit.Record{Kind: audit.KindOutcome, Ref: j.admitted.Entry.Seq}
+	j.who(r)
+	r.Fate, r.Why, r.Replayed, r.UpstreamRequest = o.Fate.String(), o.Why, o.Replayed, o.RequestID
+	if answer != nil {
+		r.UpstreamStatus = answer.Status
+	}
+	for i, m := range o.Moved {
+		effect := audit.Effect{Amount: m.Amount, Object: string(m.Object)}
+		if i < len(j.call.Operation.Effects) {
+			e := &j.call.Operation.Effects[i]
+			effect.Bucket, effect.Rate = string(e.Bucket), e.Quote.Rate
+			effect.USD = usd(e.Quote, m.Amount.Minor)
+		}
+		r.Effects = append(r.Effects, effect)
+	}
+	return r
+}
+
+// usd converts for the record; what does not convert shows as zero there, the ledger has its own rules.
+func usd(q money.Quote, minor int64) money.USD {
+	v, err := q.USD(minor)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// recordDenial writes the record of a refusal and returns its id.
+func (g *Gateway) recordDenial(ctx context.Context, j *journey, r *audit.Record) (string, error) {
+	entries, err := g.Store.Log(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	j.admitted.Entry = entries[0]
+	return j.auditID(), nil
+}
+
+// Refused records a connection that the wire guard turned away before it was a request.
+func (g *Gateway) Refused(from, what string) {
+	r := &audit.Record{Kind: audit.KindIntent, From: from}
+	r.Deny(policy.Failure{Code: policy.CodeMalformed, Rule: "wire", Message: what})
+	g.background.Go(func() {
+		if _, err := g.Store.Log(context.Background(), r); err != nil {
+			g.Log.Warn("a refused connection was not recorded", "from", from, "err", err)
+		}
+	})
+}
+
+// join puts a created customer into the key's list in memory, as the store has it.
+func (g *Gateway) join(ctx context.Context, id policy.KeyID, c policy.CustomerID) error {
+	var row store.KeyRow
+	err := g.Store.View(ctx, func(tx store.Tx) error {
+		var err error
+		row, err = tx.Key(id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read key %s: %w", id, err)
+	}
+	_, err = g.Ring.ChangeKey(id, func(k vault.Key) vault.Key {
+		k.Joined = append(k.Joined[:len(k.Joined):len(k.Joined)], c)
+		k.Version = max(k.Version, row.Version)
+		return k
+	})
+	return err
+}
+
+// remaining tells how much the call's caps have left: "refunds/day=80.00, refunds/hour=29calls".
+func remaining(caps []store.CapState) string {
+	var b strings.Builder
+	for i, c := range caps {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(c.Cap.Resource) + "/" + c.Cap.Per.String() + "=")
+		if c.Cap.Unit == policy.UnitCalls {
+			fmt.Fprintf(&b, "%dcalls", c.Left)
+		} else {
+			b.WriteString(money.USD(c.Left).String())
+		}
+	}
+	return b.String()
+}
+
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// request rebuilds the call for the vendor, with an idempotency key of ours on every write: derived from
+// the agent's where it sent one (so that a retry, also after a rotation, is the same to the vendor), fresh
+// otherwise (so that nobody can mistake two calls for one).
+func (g *Gateway) request(j *journey) *upstream.Request {
+	r := &upstream.Request{
+		Method: j.call.Method, Path: j.call.Path, Query: j.call.Query, Body: j.call.Body, Header: j.call.Header,
+	}
+	if j.call.Writes() {
+		agentKey := j.call.IdempotencyKey
+		if agentKey == "" {
+			agentKey = "\x00" + newToken() // no agent can send a NUL
+		}
+		r.IdempotencyKey = g.Ring.Master().UpstreamIdempotencyKey(j.key.ID, j.call.Account, agentKey)
+	}
+	return r
+}
+
+// sentForm is a request as it is kept with its reservation, to be sent again on a retry.
+type sentForm struct {
+	Method string      `json:"m"`
+	Path   string      `json:"p"`
+	Query  string      `json:"q,omitempty"`
+	Body   string      `json:"b,omitempty"`
+	Header http.Header `json:"h,omitempty"`
+	Key    string      `json:"k,omitempty"`
+}
+
+func encodeSent(r *upstream.Request) ([]byte, error) {
+	sent, err := json.Marshal(sentForm{r.Method, r.Path, r.Query, string(r.Body), r.Header, r.IdempotencyKey})
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	return sent, nil
+}
+
+func decodeSent(b []byte) (*upstream.Request, error) {
+	var s sentForm
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("decode the stored request: %w", err)
+	}
+	return &upstream.Request{
+		Method: s.Method, Path: s.Path, Query: s.Query, Body: []byte(s.Body), Header: s.Header, IdempotencyKey: s.Key,
+	}, nil
+}
+
+// send takes the last look and writes the request. From Depart to Land the call counts as on the wire. A
+// stopped call was not written at all.
+//
+// ctx ends with the agent's interest no more: once a call leaves, its client going away changes nothing.
+func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, writes bool) (upstream.Answer, *policy.Failure) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upstream.Deadline)
+	defer cancel()
+	flight, stopped := g.Ring.Depart(j.key, writes)
+	if stopped != nil {
+		return upstream.Answer{}, stopped
+	}
+	defer flight.Land()
+	answer := g.Client.Do(ctx, j.upstream.BaseURL, j.upstream, r)
+	j.theirs += answer.Took
+	return answer, nil
+}
+
+// lookup lets the adapter read objects with the upstream's secret, within the budgets of key and upstream
+// and never past a pulled brake.
+func (g *Gateway) lookup(j *journey) upstream.Lookup {
+	return func(ctx context.Context, path, query string) (int, []byte, error) {
+		waiting, cancel := context.WithTimeout(ctx, lookupWait)
+		defer cancel()
+		if err := g.lookups.wait(waiting, j.key.ID, j.key.Upstream); err != nil {
+			return 0, nil, fmt.Errorf("%w: too many look-ups are waiting", errLookupBusy)
+		}
+		header := http.Header{"Stripe-Version": {j.upstream.Version}}
+		if j.call.Account != "" {
+			header["Stripe-Account"] = []string{string(j.call.Account)}
+		}
+		answer, stopped := g.send(ctx, j, &upstream.Request{
+			Method: http.MethodGet, Path: path, Query: query, Header: header,
+		}, false)
+		if stopped != nil {
+			return 0, nil, stoppedError{*stopped}
+		}
+		return answer.Status, answer.Body, answer.Err
+	}
+}
+
+// stoppedError carries a pulled brake out of a look-up.
+type stoppedError struct{ failure policy.Failure }
+
+func (e stoppedError) Error() string { return e.failure.Message }
+
+var _ upstream.Credential = (*vault.Upstream)(nil)
