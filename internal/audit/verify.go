@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"iter"
 	"strconv"
@@ -187,7 +188,7 @@ func Verify(r io.Reader, trusted []byte) (Report, error) {
 			return v.report, nil
 		}
 		whole := bytes.HasSuffix(line, []byte("\n"))
-		if !v.next(bytes.TrimSuffix(line, []byte("\n")), digest.Sum(nil), trusted) {
+		if !v.next(bytes.TrimSuffix(line, []byte("\n")), digest, trusted) {
 			if !whole && !v.end { // half a line is what a cut leaves: say that, not "changed"
 				v.report.Problem = nil
 				v.cut()
@@ -208,15 +209,15 @@ func (v *verifier) cut() {
 		v.at.Seq, v.report.LastSigned)
 }
 
-// next takes one line; digest is that of everything before it.
-func (v *verifier) next(line, digest, trusted []byte) bool {
+// next takes one line; digest has taken in everything before it.
+func (v *verifier) next(line []byte, digest hash.Hash, trusted []byte) bool {
 	switch {
 	case v.line == 1:
 		return v.header(line, trusted)
 	case v.end:
 		return v.problem(0, "something follows the signed last line")
 	case bytes.HasPrefix(line, []byte(`{"end":`)):
-		return v.close(line, digest)
+		return v.close(line, digest.Sum(nil))
 	case bytes.HasPrefix(line, []byte(`{"head":`)):
 		var h headLine
 		if !strict(line, &h) || v.report.Partial {
@@ -265,7 +266,7 @@ func (v *verifier) close(line, digest []byte) bool {
 		return v.problem(0, "the signed last line is not as it was written")
 	}
 	e := l.End
-	switch hash := hex.EncodeToString(v.at.Hash[:]); {
+	switch at := hex.EncodeToString(v.at.Hash[:]); {
 	case !bytes.Equal(e.PublicKey, v.report.PublicKey):
 		return v.problem(0, "the last line is signed with another key than %x", v.report.PublicKey)
 	case !verified(e.PublicKey, e.message(), e.Signature):
@@ -276,7 +277,7 @@ func (v *verifier) close(line, digest []byte) bool {
 		return v.problem(v.at.Seq+1, "missing: the export was signed up to record %d", e.Seq)
 	case e.Records != v.report.Records:
 		return v.problem(0, "the export was signed with %d records and has %d", e.Records, v.report.Records)
-	case !e.Partial && (e.Seq != v.at.Seq || e.Hash != hash):
+	case !e.Partial && (e.Seq != v.at.Seq || e.Hash != at):
 		return v.problem(v.report.LastSigned+1, "something after record %d was changed and its hashes made anew", v.report.LastSigned)
 	case e.Digest != hex.EncodeToString(digest):
 		return v.problem(v.report.LastSigned, "the file is not the one that was signed, though every record's hash holds; signed is up to record %d", v.report.LastSigned)

@@ -164,8 +164,9 @@ type Flight struct {
 // read after, SetBrake sets the brake first and counts after. So every call either sees the brake or is
 // seen by SetBrake.
 func (r *Ring) Depart(k *Key, writes bool) (Flight, *policy.Failure) {
-	if k == nil || k.state == nil {
-		return Flight{}, r.LastLook(k, writes)
+	// Looked at once before counting, so that calls that come after a stop do not show up in its count.
+	if failure := r.LastLook(k, writes); failure != nil {
+		return Flight{}, failure
 	}
 	f := Flight{ring: r, up: (*r.upstreams.Load())[k.Upstream], key: k.state}
 	f.add(1)
