@@ -143,6 +143,6 @@ func (s *Server) arrive(r *http.Request, body []byte, secret string, faults []st
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.journal.add(a)
-	a.RequestID = s.requestID(a.Seq)
+	a.RequestID = s.requestID()
 	return a
 }

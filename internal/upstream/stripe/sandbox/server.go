@@ -158,7 +158,7 @@ func (s *Server) random(from *rand.Rand, n int) string {
 }
 
 func (s *Server) id(prefix string) string          { return prefix + "_" + s.random(s.ids, idLength) }
-func (s *Server) requestID(_ int) string           { return "req_" + s.random(s.reqs, requestIDLen) }
+func (s *Server) requestID() string                { return "req_" + s.random(s.reqs, requestIDLen) }
 func (s *Server) live() bool                       { return s.opts.Mode == ModeLive }
 func (s *Server) head(prefix string, c *call) head { return head{id: s.id(prefix), created: c.now} }
 
@@ -170,6 +170,7 @@ type answer struct {
 	replayed bool
 	original string // request id of the run that this answers for
 	location string
+	limited  string // Stripe-Rate-Limited-Reason
 	effects  []string
 }
 
@@ -210,7 +211,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serve(r *http.Request, body []byte, arrival *Arrival, faults []Fault, tooLarge bool) (ans *answer, cut bool) {
 	none := &answer{}
 	if findFault(faults, false, FaultRateLimit) != nil || findFault(faults, true, FaultRateLimit) != nil {
-		return errorAnswer(http.StatusTooManyRequests), false
+		ans := errorAnswer(http.StatusTooManyRequests)
+		ans.limited = "global-rate"
+		return ans, false
 	}
 	if tooLarge {
 		return errorAnswer(http.StatusRequestEntityTooLarge), false
@@ -278,14 +281,7 @@ func (s *Server) prepare(r *http.Request, body []byte, arrival *Arrival) (*inbou
 
 // judge is everything before execution: none of its refusals is remembered.
 func (s *Server) judge(c *call, r *http.Request, parseErr error) (*expansion, *stripeError) {
-	meta := make(map[string]string)
-	if c.p != nil {
-		for _, name := range metaParams {
-			if v := c.p.remove(name); v != nil {
-				meta[name] = v.text()
-			}
-		}
-	}
+	meta := takeMeta(c.p)
 	secret := secretOf(r.Header)
 	if meta["key"] != "" {
 		secret = meta["key"]
@@ -308,6 +304,23 @@ func (s *Server) judge(c *call, r *http.Request, parseErr error) (*expansion, *s
 		return nil, errInvalid("", "", "Invalid Stripe API version: "+v)
 	}
 	return s.route(c, methodOf(r, meta["_method"]), r.Header.Get("Idempotency-Key"))
+}
+
+// takeMeta removes the parameters that override headers from p.
+func takeMeta(p *node) map[string]string {
+	if p == nil {
+		return nil
+	}
+	var meta map[string]string
+	for _, name := range metaParams {
+		if v := p.remove(name); v != nil {
+			if meta == nil {
+				meta = make(map[string]string)
+			}
+			meta[name] = v.text()
+		}
+	}
+	return meta
 }
 
 // route finds the operation and checks permission, parameters and expansions.
@@ -441,6 +454,9 @@ func write(w http.ResponseWriter, r *http.Request, ans *answer, reqID string, sp
 	}
 	if ans.retry != "" {
 		h.Set("Stripe-Should-Retry", ans.retry)
+	}
+	if ans.limited != "" {
+		h.Set("Stripe-Rate-Limited-Reason", ans.limited)
 	}
 	if ans.location != "" {
 		h.Set("Location", ans.location)
