@@ -55,7 +55,7 @@ func (r *reader) caps(field string, n ast.Node) {
 			continue
 		}
 		if j := slices.IndexFunc(r.policy.Caps, c.same); j >= 0 {
-			r.problem(placeOf(item), at, "%s has a cap on %s per %s already; leave one of them", c.Unit, c.Resource, c.Per)
+			r.problem(placeOf(item), at, "there is a cap on %s per %s in %s already; leave one of them", c.Resource, c.Per, c.Unit)
 			continue
 		}
 		r.at["caps."+c.name()] = placeOf(item)
@@ -125,7 +125,7 @@ func parseWindow(s string) (Window, error) {
 	words := windowNames[PerCall:]
 	i := slices.Index(words, s)
 	if i < 0 {
-		return 0, fmt.Errorf("no window `%s`%s; write %s", s, didYouMean(nearest(s, words)), strings.Join(words, ", "))
+		return 0, fmt.Errorf("no window `%s`, there are %s%s", s, strings.Join(words, ", "), didYouMean(nearest(s, words)))
 	}
 	return PerCall + Window(i), nil
 }

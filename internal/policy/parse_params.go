@@ -134,11 +134,12 @@ func (r *reader) rule(field string, kind ParamType, n ast.Node) ParamRule {
 		}
 		return rule
 	}
-	entries := r.entries(field, n)
-	for _, e := range entries {
+	before := len(r.problems)
+	for _, e := range r.entries(field, n) {
 		r.rulePart(field+"."+e.key, kind, e, &rule)
 	}
 	switch {
+	case len(r.problems) > before:
 	case rule.Deny && (rule.Required || rule.judgesValues()):
 		r.problem(placeOf(n), field, "`deny` refuses the parameter whatever its value; leave out the other parts")
 	case rule.Max != nil && rule.Min != nil && *rule.Min > *rule.Max:
