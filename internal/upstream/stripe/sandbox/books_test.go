@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -163,4 +164,34 @@ func BenchmarkCreateIntent(b *testing.B) {
 		r.Header.Set("Idempotency-Key", fmt.Sprint(i))
 		s.ServeHTTP(httptest.NewRecorder(), r)
 	}
+}
+
+func BenchmarkCreateIntentOverHTTP(b *testing.B) {
+	s := New(Options{})
+	ts := httptest.NewServer(s)
+	defer ts.Close()
+	client := ts.Client()
+	client.Transport.(*http.Transport).MaxIdleConnsPerHost = 64
+	b.SetParallelism(32)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r, err := http.NewRequest("POST", ts.URL+"/v1/payment_intents", strings.NewReader("amount=500&currency=usd"))
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			r.Header.Set("Authorization", "Bearer sk_test_x")
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			res, err := client.Do(r)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
+				b.Errorf("status %d: %v", res.StatusCode, err)
+			}
+			res.Body.Close()
+		}
+	})
 }

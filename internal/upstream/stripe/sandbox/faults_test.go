@@ -112,6 +112,8 @@ func TestFaultsMatchMethodPathAndCount(t *testing.T) {
 	r.inject(sandbox.Fault{Kind: sandbox.FaultError, Method: "GET", Path: "/v1/charges/*", Skip: 1, Times: 2})
 	equal(statuses(2, "GET", "/v1/charges"), 200, 200)
 	equal(statuses(4, "GET", "/v1/charges/"+ch), 200, 500, 500, 200)
+	r.inject(sandbox.Fault{Kind: sandbox.FaultError, Path: "/v1/balance", Skip: 2})
+	equal(statuses(4, "GET", "/v1/balance"), 200, 200, 500, 200)
 	r.inject(sandbox.Fault{Kind: sandbox.FaultError, Path: "/v1/charges/**", Times: sandbox.Always, Status: 502})
 	equal(statuses(2, "GET", "/v1/charges/"+ch+"/refunds"), 502, 502)
 	equal(statuses(1, "GET", "/v1/balance"), 200)

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,4 +100,21 @@ func TestManyCallsWithOneKeyRunOnce(t *testing.T) {
 	}
 	wg.Wait()
 	r.want(r.moved(sandbox.EffectRefund), int64(100), "refunded")
+}
+
+func TestConcurrentRefundsNeverSendMoreThanTheCharge(t *testing.T) {
+	r := newRig(t)
+	body := "amount=2000&charge=" + r.seed.Customers[0].Charges[1]
+	var wg sync.WaitGroup
+	var passed atomic.Int64
+	for range 64 {
+		wg.Go(func() {
+			if r.do("POST", "/v1/refunds", body).status == 200 {
+				passed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	r.want(passed.Load(), int64(10), "passed")
+	r.want(r.moved(sandbox.EffectRefund), int64(20000), "refunded")
 }

@@ -131,6 +131,7 @@ func TestManualCaptureHoldsThenCollectsPartAndReleasesTheRest(t *testing.T) {
 	r.refused(400, "amount_too_large", "POST", "/v1/payment_intents/"+id+"/capture", "amount_to_capture=1401")
 	part := r.ok("POST", "/v1/payment_intents/"+id+"/capture", "amount_to_capture=300&final_capture=false")
 	r.want(part.str("status"), "requires_capture", "after a first part")
+	r.want(part.num("amount_capturable"), int64(1100), "capturable after a first part")
 	done := r.ok("POST", "/v1/payment_intents/"+id+"/capture", "amount_to_capture=600")
 	r.want(done.str("status"), "succeeded", "after the last part")
 	r.want(done.num("amount_received"), int64(900), "received")
@@ -246,7 +247,11 @@ func TestLegacyChargesAuthorizeCaptureAndRelease(t *testing.T) {
 	r.refused(400, "charge_expired_for_capture", "POST", "/v1/charges/"+ch.str("id")+"/capture", "")
 	held := r.ok("POST", "/v1/charges", "amount=700&currency=usd&capture=false&source=tok_visa").str("id")
 	r.refused(400, "", "POST", "/v1/refunds", "charge="+held+"&amount=1")
-	r.ok("POST", "/v1/refunds", "charge="+held)
+	void := r.ok("POST", "/v1/refunds", "charge="+held+"&metadata[sandbox_status]=pending")
+	r.want(void.str("status"), "succeeded", "giving up an authorization takes no time")
+	if err := r.s.SetRefundStatus(void.str("id"), "failed"); err == nil {
+		t.Error("a released authorization failed, which would make money")
+	}
 	r.want(r.moved(sandbox.EffectRelease), int64(1300), "released")
 	r.want(r.moved(sandbox.EffectRefund), int64(0), "a release is no refund")
 	r.want(r.ok("POST", "/v1/charges/"+ch.str("id"), "description=x&metadata[a]=1").str("description"), "x", "update")

@@ -153,13 +153,8 @@ func (c *call) refund(o *charge) (*refund, *stripeError) {
 	r := &refund{head: c.s.head("re", c), amount: amount, currency: o.currency, charge: o.id, intent: o.intent, customer: o.customer,
 		method: o.method, reason: c.str("reason"), status: "succeeded", instructions: c.str("instructions_email")}
 	r.md = md
-	if m := c.s.methods.byID[o.method]; m != nil && m.refundStatus != "" {
-		r.status = m.refundStatus
-	}
-	if want := md.get(refundStatusKey); want == "pending" || want == "requires_action" {
-		r.status = want
-	}
 	if o.isCaptured {
+		r.status = c.refundStatus(o, md)
 		o.refundedMoney += amount
 		r.transaction = c.book(booking{typ: "refund", source: r.id, description: "REFUND FOR CHARGE", currency: r.currency, amount: -amount}).id
 		c.effect(EffectRefund, r.id, o.id, o.customer, amount, o.currency)
@@ -171,6 +166,17 @@ func (c *call) refund(o *charge) (*refund, *stripeError) {
 	c.emit("refund.created", r)
 	c.emit("charge.refunded", o)
 	return r, nil
+}
+
+// refundStatus is where a refund of money starts: the card or the test decides.
+func (c *call) refundStatus(o *charge, md pairs) string {
+	if want := md.get(refundStatusKey); want == "pending" || want == "requires_action" {
+		return want
+	}
+	if m := c.s.methods.byID[o.method]; m != nil && m.refundStatus != "" {
+		return m.refundStatus
+	}
+	return "succeeded"
 }
 
 func (c *call) refundable(o *charge, amount, rest int64) *stripeError {
@@ -244,6 +250,9 @@ func (c *call) setRefund(id, status string) *stripeError {
 		return f
 	}
 	switch {
+	case status == "failed" && r.transaction == "":
+		// It gave up an authorization: no money went out that could come back.
+		return errInvalid("status", "", "Refund "+id+" sent no money, so it cannot fail.")
 	case status == "failed" && (r.status == "pending" || r.status == "succeeded" || r.status == "requires_action"):
 		c.returnRefund(r, "failed", "declined")
 	case status == "succeeded" && (r.status == "pending" || r.status == "requires_action"):
