@@ -58,14 +58,17 @@ func appendForm(out, prefix []byte, n *Node, depth int) []byte {
 // appendEscaped percent-encodes everything but RFC 3986's unreserved characters.
 func appendEscaped(out []byte, s string) []byte {
 	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == '~':
+		if unreserved(c) {
 			out = append(out, c)
-		default:
+		} else {
 			out = append(out, '%', upperHex[c>>4], upperHex[c&15])
 		}
 	}
 	return out
+}
+
+func unreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.' || c == '~'
 }
 
 func appendJSON(out []byte, n *Node) []byte {
