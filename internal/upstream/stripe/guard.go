@@ -34,6 +34,9 @@ func (a *Adapter) Guard(call *upstream.Call, p *policy.Policy, answer *upstream.
 		return out
 	}
 	g := newGuard(call, p, answer)
+	if !g.judge && !g.encoded && !mayHoldSecret(answer.Body, g.texts) {
+		return out
+	}
 	executed := answer.Status >= 200 && answer.Status < 300
 	if g.encoded || !g.run() {
 		return guardUnreadable(out, call, executed, g)

@@ -27,6 +27,14 @@ func suspicious(b []byte) bool {
 	return false
 }
 
+// mayHoldSecret reports whether a body can have anything in it that the guard takes out, by the words that
+// it would have to contain. It is several times cheaper than reading the body, and most reads end here. A
+// body with \u escapes may spell the words otherwise.
+func mayHoldSecret(b []byte, suspicious bool) bool {
+	has := func(word string) bool { return bytes.Contains(b, []byte(word)) }
+	return suspicious || has("secret") || has(`"cvc"`) || has(`"number"`) && has(`"exp_`) || has(`\u`)
+}
+
 // keyPrefixes begin Stripe's keys: secret, restricted, ephemeral, organisation and webhook signing keys.
 // Stripe's own errors show them masked ("rk_live_****abcd"), which still tells which key it is.
 var keyPrefixes = [...]string{

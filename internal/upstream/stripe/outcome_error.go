@@ -41,9 +41,9 @@ func readError(call *upstream.Call, answer *upstream.Answer, out *upstream.Outco
 	}
 }
 
-// embedded are the objects that a decline can carry and the statuses in which nothing has moved and nothing
+// declineObjects are the objects that a decline can carry and the statuses in which nothing has moved and nothing
 // is on its way. requires_action is not among them: the customer's bank may finish it without us.
-var embedded = map[string][]string{
+var declineObjects = map[string][]string{
 	"payment_intent": {"requires_payment_method", "requires_confirmation", "canceled"},
 	"setup_intent":   {"requires_payment_method", "requires_confirmation", "canceled"},
 	"charge":         {"failed"},
@@ -55,7 +55,7 @@ func readDecline(call *upstream.Call, body []byte, kind errorType, out *upstream
 	if kind != "card_error" {
 		return
 	}
-	for name, nothing := range embedded {
+	for name, nothing := range declineObjects {
 		if k, _ := findJSON(body, Field{"error", name}); k != jsonObject {
 			continue // absent, or an id only
 		}
