@@ -69,8 +69,8 @@ func scrubSecrets(s string) string {
 // secretAt returns where the secret that begins at i ends, or 0. Letter case is ignored: a secret that
 // somebody lower-cased is still most of a secret.
 func secretAt(s string, i int) int {
-	switch s[i] | 0x20 { // cheap: most bytes begin nothing
-	case 'v', 'k', 's', 'r', 'w', 'e':
+	switch s[i] { // cheap: most bytes begin nothing
+	case 'v', 'k', 's', 'r', 'w', 'e', 'V', 'K', 'S', 'R', 'W', 'E':
 		for _, p := range secretPrefixes {
 			if len(s)-i > len(p) && strings.EqualFold(s[i:i+len(p)], p) {
 				if end := wordEnd(s, i+len(p)); end-i-len(p) >= minSecret {

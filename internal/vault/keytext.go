@@ -68,16 +68,24 @@ func (m *Master) Digest(p Presented) Digest { return m.digest(p.text.Reveal()) }
 
 // ParsePresented accepts the exact form of a vault key and checks its checksum. It looks nothing up.
 func ParsePresented(text string) (Presented, bool) {
+	mode, ok := presentedMode(text)
+	if !ok {
+		return Presented{}, false
+	}
+	return Presented{mode: mode, text: NewSecret(text)}, true
+}
+
+func presentedMode(text string) (Mode, bool) {
 	mode := Live
 	if strings.HasPrefix(text, prefixTest) {
 		mode = Test
 	} else if !strings.HasPrefix(text, prefixLive) {
-		return Presented{}, false
+		return 0, false
 	}
 	if !wellFormed(text, len(prefixTest)) { // both prefixes have the same length
-		return Presented{}, false
+		return 0, false
 	}
-	return Presented{mode: mode, text: NewSecret(text)}, true
+	return mode, true
 }
 
 func mintText(prefix string) string {
@@ -117,7 +125,8 @@ func wellFormed(text string, prefix int) bool {
 			sum = sum*62 + uint64(digit)
 		}
 	}
-	return sum == uint64(crc32.ChecksumIEEE([]byte(text[:prefix+bodyDigits])))
+	var whole [len(prefixTest) + bodyDigits]byte // prefixAdmin is no longer than a key's prefix
+	return sum == uint64(crc32.ChecksumIEEE(append(whole[:0], text[:prefix+bodyDigits]...)))
 }
 
 func last4(text string) [4]byte { return [4]byte([]byte(text[len(text)-4:])) }

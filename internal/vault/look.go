@@ -22,15 +22,15 @@ type Attempt struct {
 // recorded under its name. Unknown and known keys cost the same, but for the checksum, which anybody can
 // compute.
 func (r *Ring) Authenticate(a Attempt) (*Key, *policy.Failure) {
-	p, ok := ParsePresented(a.Presented)
+	mode, ok := presentedMode(a.Presented)
 	if !ok {
 		return nil, deny(policy.CodeKeyInvalid, malformed(a.Presented))
 	}
-	k, cred := r.credential(r.master.Digest(p))
+	k, cred := r.credential(r.master.digest(a.Presented))
 	if k == nil || cred == nil {
 		return nil, deny(policy.CodeKeyInvalid, "The vault key "+Mask(a.Presented)+" is not known here. Check that it was copied whole and belongs to this Keybrake.")
 	}
-	return k, r.admits(k, cred, p.mode, a)
+	return k, r.admits(k, cred, mode, a)
 }
 
 // malformed explains what was sent instead of a vault key, without showing it.

@@ -46,7 +46,7 @@ type Master struct {
 	check       []byte
 	idempotency []byte
 	signing     ed25519.PrivateKey
-	peppered    sync.Pool // of hash.Hash: HMAC-SHA256 under the pepper
+	hashers     sync.Pool // of *hasher
 }
 
 // LoadOrCreateMaster reads the master key from a file, or, if there is none, makes one and reports
@@ -156,7 +156,7 @@ func newMaster(seed []byte) (*Master, error) {
 		check:       sub["check"],
 		idempotency: sub["idempotency"],
 		signing:     ed25519.NewKeyFromSeed(sub["audit-signing"]),
-		peppered:    sync.Pool{New: func() any { return hmac.New(sha256.New, pepper) }},
+		hashers:     sync.Pool{New: func() any { return &hasher{hmac: hmac.New(sha256.New, pepper)} }},
 	}, nil
 }
 
@@ -169,15 +169,25 @@ func (m *Master) CheckValue() string {
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
+// hasher is an HMAC-SHA256 under the pepper with room for its input and output, so that authenticating a
+// call allocates nothing for it.
+type hasher struct {
+	hmac hash.Hash
+	in   []byte
+	out  []byte
+}
+
 // digest is the keyed hash of a presented text. Vault keys and operators' tokens differ in their prefix,
 // so one pepper serves both.
 func (m *Master) digest(text string) Digest {
-	h := m.peppered.Get().(hash.Hash)
-	h.Reset()
-	_, _ = io.WriteString(h, text)
-	var d Digest
-	h.Sum(d[:0])
-	m.peppered.Put(h)
+	h := m.hashers.Get().(*hasher)
+	h.hmac.Reset()
+	h.in = append(h.in[:0], text...)
+	_, _ = h.hmac.Write(h.in)
+	h.out = h.hmac.Sum(h.out[:0])
+	d := Digest(h.out)
+	clear(h.in) // the pool must not keep credentials
+	m.hashers.Put(h)
 	return d
 }
 
