@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -37,6 +38,8 @@ const (
 	settleRetry = 100 * time.Millisecond
 	// settleRetryMax is the longest such pause.
 	settleRetryMax = 5 * time.Second
+	// foldEvery is how often folded denials become records.
+	foldEvery = time.Second
 )
 
 // Config is what a Gateway needs. Every field is required unless it says otherwise.
@@ -69,6 +72,7 @@ const (
 type Gateway struct {
 	Config
 	lookups *limiters
+	folder  *audit.Folder
 
 	resending  sync.Map // ledger.ReservationID: a retry is on the wire
 	unsettled  atomic.Int64
@@ -88,10 +92,12 @@ func New(c Config) *Gateway {
 	if c.LookupsPerUpstream == 0 {
 		c.LookupsPerUpstream = defaultLookupsPerUpstream
 	}
-	return &Gateway{
-		Config: c, quit: make(chan struct{}),
+	g := &Gateway{
+		Config: c, quit: make(chan struct{}), folder: audit.NewFolder(),
 		lookups: newLimiters(c.LookupsPerSecond, c.LookupsPerUpstream),
 	}
+	g.background.Go(g.flushFolds)
+	return g
 }
 
 // Close stops retrying settlements and waits for records that are on their way. The store must still be

@@ -153,12 +153,10 @@ func (g *Gateway) judge(ctx context.Context, j *journey) ending {
 		if j.decision = policy.Decide(j.policy, op); j.decision.Verdict == policy.Deny {
 			return refuse
 		}
-		return nil
+		return g.fullAlready(ctx, j)
 	}
-	if full, err := g.fullAlready(ctx, j); err != nil {
-		return failed(err)
-	} else if full != nil {
-		return denied(full.Failure())
+	if stop := g.fullAlready(ctx, j); stop != nil {
+		return stop
 	}
 	refusal, err := g.Adapter.Resolve(ctx, j.call, j.policy, g.lookup(j))
 	if err != nil {
@@ -199,13 +197,22 @@ func (g *Gateway) quote(op *policy.Operation) {
 	}
 }
 
-// fullAlready spares the vendor a look-up for a call that a full cap will refuse anyway.
-func (g *Gateway) fullAlready(ctx context.Context, j *journey) (*policy.CapFailure, error) {
+// fullAlready refuses what a cap cannot take as it is committed now: it spares the vendor a look-up and
+// the store a transaction. That a cap has room is for the admission to say.
+func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 	if j.policy.Enforcement == policy.Shadow {
-		return nil, nil
+		return nil
 	}
 	now := g.Store.Now()
-	for _, e := range j.call.Operation.Effects {
+	for i := range j.call.Operation.Effects {
+		e := &j.call.Operation.Effects[i]
+		if e.Object != "" && e.Mode != policy.Gross {
+			continue // an object that was counted before may add nothing
+		}
+		asked := int64(1) // unknown yet, but more than nothing
+		if e.Known {
+			asked = int64(e.USD)
+		}
 		for _, c := range j.policy.AppliesTo(e.Bucket) {
 			if c.Per == policy.PerCall || c.Unit != policy.UnitUSD {
 				continue
@@ -214,18 +221,19 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) (*policy.CapFailu
 				Key: j.key.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, now, j.policy.Timezone),
 			}})
 			if err != nil {
-				return nil, err
+				return failed(err)
 			}
-			// An object that was counted before adds nothing, so only the vendor and the admission can tell.
-			if e.Object == "" && e.Mode == policy.Gross && ledger.Left(account[0], c.Limit) == 0 {
+			if left := ledger.Left(account[0], c.Limit); left < asked {
 				state := store.StateOf(c, account[0], now, j.policy.Timezone)
-				return &policy.CapFailure{
-					Cap: c, Held: state.Held, Settled: state.Settled, ResetsAtUnix: unix(state.ResetsAt),
-				}, nil
+				full := &policy.CapFailure{
+					Cap: c, Held: state.Held, Settled: state.Settled, Asked: asked, Left: left, WouldAdmitAtMost: left,
+					ResetsAtUnix: unix(state.ResetsAt), AskedInCurrency: e.Amount,
+				}
+				return denied(full.Failure())
 			}
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // read takes a read to the vendor while its intent record is being written, and waits for both.

@@ -94,14 +94,46 @@ func usd(q money.Quote, minor int64) money.USD {
 	return v
 }
 
-// recordDenial writes the record of a refusal and returns its id.
+// recordDenial writes the record of a refusal and returns its id. Refusals like one that was just
+// written are counted instead (a scan must not fill the disk) and go by the id of that one.
 func (g *Gateway) recordDenial(ctx context.Context, j *journey, r *audit.Record) (string, error) {
+	group, first := g.folder.Fold(r, g.Store.Now())
+	if !first {
+		return audit.ID(audit.FirstChain, group.First()), nil
+	}
 	entries, err := g.Store.Log(ctx, r)
 	if err != nil {
 		return "", err
 	}
+	if group != nil {
+		group.Wrote(entries[0].Seq)
+	}
 	j.admitted.Entry = entries[0]
 	return j.auditID(), nil
+}
+
+// flushFolds writes what was counted, once a second and at the end.
+func (g *Gateway) flushFolds() {
+	tick := time.NewTicker(foldEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			g.writeFolds(g.folder.Flush(g.Store.Now()))
+		case <-g.quit:
+			g.writeFolds(g.folder.Drain(g.Store.Now()))
+			return
+		}
+	}
+}
+
+func (g *Gateway) writeFolds(records []*audit.Record) {
+	if len(records) == 0 {
+		return
+	}
+	if _, err := g.Store.Log(context.Background(), records...); err != nil {
+		g.Log.Warn("counts of folded denials were not recorded", "kinds", len(records), "err", err)
+	}
 }
 
 // Refused records a connection that the wire guard turned away before it was a request.

@@ -32,7 +32,7 @@ var migrations embed.FS
 
 // Limits of the engine, each with its reason.
 const (
-	// maxBatch bounds how long one transaction keeps others waiting.
+	// maxBatch is the default of Options.MaxBatch: it bounds how long one transaction keeps others waiting.
 	maxBatch = 256
 	// queueLength bounds memory when the disk stalls; more callers are told ErrBusy at once.
 	queueLength = 4096
@@ -60,12 +60,16 @@ type Options struct {
 	// MasterCheck is a value derived from the master key: a store that was made under another one is
 	// refused, because nothing in it could be opened.
 	MasterCheck string
+	// MaxBatch is the most callers in one transaction; 0 = the default. 1 switches group commit off, which
+	// only a benchmark wants.
+	MaxBatch int
 }
 
 // DB is the engine. It implements store.DB.
 type DB struct {
 	clock  func() time.Time
 	signer audit.Signer
+	batch  int // the most callers in one transaction
 	lock   *os.File
 	write  *sql.DB
 	read   *sql.DB
@@ -92,7 +96,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	db := &DB{clock: o.Clock, signer: o.Signer, accounts: make(map[ledger.AccountKey]ledger.Account)}
+	if o.MaxBatch == 0 {
+		o.MaxBatch = maxBatch
+	}
+	db := &DB{clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, accounts: make(map[ledger.AccountKey]ledger.Account)}
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Path, err), db.closeFiles())
 	}
