@@ -172,13 +172,15 @@ const maxLine = MaxRecord + 4096
 // read; whatever is wrong with the content is the report's Problem.
 func Verify(r io.Reader, trusted []byte) (Report, error) {
 	v := &verifier{}
-	in := bufio.NewReaderSize(r, maxLine)
+	in := bufio.NewReader(r)
 	digest := sha256.New()
+	var line []byte
 	for {
-		line, err := in.ReadSlice('\n')
+		var err error
+		line, err = readLine(in, line[:0])
 		v.line++
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		case len(line) > maxLine:
 			v.problem(v.at.Seq+1, "the line is longer than any record")
 			return v.report, nil
 		case err != nil && !errors.Is(err, io.EOF):
@@ -189,13 +191,24 @@ func Verify(r io.Reader, trusted []byte) (Report, error) {
 		}
 		whole := bytes.HasSuffix(line, []byte("\n"))
 		if !v.next(bytes.TrimSuffix(line, []byte("\n")), digest, trusted) {
-			if !whole && !v.end { // half a line is what a cut leaves: say that, not "changed"
+			if !whole && !v.end && !json.Valid(line) { // half a line is what a cut leaves: say that, not "changed"
 				v.report.Problem = nil
 				v.cut()
 			}
 			return v.report, nil
 		}
 		_, _ = digest.Write(line)
+	}
+}
+
+// readLine appends the next line, its end included, and gives up on one that is too long.
+func readLine(in *bufio.Reader, line []byte) ([]byte, error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) || len(line) > maxLine {
+			return line, err
+		}
 	}
 }
 
