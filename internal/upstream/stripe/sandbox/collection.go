@@ -25,7 +25,6 @@ type record interface {
 // the list filters that a busy account would otherwise scan for.
 type collection[T record] struct {
 	what    string // the noun of "No such charge"
-	path    string // of its list
 	byID    map[string]T
 	order   []T
 	index   map[string][]T
@@ -34,8 +33,8 @@ type collection[T record] struct {
 	evicted int
 }
 
-func newCollection[T record](what, path string, limit int) collection[T] {
-	return collection[T]{what: what, path: path, byID: map[string]T{}, index: map[string][]T{}, limit: limit}
+func newCollection[T record](what string, limit int) collection[T] {
+	return collection[T]{what: what, byID: map[string]T{}, index: map[string][]T{}, limit: limit}
 }
 
 func (c *collection[T]) insert(r T) {

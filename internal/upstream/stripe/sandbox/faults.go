@@ -49,7 +49,7 @@ type Fault struct {
 	Kind FaultKind `json:"kind"`
 	// Method is an HTTP method; empty is any.
 	Method string `json:"method,omitempty"`
-	// Path is a path on the wire in which * stands for one segment and a last ** for
+	// Path is a path (unescaped) in which * stands for one segment and a last ** for
 	// any rest; empty is any.
 	Path string `json:"path,omitempty"`
 	// After puts error, hang, cut and redirect behind the effect; otherwise they are before it.

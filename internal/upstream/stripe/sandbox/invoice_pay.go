@@ -28,7 +28,7 @@ func payInvoice(c *call) (view, *stripeError) {
 	}
 	if c.bool("paid_out_of_band") {
 		o.postPaid = o.remaining()
-		o.paid, o.outOfBand = o.due(), true
+		o.paid = o.due()
 		c.markPaid(o)
 		return o, nil
 	}

@@ -23,7 +23,7 @@ type invoice struct {
 	uncollectibleAt                 int64
 	footer, descriptor, hosted      string
 	intent                          string
-	outOfBand, preview              bool
+	preview                         bool
 	startingBalance, endingBalance  int64
 	customerEmail, customerName     string
 }

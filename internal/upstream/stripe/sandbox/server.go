@@ -126,20 +126,20 @@ func (s *Server) clear() {
 	s.idem = idempotency{byKey: map[string]*remembered{}, limit: keys}
 	s.effects, s.seeded, s.armed = nil, nil, nil
 	s.ledgers = map[string]int64{}
-	s.customers = newCollection[*customer]("customer", "/v1/customers", objects)
-	s.methods = newCollection[*paymentMethod]("payment_method", "/v1/payment_methods", objects)
-	s.intents = newCollection[*paymentIntent]("payment_intent", "/v1/payment_intents", objects)
-	s.charges = newCollection[*charge]("charge", "/v1/charges", objects)
-	s.refunds = newCollection[*refund]("refund", "/v1/refunds", objects)
-	s.invoices = newCollection[*invoice]("invoice", "/v1/invoices", objects)
-	s.items = newCollection[*invoiceItem]("invoiceitem", "/v1/invoiceitems", objects)
-	s.products = newCollection[*product]("product", "/v1/products", objects)
-	s.prices = newCollection[*price]("price", "/v1/prices", objects)
-	s.plans = newCollection[*plan]("plan", "/v1/plans", objects)
-	s.payouts = newCollection[*payout]("payout", "/v1/payouts", objects)
-	s.transactions = newCollection[*balanceTransaction]("balance_transaction", "/v1/balance_transactions", objects)
-	s.adjustments = newCollection[*customerTransaction]("customer_balance_transaction", "", objects)
-	s.events = newCollection[*event]("event", "/v1/events", events)
+	s.customers = newCollection[*customer]("customer", objects)
+	s.methods = newCollection[*paymentMethod]("payment_method", objects)
+	s.intents = newCollection[*paymentIntent]("payment_intent", objects)
+	s.charges = newCollection[*charge]("charge", objects)
+	s.refunds = newCollection[*refund]("refund", objects)
+	s.invoices = newCollection[*invoice]("invoice", objects)
+	s.items = newCollection[*invoiceItem]("invoiceitem", objects)
+	s.products = newCollection[*product]("product", objects)
+	s.prices = newCollection[*price]("price", objects)
+	s.plans = newCollection[*plan]("plan", objects)
+	s.payouts = newCollection[*payout]("payout", objects)
+	s.transactions = newCollection[*balanceTransaction]("balance_transaction", objects)
+	s.adjustments = newCollection[*customerTransaction]("customer_balance_transaction", objects)
+	s.events = newCollection[*event]("event", events)
 }
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
