@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/keybrake/keybrake/internal/money"
 )
@@ -125,11 +126,12 @@ func unmeterable(op *Operation, e *Effect) Failure {
 
 func noRate(e *Effect, why string) Failure {
 	if why == "" {
-		why = "There is no rate for " + string(e.Amount.Currency) + "."
+		why = "there is no rate for " + string(e.Amount.Currency)
 	}
 	return Failure{
 		Code: CodeNoRate, Rule: "rates",
-		Message: "The amount on " + string(e.Bucket) + " has no value in dollars, so it cannot be held against a cap: " + why,
+		Message: "The amount on " + string(e.Bucket) + " has no value in dollars, so it cannot be held against a cap: " +
+			strings.TrimSuffix(why, ".") + ".",
 	}
 }
 
