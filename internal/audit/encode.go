@@ -201,14 +201,17 @@ func appendUSD(b []byte, u money.USD) []byte {
 // cursor, end a line or turn the direction of writing when somebody prints it.
 func appendText(b []byte, s string, limit int) []byte {
 	b = append(b, '"')
-	if plain(s) {
-		s = bound(Scrub(s), limit)
-		if plain(s) {
-			return append(append(b, s...), '"')
-		}
-	} else {
-		s = bound(Scrub(valid(s)), limit)
+	plain, suspect := glance(s)
+	if !plain {
+		s = valid(s)
 	}
+	if suspect {
+		s = Scrub(s)
+	}
+	if plain && len(s) <= limit {
+		return append(append(b, s...), '"')
+	}
+	s = bound(s, limit)
 	for _, c := range s {
 		switch {
 		case c == '"' || c == '\\':
@@ -224,16 +227,6 @@ func appendText(b []byte, s string, limit int) []byte {
 		}
 	}
 	return append(b, '"')
-}
-
-// plain reports whether a text needs no escape: printable ASCII without quote and backslash.
-func plain(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return true
 }
 
 func unprintable(c rune) bool {

@@ -13,13 +13,11 @@ const (
 var secretPrefixes = []string{
 	"vault_key_test_", "vault_key_live_", "keybrake_admin_",
 	"sk_test_", "sk_live_", "rk_test_", "rk_live_", "whsec_", "ek_test_", "ek_live_", "sk_org_",
+	"_secret_", // in the middle of what unlocks a PaymentIntent in a browser: pi_..._secret_...
 }
 
 // minSecret is how many characters after a prefix make a credential. Stripe's have 24 and more.
 const minSecret = 8
-
-// clientSecret stands in the middle of what unlocks a PaymentIntent in a browser: pi_..._secret_...
-const clientSecret = "_secret_"
 
 // Card numbers have 13 to 19 digits (ISO/IEC 7812), may be written in groups, and end in a Luhn digit.
 const minCard, maxCard = 13, 19
@@ -28,36 +26,45 @@ const minCard, maxCard = 13, 19
 // come back as they are, without an allocation. It errs on the side of taking out: a long number that
 // happens to pass for a card's goes too.
 func Scrub(s string) string {
-	underscore, digits := false, 0
+	_, suspect := glance(s)
+	if !suspect {
+		return s
+	}
+	return scrubCards(scrubSecrets(s))
+}
+
+// glance looks at a text once, because it is done to every text of every call. plain: printable ASCII that
+// JSON takes as it is. suspect: it has what secrets and card numbers cannot do without.
+func glance(s string) (plain, suspect bool) {
+	plain = true
+	digits := 0
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '_':
-			underscore = true
+			suspect = true
 		case c >= '0' && c <= '9':
 			digits++
+		case c < ' ' || c > '~' || c == '"' || c == '\\':
+			plain = false
 		}
 	}
-	if underscore {
-		s = scrubSecrets(s)
-	}
-	if digits >= minCard {
-		s = scrubCards(s)
-	}
-	return s
+	return plain, suspect || digits >= minCard
 }
 
 func scrubSecrets(s string) string {
 	var out strings.Builder
 	kept := 0 // s[:kept] is in out
-	for i := 0; i < len(s); {
-		end := secretAt(s, i)
-		if end == 0 {
-			i++
+	for i := 0; i < len(s); i++ {
+		if s[i] != '_' { // every form has one: only around underscores is there anything to find
 			continue
 		}
-		out.WriteString(s[kept:i])
+		start, end := secretAround(s, i, kept)
+		if end == 0 {
+			continue
+		}
+		out.WriteString(s[kept:start])
 		out.WriteString(scrubbedSecret)
-		kept, i = end, end
+		kept, i = end, end-1
 	}
 	if kept == 0 {
 		return s
@@ -66,26 +73,20 @@ func scrubSecrets(s string) string {
 	return out.String()
 }
 
-// secretAt returns where the secret that begins at i ends, or 0. Letter case is ignored: a secret that
-// somebody lower-cased is still most of a secret.
-func secretAt(s string, i int) int {
-	switch s[i] { // cheap: most bytes begin nothing
-	case 'v', 'k', 's', 'r', 'w', 'e', 'V', 'K', 'S', 'R', 'W', 'E':
-		for _, p := range secretPrefixes {
-			if len(s)-i > len(p) && strings.EqualFold(s[i:i+len(p)], p) {
-				if end := wordEnd(s, i+len(p)); end-i-len(p) >= minSecret {
-					return end
-				}
-			}
+// secretAround finds a secret whose form has its first underscore at i and that does not begin before from.
+// end is 0 if there is none. Letter case is ignored: a secret that somebody lower-cased is still most of
+// one.
+func secretAround(s string, i, from int) (start, end int) {
+	for _, p := range secretPrefixes {
+		start = i - strings.IndexByte(p, '_')
+		if start < from || len(s)-start <= len(p) || !strings.EqualFold(s[start:start+len(p)], p) {
+			continue
 		}
-	case '_':
-		if len(s)-i > len(clientSecret) && strings.EqualFold(s[i:i+len(clientSecret)], clientSecret) {
-			if end := wordEnd(s, i+len(clientSecret)); end-i-len(clientSecret) >= minSecret {
-				return end
-			}
+		if end = wordEnd(s, start+len(p)); end-start-len(p) >= minSecret {
+			return start, end
 		}
 	}
-	return 0
+	return 0, 0
 }
 
 func wordEnd(s string, i int) int {
