@@ -35,24 +35,43 @@ func (w *writer) indexChunk(ctx context.Context) error {
 	if err := w.stmts.begin(ctx); err != nil {
 		return err
 	}
-	err := func() error {
-		if _, err := w.stmts.indexKeys.ExecContext(ctx, w.indexed, to); err != nil {
-			return err
-		}
-		if _, err := w.stmts.indexCalls.ExecContext(ctx, w.indexed, to); err != nil {
-			return err
-		}
-		if _, err := w.stmts.setMeta.ExecContext(ctx, "indexed", fmt.Sprint(to)); err != nil {
-			return err
-		}
-		return w.stmts.commit(ctx)
-	}()
+	err := w.indexTo(ctx, to)
+	if err == nil {
+		err = w.stmts.commit(ctx)
+	}
 	if err != nil {
 		w.rollback(ctx)
 		return err
 	}
 	w.indexed = to
 	return nil
+}
+
+// indexTo writes the search rows of the records after those that are indexed, up to number to.
+func (w *writer) indexTo(ctx context.Context, to int64) error {
+	if _, err := w.stmts.indexKeys.ExecContext(ctx, w.indexed, to); err != nil {
+		return err
+	}
+	if _, err := w.stmts.indexCalls.ExecContext(ctx, w.indexed, to); err != nil {
+		return err
+	}
+	_, err := w.stmts.setMeta.ExecContext(ctx, "indexed", fmt.Sprint(to))
+	return err
+}
+
+// IndexNow brings the search tables up to the present, for tests that compare before and after.
+func (db *DB) IndexNow() error {
+	return db.Update(context.Background(), store.LaneControl, func(t store.Tx) error {
+		w := t.(*tx).w
+		for w.indexed < w.chain.Seq {
+			to := min(w.indexed+indexChunk, w.chain.Seq)
+			if err := w.indexTo(t.(*tx).ctx, to); err != nil {
+				return err
+			}
+			w.indexed = to
+		}
+		return nil
+	})
 }
 
 // Query finds records by the search tables up to where they reach and by the audit itself after that.

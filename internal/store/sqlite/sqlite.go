@@ -78,6 +78,8 @@ type DB struct {
 	last   atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
 	broken atomic.Pointer[error]
 
+	closing sync.Once
+
 	mu       sync.RWMutex // guards accounts
 	accounts map[ledger.AccountKey]ledger.Account
 }
@@ -281,10 +283,13 @@ func (db *DB) breakDown(err error) {
 	db.broken.CompareAndSwap(nil, &err)
 }
 
-// Close implements store.DB: it finishes what is queued and closes the files.
-func (db *DB) Close() error {
-	db.writer.stop()
-	return db.closeFiles()
+// Close implements store.DB: it finishes what is queued and closes the files. A second call does nothing.
+func (db *DB) Close() (err error) {
+	db.closing.Do(func() {
+		db.writer.stop()
+		err = db.closeFiles()
+	})
+	return err
 }
 
 func (db *DB) closeFiles() error {

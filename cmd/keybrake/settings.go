@@ -1,0 +1,196 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/pflag"
+)
+
+// settings are what `serve` can be told. Each one comes from its flag, else from KEYBRAKE_<NAME>, else from
+// the config file, else from its default; the config file's keys are the flags' names with underscores.
+type settings struct {
+	GatewayListen  string   `yaml:"gateway_listen"`
+	AdminListen    string   `yaml:"admin_listen"`
+	Store          string   `yaml:"store"`
+	MasterKeyFile  string   `yaml:"master_key_file"`
+	ReadyFile      string   `yaml:"ready_file"`
+	TLSCert        string   `yaml:"tls_cert"`
+	TLSKey         string   `yaml:"tls_key"`
+	TrustedProxy   []string `yaml:"trusted_proxy"`
+	AllowPlainHTTP bool     `yaml:"allow_plain_http"`
+	// ScopeDenialStatus is what an out-of-scope call gets: 401 as documented, or 403 as Stripe answers today.
+	ScopeDenialStatus int `yaml:"scope_denial_status"`
+	// LookupsPerSecond bounds the look-ups of one vault key, LookupsPerUpstream those of one upstream.
+	LookupsPerSecond   float64 `yaml:"lookups_per_second"`
+	LookupsPerUpstream float64 `yaml:"lookups_per_upstream"`
+	LogFormat          string  `yaml:"log_format"` // text or json
+	LogLevel           string  `yaml:"log_level"`  // debug, info, warn, error
+}
+
+func defaultSettings() settings {
+	return settings{
+		GatewayListen: "127.0.0.1:8787", AdminListen: "127.0.0.1:8788", Store: "sqlite:keybrake.db",
+		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80, LogFormat: "text", LogLevel: "info",
+	}
+}
+
+// bind declares the flags of serve.
+func (s *settings) bind(f *pflag.FlagSet) {
+	f.StringVar(&s.GatewayListen, "gateway-listen", s.GatewayListen, "address for agents")
+	f.StringVar(&s.AdminListen, "admin-listen", s.AdminListen, "address for operators")
+	f.StringVar(&s.Store, "store", s.Store, "the store, sqlite:FILE")
+	f.StringVar(&s.MasterKeyFile, "master-key-file", s.MasterKeyFile, "file of the master key (default: the store's file + .key)")
+	f.StringVar(&s.ReadyFile, "ready-file", s.ReadyFile, "write this file once all listeners accept")
+	f.StringVar(&s.TLSCert, "tls-cert", s.TLSCert, "certificate file (PEM)")
+	f.StringVar(&s.TLSKey, "tls-key", s.TLSKey, "private key file (PEM)")
+	f.StringSliceVar(&s.TrustedProxy, "trusted-proxy", s.TrustedProxy, "network of proxies whose X-Forwarded-For is believed (CIDR)")
+	f.BoolVar(&s.AllowPlainHTTP, "allow-plain-http", s.AllowPlainHTTP, "serve beyond loopback without TLS")
+	f.IntVar(&s.ScopeDenialStatus, "scope-denial-status", s.ScopeDenialStatus, "status of out-of-scope denials, 401 or 403")
+	f.Float64Var(&s.LookupsPerSecond, "lookups-per-second", s.LookupsPerSecond, "look-ups at the upstream for one vault key")
+	f.Float64Var(&s.LookupsPerUpstream, "lookups-per-upstream", s.LookupsPerUpstream, "look-ups at one upstream for all keys")
+	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")
+	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
+}
+
+// load fills in what no flag set: first the config file, over it the environment.
+func (s *settings) load(f *pflag.FlagSet, configFile string, getenv func(string) string) error {
+	flagged := *s
+	*s = defaultSettings()
+	if configFile != "" {
+		if err := s.readFile(configFile); err != nil {
+			return err
+		}
+	}
+	if err := s.readEnv(getenv); err != nil {
+		return err
+	}
+	to, from := reflect.ValueOf(s).Elem(), reflect.ValueOf(flagged)
+	for i := range to.NumField() {
+		name := strings.ReplaceAll(to.Type().Field(i).Tag.Get("yaml"), "_", "-")
+		if f.Changed(name) {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+	return s.check()
+}
+
+// readFile reads the strict YAML config: a key that is not known is an error with its place.
+func (s *settings) readFile(name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read the config file: %w", err)
+	}
+	if err := yaml.UnmarshalWithOptions(text, s, yaml.Strict()); err != nil {
+		return fmt.Errorf("config file %s:\n%s", name, yaml.FormatError(err, false, true))
+	}
+	return nil
+}
+
+func (s *settings) readEnv(getenv func(string) string) error {
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		name := "KEYBRAKE_" + strings.ToUpper(v.Type().Field(i).Tag.Get("yaml"))
+		text := getenv(name)
+		if text == "" {
+			continue
+		}
+		var err error
+		switch field := v.Field(i); field.Kind() {
+		case reflect.String:
+			field.SetString(text)
+		case reflect.Slice:
+			field.Set(reflect.ValueOf(strings.Split(text, ",")))
+		case reflect.Bool:
+			var b bool
+			b, err = strconv.ParseBool(text)
+			field.SetBool(b)
+		case reflect.Int:
+			var n int64
+			n, err = strconv.ParseInt(text, 10, 64)
+			field.SetInt(n)
+		case reflect.Float64:
+			var n float64
+			n, err = strconv.ParseFloat(text, 64)
+			field.SetFloat(n)
+		}
+		if err != nil {
+			return fmt.Errorf("%s=%q: %w", name, text, err)
+		}
+	}
+	return nil
+}
+
+// check refuses what would be unsafe or cannot work, before anything is opened.
+func (s *settings) check() error {
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		return errors.New("--tls-cert and --tls-key go together")
+	}
+	if s.ScopeDenialStatus != 401 && s.ScopeDenialStatus != 403 {
+		return fmt.Errorf("--scope-denial-status %d: write 401 or 403", s.ScopeDenialStatus)
+	}
+	if s.LookupsPerSecond <= 0 || s.LookupsPerUpstream <= 0 {
+		return errors.New("--lookups-per-second and --lookups-per-upstream must be greater than zero")
+	}
+	for _, l := range []struct{ flag, addr string }{{"--gateway-listen", s.GatewayListen}, {"--admin-listen", s.AdminListen}} {
+		host, _, err := net.SplitHostPort(l.addr)
+		if err != nil {
+			return fmt.Errorf("%s %q: write HOST:PORT", l.flag, l.addr)
+		}
+		if s.TLSCert == "" && !s.AllowPlainHTTP && !loopback(host) {
+			return fmt.Errorf("%s %s is reachable from other machines without TLS; give --tls-cert and --tls-key, or --allow-plain-http if something in front does TLS", l.flag, l.addr)
+		}
+	}
+	if _, err := s.proxies(); err != nil {
+		return err
+	}
+	if _, err := s.storePath(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *settings) proxies() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range s.TrustedProxy {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-proxy %q: write a network like 10.0.0.0/8", text)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// storePath is the file of an embedded store, absolute.
+func (s *settings) storePath() (string, error) {
+	name, ok := strings.CutPrefix(s.Store, "sqlite:")
+	if !ok || name == "" {
+		return "", fmt.Errorf("--store %q: write sqlite:FILE", s.Store)
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", fmt.Errorf("--store %q: %w", s.Store, err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("--store %q: the folder %s does not exist; create it", s.Store, filepath.Dir(path))
+	}
+	return path, nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}

@@ -1,0 +1,603 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Open opens the same store each time it is called with the same T: the second call sees what the first
+// one wrote. The caller closes it.
+type Open func(t testing.TB, clock func() time.Time) store.DB
+
+// Run tries the contract on an engine. newStore makes a fresh place for a store and returns its Open.
+func Run(t *testing.T, newStore func(t testing.TB) Open) {
+	for name, test := range map[string]func(t *testing.T, open Open){
+		"an admission and its record are there after a restart, and its fate is unknown": survivesReopen,
+		"a cap holds under contention to the cent":                                       capHolds,
+		"a full cap is a value, recorded, and changes nothing":                           fullCap,
+		"a reservation resolves once":                                                    resolvesOnce,
+		"what is released is free for the next call":                                     releases,
+		"a pulled brake refuses at the admission":                                        brakeRefuses,
+		"a read-only brake lets reads pass":                                              readOnlyBrake,
+		"an older policy is stale":                                                       staleKey,
+		"an idempotency key belongs to one reservation":                                  idempotency,
+		"a released call leaves its idempotency key free":                                idempotencyReleased,
+		"an idempotency key too old to attach to is let go":                              idempotencyAged,
+		"the same call waits while its outcome is unknown":                               outcomePending,
+		"more moved than was held is written down and freezes the key":                   moreMoved,
+		"the chain has no gap and verifies, heads included":                              chainVerifies,
+		"a failed update leaves nothing":                                                 failedUpdate,
+		"live names are unique":                                                          uniqueNames,
+		"a view cannot write":                                                            viewReadOnly,
+		"search finds what a full scan finds, indexed or not":                            search,
+		"the clock never goes behind the last record":                                    clockBack,
+		"a cap added at noon counts the morning, open holds included":                    seededCap,
+		"a created customer joins its key's row":                                         joins,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })
+	}
+}
+
+// opened opens a store for the length of the test.
+func opened(t testing.TB, open Open) store.DB {
+	t.Helper()
+	db := open(t, nil)
+	t.Cleanup(func() { must(t, db.Close()) })
+	return db
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func admit(t testing.TB, db store.DB, a *store.Admission) store.Admitted {
+	t.Helper()
+	out, err := db.Admit(t.Context(), a)
+	must(t, err)
+	return out
+}
+
+func resolve(t testing.TB, db store.DB, r *store.Resolution) store.Resolved {
+	t.Helper()
+	out, err := db.Resolve(t.Context(), r)
+	must(t, err)
+	return out
+}
+
+func account(t testing.TB, db store.DB, key policy.KeyID, c policy.Cap) ledger.Account {
+	t.Helper()
+	a, err := db.Peek(t.Context(), []ledger.AccountKey{{
+		Key: key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, db.Now(), time.UTC),
+	}})
+	must(t, err)
+	return a[0]
+}
+
+func records(t testing.TB, db store.DB) []*audit.Record {
+	t.Helper()
+	var out []*audit.Record
+	must(t, db.View(t.Context(), func(tx store.Tx) error {
+		return tx.EachRecord(1, func(e audit.Entry) error {
+			r, err := audit.Decode(e.Bytes)
+			out = append(out, r)
+			return err
+		})
+	}))
+	return out
+}
+
+func survivesReopen(t *testing.T, open Open) {
+	db := open(t, nil)
+	caps := []policy.Cap{DayCap("refunds", 100)}
+	a := admit(t, db, Admission("key_1", Key(t, db, "key_1"), caps, USD("refunds", 2000)))
+	if a.Verdict != policy.Allow || a.Entry.Seq == 0 {
+		t.Fatalf("admitted: %+v", a)
+	}
+	must(t, db.Close())
+
+	db = opened(t, open)
+	if got := account(t, db, "key_1", caps[0]); got != (ledger.Account{Held: 20_000_000}) {
+		t.Errorf("account after the restart: %+v", got)
+	}
+	must(t, db.View(t.Context(), func(tx store.Tx) error {
+		rs, err := tx.OpenReservations("")
+		if err != nil {
+			return err
+		}
+		if len(rs) != 1 || rs[0].State != ledger.Unresolved || rs[0].ID != a.Reservation.ID {
+			t.Errorf("open reservations: %+v", rs)
+		}
+		return nil
+	}))
+	// Its fate can still be told, once.
+	resolve(t, db, Settle(a.Reservation))
+	if got := account(t, db, "key_1", caps[0]); got != (ledger.Account{Settled: 20_000_000}) {
+		t.Errorf("account after its fate: %+v", got)
+	}
+}
+
+func capHolds(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	caps := []policy.Cap{DayCap("refunds", 100), {Resource: "*", Per: policy.PerHour, Unit: policy.UnitCalls, Limit: 1000}}
+	var passed atomic.Int64
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for range 4 {
+				a, err := db.Admit(t.Context(), Admission("key_1", version, caps, USD("refunds", 1000)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if a.Verdict != policy.Allow {
+					continue
+				}
+				passed.Add(1)
+				if _, err := db.Resolve(t.Context(), Settle(a.Reservation)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if passed.Load() != 10 {
+		t.Errorf("%d of $10 passed under $100", passed.Load())
+	}
+	if got := account(t, db, "key_1", caps[0]); got != (ledger.Account{Settled: 100_000_000}) {
+		t.Errorf("account: %+v", got)
+	}
+	if got := account(t, db, "key_1", caps[1]); got != (ledger.Account{Settled: 10}) {
+		t.Errorf("calls: %+v", got)
+	}
+}
+
+func fullCap(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	caps := []policy.Cap{DayCap("refunds", 10)}
+	a := admit(t, db, Admission("key_1", version, caps, USD("refunds", 1001)))
+	if a.Verdict != policy.Deny || len(a.Full) != 1 || a.Full[0].Left != 10_000_000 || a.Reservation != nil {
+		t.Fatalf("one cent over: %+v", a)
+	}
+	rs := records(t, db)
+	if last := rs[len(rs)-1]; last.Kind != audit.KindDenied || last.Failures[0].Code != policy.CodeCapExceeded || last.Seq != a.Entry.Seq {
+		t.Errorf("record: %+v", last)
+	}
+	if a := admit(t, db, Admission("key_1", version, caps, USD("refunds", 1000))); a.Verdict != policy.Allow {
+		t.Errorf("exactly the cap: %+v", a)
+	}
+}
+
+func resolvesOnce(t *testing.T, open Open) {
+	db := opened(t, open)
+	caps := []policy.Cap{DayCap("refunds", 100)}
+	a := admit(t, db, Admission("key_1", Key(t, db, "key_1"), caps, USD("refunds", 2000)))
+	resolve(t, db, Settle(a.Reservation))
+	resolve(t, db, Settle(a.Reservation)) // a repeated settlement changes nothing
+	r := Settle(a.Reservation)
+	r.Fate = ledger.Fate{State: ledger.Released, Proof: ledger.ProofRefused}
+	if done := resolve(t, db, r); !done.Already {
+		t.Errorf("a second fate: %+v", done)
+	}
+	if got := account(t, db, "key_1", caps[0]); got != (ledger.Account{Settled: 20_000_000}) {
+		t.Errorf("account: %+v", got)
+	}
+}
+
+func releases(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	caps := []policy.Cap{DayCap("refunds", 20)}
+	for range 3 {
+		a := admit(t, db, Admission("key_1", version, caps, USD("refunds", 2000)))
+		if a.Verdict != policy.Allow {
+			t.Fatalf("not free again: %+v", a)
+		}
+		r := Settle(a.Reservation)
+		r.Fate = ledger.Fate{State: ledger.Released, Proof: ledger.ProofRefused}
+		resolve(t, db, r)
+	}
+	if got := account(t, db, "key_1", caps[0]); got != (ledger.Account{}) {
+		t.Errorf("account: %+v", got)
+	}
+}
+
+func pull(t testing.TB, db store.DB, scope string, mode vault.Brake) {
+	t.Helper()
+	must(t, db.Update(t.Context(), store.LaneBrake, func(tx store.Tx) error {
+		return tx.PutBrake(store.BrakeRow{Scope: scope, Mode: mode, Reason: "test", Actor: "me", At: tx.Now()})
+	}))
+}
+
+func brakeRefuses(t *testing.T, open Open) {
+	for _, scope := range []string{store.ScopeAll, store.UpstreamScope("up_1"), store.KeyScope("key_1"), store.FreezeScope("key_1")} {
+		db := open(t, nil)
+		a := Admission("key_1", Key(t, db, "key_1"), nil, USD("refunds", 100))
+		pull(t, db, scope, vault.Stopped)
+		if got := admit(t, db, a); got.Verdict != policy.Deny || (got.Braked == "" && got.Frozen == "") || got.Entry.Seq == 0 {
+			t.Errorf("%s: %+v", scope, got)
+		}
+		must(t, db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
+			lifted, err := tx.LiftBrake(scope)
+			if !lifted {
+				t.Errorf("%s was not there to lift", scope)
+			}
+			return err
+		}))
+		a = Admission("key_1", a.KeyVersion, nil, USD("refunds", 100))
+		a.AllowRepeat = true // the one before this restart is unknown
+		if got := admit(t, db, a); got.Verdict != policy.Allow {
+			t.Errorf("%s lifted: %+v", scope, got.Verdict)
+		}
+		must(t, db.Close())
+	}
+}
+
+func readOnlyBrake(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	pull(t, db, store.KeyScope("key_1"), vault.ReadOnly)
+	if got := admit(t, db, Admission("key_1", version, nil, USD("refunds", 100))); got.Verdict != policy.Deny {
+		t.Errorf("a write passed: %+v", got)
+	}
+	read := &store.Admission{Key: "key_1", KeyVersion: version, Upstream: "up_1", Record: &audit.Record{Kind: audit.KindIntent, Key: "key_1"}}
+	if got := admit(t, db, read); got.Verdict != policy.Allow {
+		t.Errorf("a read was refused: %+v", got)
+	}
+}
+
+func staleKey(t *testing.T, open Open) {
+	db := opened(t, open)
+	old := Key(t, db, "key_1")
+	if now := Key(t, db, "key_1"); now <= old {
+		t.Fatalf("version %d after %d", now, old)
+	}
+	before := len(records(t, db))
+	if got := admit(t, db, Admission("key_1", old, nil, USD("refunds", 100))); !got.Stale || got.Verdict != policy.Deny {
+		t.Errorf("%+v", got)
+	}
+	if n := len(records(t, db)); n != before {
+		t.Errorf("%d records for a call that was not decided", n-before)
+	}
+}
+
+// withIdem is an admission under an idempotency key.
+func withIdem(a *store.Admission, idem string, fingerprint byte) *store.Admission {
+	a.Reserve.IdemKey, a.Reserve.Fingerprint[0] = idem, fingerprint
+	return a
+}
+
+func idempotency(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	first := admit(t, db, withIdem(Admission("key_1", version, nil, USD("refunds", 100)), "k", 1))
+	for _, again := range []*store.Admission{
+		withIdem(Admission("key_1", version, nil, USD("refunds", 100)), "k", 1),
+		withIdem(Admission("key_1", version, nil, USD("refunds", 999)), "k", 2),
+	} {
+		if got := admit(t, db, again); got.InUse == nil || got.InUse.ID != first.Reservation.ID || got.Verdict != policy.Deny {
+			t.Errorf("a second use: %+v", got)
+		}
+	}
+	r, err := db.Attached(t.Context(), "key_1", "", "k")
+	if err != nil || r.ID != first.Reservation.ID || string(r.Sent) != `{"m":"POST"}` {
+		t.Errorf("attached: %+v %v", r, err)
+	}
+	other := admit(t, db, withIdem(Admission("key_2", Key(t, db, "key_2"), nil, USD("refunds", 100)), "k", 1))
+	if other.Verdict != policy.Allow {
+		t.Errorf("another key's own idempotency key: %+v", other)
+	}
+	if _, err := db.Attached(t.Context(), "key_1", "acct_1", "k"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("another account: %v", err)
+	}
+	got := admit(t, db, &store.Admission{
+		Key: "key_1", KeyVersion: version, Upstream: "up_1", Writes: true, Resend: first.Reservation.ID,
+		Record: &audit.Record{Kind: audit.KindIntent, Key: "key_1"},
+	})
+	if got.Verdict != policy.Allow || got.Reservation.ID != first.Reservation.ID {
+		t.Errorf("a retry that attaches: %+v", got)
+	}
+}
+
+func idempotencyReleased(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	a := admit(t, db, withIdem(Admission("key_1", version, nil, USD("refunds", 100)), "k", 1))
+	r := Settle(a.Reservation)
+	r.Fate = ledger.Fate{State: ledger.Released, Proof: ledger.ProofRefused}
+	resolve(t, db, r)
+	if got := admit(t, db, withIdem(Admission("key_1", version, nil, USD("refunds", 100)), "k", 2)); got.Verdict != policy.Allow {
+		t.Errorf("%+v", got)
+	}
+}
+
+func idempotencyAged(t *testing.T, open Open) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	db := open(t, func() time.Time { return now })
+	defer func() { must(t, db.Close()) }()
+	version := Key(t, db, "key_1")
+	caps := []policy.Cap{{Resource: "refunds", Per: policy.PerTotal, Unit: policy.UnitUSD, Limit: 100_000_000}}
+	first := admit(t, db, withIdem(Admission("key_1", version, caps, USD("refunds", 100)), "k", 1))
+	resolve(t, db, Settle(first.Reservation))
+	now = now.Add(23*time.Hour + time.Second)
+	got := admit(t, db, withIdem(Admission("key_1", version, caps, USD("refunds", 100)), "k", 1))
+	if got.Verdict != policy.Allow || !got.Detached || got.Reservation.ID == first.Reservation.ID {
+		t.Errorf("%+v", got)
+	}
+	if r, err := db.Attached(t.Context(), "key_1", "", "k"); err != nil || r.ID != got.Reservation.ID {
+		t.Errorf("the key belongs to %+v, %v", r, err)
+	}
+}
+
+func outcomePending(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	first := admit(t, db, withIdem(Admission("key_1", version, nil, USD("refunds", 100)), "a", 7))
+	unknown := Settle(first.Reservation)
+	unknown.Fate = ledger.Fate{State: ledger.Unresolved, Why: "timeout"}
+	resolve(t, db, unknown)
+	repeat := func() *store.Admission {
+		return withIdem(Admission("key_1", version, nil, USD("refunds", 100)), "b", 7)
+	}
+	if got := admit(t, db, repeat()); got.Pending == nil || got.Pending.ID != first.Reservation.ID || got.Entry.Seq == 0 {
+		t.Errorf("the same call under another key: %+v", got)
+	}
+	lifted := repeat()
+	lifted.AllowRepeat = true
+	if got := admit(t, db, lifted); got.Verdict != policy.Allow {
+		t.Errorf("where the policy allows it: %+v", got)
+	}
+	resolve(t, db, Settle(first.Reservation))
+	if got := admit(t, db, withIdem(Admission("key_1", version, nil, USD("refunds", 100)), "c", 7)); got.Verdict != policy.Allow {
+		t.Errorf("once the outcome is known: %+v", got)
+	}
+}
+
+func moreMoved(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	caps := []policy.Cap{DayCap("refunds", 100)}
+	a := admit(t, db, Admission("key_1", version, caps, USD("refunds", 9000)))
+	r := Settle(a.Reservation)
+	r.Fate.Moved[0].Amount.Minor = 11_000
+	if done := resolve(t, db, r); len(done.Overs) != 1 || done.Overs[0].Moved != 110_000_000 {
+		t.Errorf("%+v", done)
+	}
+	if got := account(t, db, "key_1", caps[0]); got.Settled != 110_000_000 {
+		t.Errorf("the truth is not in the books: %+v", got)
+	}
+	if got := admit(t, db, Admission("key_1", version, nil, USD("charges", 1))); got.Frozen == "" {
+		t.Errorf("the key is not frozen: %+v", got)
+	}
+}
+
+func chainVerifies(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			for range 8 {
+				if _, err := db.Log(t.Context(), &audit.Record{Kind: audit.KindSystem, Action: fmt.Sprint(i)}); err != nil {
+					t.Error(err)
+				}
+			}
+			if i%8 == 0 {
+				if err := db.SignHead(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	admit(t, db, Admission("key_1", version, nil, USD("refunds", 1)))
+	must(t, db.SignHead(t.Context()))
+	must(t, db.View(t.Context(), func(tx store.Tx) error {
+		heads, err := tx.Heads(1)
+		if err != nil {
+			return err
+		}
+		seq, _, err := tx.Height()
+		if err != nil {
+			return err
+		}
+		report, err := audit.VerifyEntries(audit.NewChain(audit.FirstChain), entries(tx), heads, NewSigner("test").PublicKey())
+		if err != nil || report.Problem != nil || report.Last != seq || report.LastSigned != seq {
+			t.Errorf("%+v %v; the height is %d", report, err, seq)
+		}
+		return nil
+	}))
+}
+
+// entries iterates over a store's whole chain.
+func entries(tx store.Tx) func(yield func(audit.Entry, error) bool) {
+	return func(yield func(audit.Entry, error) bool) {
+		stop := errors.New("stop")
+		err := tx.EachRecord(1, func(e audit.Entry) error {
+			if !yield(e, nil) {
+				return stop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, stop) {
+			yield(audit.Entry{}, err)
+		}
+	}
+}
+
+func failedUpdate(t *testing.T, open Open) {
+	db := opened(t, open)
+	broken := errors.New("broken")
+	err := db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
+		if _, err := tx.PutKey(store.KeyRow{ID: "key_1", Name: "n", Digest: "d", Policy: []byte("p"), Doc: []byte("{}")}); err != nil {
+			return err
+		}
+		if _, err := tx.Append(&audit.Record{Kind: audit.KindOperator, Action: "key.create"}); err != nil {
+			return err
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	must(t, db.View(t.Context(), func(tx store.Tx) error {
+		if _, err := tx.Key("key_1"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("the key is there: %v", err)
+		}
+		return nil
+	}))
+	if n := len(records(t, db)); n != 0 {
+		t.Errorf("%d records", n)
+	}
+	if es, err := db.Log(t.Context(), &audit.Record{Kind: audit.KindSystem}); err != nil || es[0].Seq != 1 {
+		t.Errorf("the chain goes on at %+v, %v", es, err)
+	}
+}
+
+func uniqueNames(t *testing.T, open Open) {
+	db := opened(t, open)
+	put := func(id policy.KeyID, live bool) error {
+		return db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
+			_, err := tx.PutKey(store.KeyRow{ID: id, Name: "n", Live: live, Digest: "d", Policy: []byte("p"), Doc: []byte("{}")})
+			return err
+		})
+	}
+	must(t, put("key_1", true))
+	if err := put("key_2", true); !errors.Is(err, store.ErrExists) {
+		t.Errorf("%v", err)
+	}
+	must(t, put("key_1", false))
+	must(t, put("key_2", true))
+}
+
+func viewReadOnly(t *testing.T, open Open) {
+	db := opened(t, open)
+	err := db.View(t.Context(), func(tx store.Tx) error { return tx.SetMeta("a", "b") })
+	if err == nil {
+		t.Error("a view wrote")
+	}
+}
+
+func search(t *testing.T, open Open) {
+	db := opened(t, open)
+	versions := map[policy.KeyID]int64{"key_1": Key(t, db, "key_1"), "key_2": Key(t, db, "key_2")}
+	var call int64
+	for range 20 {
+		for id, v := range versions {
+			a := admit(t, db, Admission(id, v, nil, USD("refunds", 1)))
+			resolve(t, db, Settle(a.Reservation))
+			call = a.Entry.Seq
+		}
+	}
+	var want []int64
+	for _, r := range records(t, db) {
+		if r.Key == "key_1" {
+			want = append(want, r.Seq)
+		}
+	}
+	check := func() {
+		var got, ofCall []int64
+		must(t, db.View(t.Context(), func(tx store.Tx) error {
+			for after := int64(0); ; {
+				page, err := tx.Query(store.RecordQuery{Key: "key_1", After: after, Limit: 7, Ascending: true})
+				if err != nil || len(page) == 0 {
+					return err
+				}
+				for _, e := range page {
+					got = append(got, e.Seq)
+				}
+				after = got[len(got)-1]
+			}
+		}))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("by key (-want +got):\n%s", diff)
+		}
+		must(t, db.View(t.Context(), func(tx store.Tx) error {
+			page, err := tx.Query(store.RecordQuery{Call: call})
+			for _, e := range page {
+				ofCall = append(ofCall, e.Seq)
+			}
+			return err
+		}))
+		if len(ofCall) != 2 || ofCall[1] != call {
+			t.Errorf("records of call %d: %v", call, ofCall)
+		}
+	}
+	check() // most is not indexed yet
+	must(t, db.(interface{ IndexNow() error }).IndexNow())
+	check()
+}
+
+func clockBack(t *testing.T, open Open) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	db := open(t, clock)
+	if _, err := db.Log(t.Context(), &audit.Record{Kind: audit.KindSystem}); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(-24 * time.Hour)
+	if got := db.Now(); got.Day() != 23 {
+		t.Errorf("the clock went back to %s", got)
+	}
+	must(t, db.Close())
+	db = open(t, clock)
+	if got := db.Now(); got.Day() != 23 {
+		t.Errorf("the clock went back to %s after a restart", got)
+	}
+	must(t, db.Close())
+}
+
+func seededCap(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	settled := admit(t, db, Admission("key_1", version, nil, USD("refunds", 1000)))
+	resolve(t, db, Settle(settled.Reservation))
+	held := admit(t, db, Admission("key_1", version, nil, USD("refunds", 500)))
+	added := DayCap("refunds", 20)
+	must(t, db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error { return tx.SeedCap("key_1", added, time.UTC) }))
+	if got := account(t, db, "key_1", added); got != (ledger.Account{Held: 5_000_000, Settled: 10_000_000}) {
+		t.Fatalf("seeded: %+v", got)
+	}
+	resolve(t, db, Settle(held.Reservation))
+	if got := account(t, db, "key_1", added); got != (ledger.Account{Settled: 15_000_000}) {
+		t.Errorf("the open hold did not settle under the new cap: %+v", got)
+	}
+	if got := admit(t, db, Admission("key_1", version, []policy.Cap{added}, USD("refunds", 501))); got.Verdict != policy.Deny {
+		t.Errorf("%+v", got)
+	}
+}
+
+func joins(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	a := admit(t, db, Admission("key_1", version, nil, USD("refunds", 1)))
+	r := Settle(a.Reservation)
+	r.Joins = "cus_new"
+	resolve(t, db, r)
+	must(t, db.View(t.Context(), func(tx store.Tx) error {
+		row, err := tx.Key("key_1")
+		if err == nil && (row.Version <= version || string(row.Doc) == "{}") {
+			t.Errorf("row: %+v", row)
+		}
+		return err
+	}))
+	if got := admit(t, db, Admission("key_1", version, nil, USD("refunds", 1))); !got.Stale {
+		t.Errorf("a call judged under the shorter list: %+v", got)
+	}
+}
