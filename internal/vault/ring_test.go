@@ -63,18 +63,21 @@ func (r *rig) add(t testing.TB, name string, change func(*Key)) (*Key, string) {
 	return put, secret.Reveal()
 }
 
+// attempt is one call at a key, and what is to come of it.
+type attempt struct {
+	key    func(*rig, *Key)
+	after  func(*rig, *Key)
+	text   func(string) string
+	from   netip.Addr
+	now    time.Time
+	writes bool
+	want   policy.Code
+	says   string
+}
+
 func TestAuthenticateRefusesWithItsReason(t *testing.T) {
 	live := func(r *rig) policy.UpstreamID { return addUpstream(t, r.Ring, "live", Live) }
-	for name, c := range map[string]struct {
-		key    func(*rig, *Key)
-		after  func(*rig, *Key)
-		text   func(string) string
-		from   netip.Addr
-		now    time.Time
-		writes bool
-		want   policy.Code
-		says   string
-	}{
+	for name, c := range map[string]attempt{
 		"a good key passes":              {want: ""},
 		"nothing sent":                   {text: func(string) string { return "" }, want: policy.CodeKeyInvalid, says: "No vault key was sent"},
 		"a Stripe key":                   {text: func(string) string { return "sk_live_0123456789abcdefghijWXYZ" }, want: policy.CodeKeyInvalid, says: "sk_live_…WXYZ is not a vault key"},
@@ -103,46 +106,48 @@ func TestAuthenticateRefusesWithItsReason(t *testing.T) {
 		"a stopped and revoked key":      {key: func(_ *rig, k *Key) { k.Revoked, k.Brake = noon, Stopped }, want: policy.CodeKeyRevoked},
 		"a key of a network, no address": {key: network("10.0.0.0/8"), from: netip.IPv4Unspecified(), want: policy.CodeKeyNetwork},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			k, text := r.add(t, "k", func(k *Key) {
-				if c.key != nil {
-					c.key(r, k)
-				}
-			})
-			if c.after != nil {
-				c.after(r, k)
-			}
-			a := Attempt{Presented: text, Now: noon, From: here, Writes: c.writes}
-			if c.text != nil {
-				a.Presented = c.text(text)
-			}
-			if c.from.IsValid() {
-				a.From = c.from
-			}
-			if !c.now.IsZero() {
-				a.Now = c.now
-			}
-			got, failure := r.Authenticate(a)
-			var code policy.Code
-			if failure != nil {
-				code = failure.Code
-				if !strings.Contains(failure.Message, c.says) {
-					t.Errorf("message %q does not say %q", failure.Message, c.says)
-				}
-				if len(a.Presented) > 8 && strings.Contains(failure.Message, a.Presented[len(a.Presented)-8:]) {
-					t.Errorf("message shows more than four characters of the key: %q", failure.Message)
-				}
-			}
-			if code != c.want || (got == nil) != (c.want == policy.CodeKeyInvalid) {
-				t.Errorf("code %q, key %v; want %q", code, got != nil, c.want)
-			}
-		})
+		t.Run(name, c.check)
 	}
 	r := newRig(t)
 	_, text := r.add(t, "k", nil)
 	if _, f := r.Authenticate(Attempt{Presented: text, From: here}); f == nil {
 		t.Error("the zero time passes")
+	}
+}
+
+func (c attempt) check(t *testing.T) {
+	r := newRig(t)
+	k, text := r.add(t, "k", func(k *Key) {
+		if c.key != nil {
+			c.key(r, k)
+		}
+	})
+	if c.after != nil {
+		c.after(r, k)
+	}
+	a := Attempt{Presented: text, Now: noon, From: here, Writes: c.writes}
+	if c.text != nil {
+		a.Presented = c.text(text)
+	}
+	if c.from.IsValid() {
+		a.From = c.from
+	}
+	if !c.now.IsZero() {
+		a.Now = c.now
+	}
+	got, failure := r.Authenticate(a)
+	var code policy.Code
+	if failure != nil {
+		code = failure.Code
+		if !strings.Contains(failure.Message, c.says) {
+			t.Errorf("message %q does not say %q", failure.Message, c.says)
+		}
+		if len(a.Presented) > 8 && strings.Contains(failure.Message, a.Presented[len(a.Presented)-8:]) {
+			t.Errorf("message shows more than four characters of the key: %q", failure.Message)
+		}
+	}
+	if code != c.want || (got == nil) != (c.want == policy.CodeKeyInvalid) {
+		t.Errorf("code %q, key %v; want %q", code, got != nil, c.want)
 	}
 }
 
