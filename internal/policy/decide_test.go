@@ -75,94 +75,96 @@ func TestZeroValuesDeny(t *testing.T) {
 	}
 }
 
-func TestDecide(t *testing.T) {
-	tests := map[string]struct {
-		p     func(*Policy)
-		op    func(*Operation)
-		codes []Code // nil = allowed
-		rule  string // of the first failure
-		says  string // in its message
-	}{
-		"a refund within everything is allowed":  {},
-		"a read scope does not write":            {p: func(p *Policy) { p.Scopes["refunds"] = Read }, codes: []Code{CodeScopeDenied}, rule: "scopes.refunds", says: "may not write refunds, which refunds.create needs: its scope there is read. Add `refunds: write`"},
-		"a scope that is not named is none":      {p: func(p *Policy) { delete(p.Scopes, "refunds") }, codes: []Code{CodeScopeDenied}, rule: "scopes.refunds", says: "its scope there is none"},
-		"the wildcard grants":                    {p: func(p *Policy) { p.Scopes = map[Resource]Access{"*": Write} }},
-		"a named none beats the wildcard":        {p: func(p *Policy) { p.Scopes = map[Resource]Access{"*": Write, "refunds": None} }, codes: []Code{CodeScopeDenied}, rule: "scopes.refunds"},
-		"the wildcard is named when it is short": {p: func(p *Policy) { p.Scopes = map[Resource]Access{"*": Read} }, codes: []Code{CodeScopeDenied}, rule: "scopes.*"},
-		"a scope matches its exact name":         {op: func(op *Operation) { op.Resource, op.Access, op.Effects = "customers.sources", Read, nil }, codes: []Code{CodeScopeDenied}, rule: "scopes.customers.sources"},
-		"a need is judged":                       {op: func(op *Operation) { op.Needs = []Need{{"charges", Read, ""}, {"invoices", Read, "expand[]=invoice"}} }, codes: []Code{CodeScopeDenied}, rule: "scopes.invoices", says: "(expand[]=invoice)"},
-		"another bucket needs write on it":       {p: func(p *Policy) { p.Caps = append(p.Caps, Cap{"*", PerDay, UnitUSD, 1e9}) }, op: func(op *Operation) { op.Effects = append(op.Effects, cents("charges", 1)) }, codes: []Code{CodeScopeDenied}, rule: "scopes.charges", says: "(it moves money there)"},
-		"a bucket of a read needs write":         {op: func(op *Operation) { op.Access, op.Resource = Read, "charges" }},
-		"a bucket of the own resource of a read": {p: func(p *Policy) { p.Scopes["refunds"] = Read }, op: func(op *Operation) { op.Access = Read }, codes: []Code{CodeScopeDenied}},
-		"the catalog's refusal stands":           {op: func(op *Operation) { op.Refused = &Refusal{Code: CodeMalformed, Param: "x", Message: "No."} }, codes: []Code{CodeMalformed}, rule: "catalog", says: "No."},
-		"an account that is granted":             {p: func(p *Policy) { p.Accounts = []AccountID{"acct_1"} }, op: func(op *Operation) { op.Account = "acct_1" }},
-		"an account that is not":                 {p: func(p *Policy) { p.Accounts = []AccountID{"acct_1"} }, op: func(op *Operation) { op.Account = "acct_2" }, codes: []Code{CodeAccountDenied}, rule: "accounts"},
-		"a customer of the list":                 {op: func(op *Operation) { op.Customer.Customers = []CustomerID{"cus_B", "cus_A"} }},
-		"one foreign customer among several":     {op: func(op *Operation) { op.Customer.Customers = []CustomerID{"cus_A", "cus_C"} }, codes: []Code{CodeCustomerDenied}, rule: "customers"},
-		"a guest":                                {op: func(op *Operation) { op.Customer.Guest = true }, codes: []Code{CodeCustomerDenied}, says: "a guest is not an allowed customer"},
-		"a guest under any":                      {p: func(p *Policy) { p.Customers = Customers{Any: true} }, op: func(op *Operation) { op.Customer = CustomerTie{Guest: true} }},
-		"a look-up that found nothing":           {op: func(op *Operation) { op.Customer = CustomerTie{Kind: TieLookup} }, codes: []Code{CodeCustomerDenied}, says: "could not be found out"},
-		"a look-up that is to come":              {op: func(op *Operation) { op.Customer, op.Resolved = CustomerTie{Kind: TieLookup}, false }},
-		"a foreign customer beside a look-up": {op: func(op *Operation) {
-			op.Customer, op.Resolved = CustomerTie{Kind: TieLookup, Customers: []CustomerID{"cus_C"}}, false
-		}, codes: []Code{CodeCustomerDenied}},
-		"a list without its filter":               {op: func(op *Operation) { *op = *listing() }, codes: []Code{CodeCustomerDenied}, says: "Add the parameter `customer`"},
-		"a list without its filter under any":     {p: func(p *Policy) { p.Customers.Any = true }, op: func(op *Operation) { *op = *listing() }},
-		"what cannot be filtered":                 {op: func(op *Operation) { op.Customer = CustomerTie{} }, codes: []Code{CodeCustomerDenied}, says: "under `no_customer`"},
-		"what cannot be filtered, excepted":       {p: func(p *Policy) { p.NoCustomer = []OperationName{"refunds.create"} }, op: func(op *Operation) { op.Customer = CustomerTie{} }},
-		"an exception does not lift a filter":     {p: func(p *Policy) { p.NoCustomer = []OperationName{"charges.list"} }, op: func(op *Operation) { *op = *listing() }, codes: []Code{CodeCustomerDenied}},
-		"no customer is concerned":                {op: func(op *Operation) { op.Customer = CustomerTie{Kind: TieNone} }},
-		"a new customer under a list":             {op: func(op *Operation) { op.CreatesCustomer, op.Customer = true, CustomerTie{} }, codes: []Code{CodeCustomerDenied}, says: "may_create_customers: true"},
-		"a new customer that may be":              {p: func(p *Policy) { p.MayCreate = true }, op: func(op *Operation) { op.CreatesCustomer, op.Customer = true, CustomerTie{} }},
-		"a new customer with another's card":      {p: func(p *Policy) { p.MayCreate = true }, op: func(op *Operation) { op.CreatesCustomer, op.Customer.Customers = true, []CustomerID{"cus_C"} }, codes: []Code{CodeCustomerDenied}},
-		"a new customer under any":                {p: func(p *Policy) { p.Customers.Any = true }, op: func(op *Operation) { op.CreatesCustomer = true }},
-		"an amount without a bound":               {op: func(op *Operation) { op.Effects[0].Unmeterable, op.Effects[0].Why = true, "It bills usage." }, codes: []Code{CodeUnmeterable}, rule: "unmetered", says: "It bills usage. An amount"},
-		"an amount without a bound, uncapped":     {p: func(p *Policy) { p.Uncapped, p.Caps = true, nil }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }, codes: []Code{CodeUnmeterable}},
-		"an amount without a bound, unmetered":    {p: func(p *Policy) { p.Unmetered = []OperationName{"refunds.create"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }},
-		"an amount without a bound, all of them":  {p: func(p *Policy) { p.Unmetered = []OperationName{"*"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }},
-		"an unmetered other operation":            {p: func(p *Policy) { p.Unmetered = []OperationName{"refunds.update"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }, codes: []Code{CodeUnmeterable}},
-		"an amount that stayed unknown":           {op: func(op *Operation) { op.Effects[0].Known = false }, codes: []Code{CodeUnmeterable}},
-		"an amount that is still to be found":     {op: func(op *Operation) { op.Effects[0].Known, op.Resolved = false, false }},
-		"no rate":                                 {op: func(op *Operation) { op.Effects[0].NoRate = "set EUR" }, codes: []Code{CodeNoRate}, rule: "rates", says: "set EUR"},
-		"no rate, known before the amount is":     {op: func(op *Operation) { op.Effects[0] = Effect{Bucket: "refunds", NoRate: "set EUR"}; op.Resolved = false }, codes: []Code{CodeNoRate}},
-		"no rate where nothing counts dollars":    {p: func(p *Policy) { p.Uncapped, p.Caps = true, []Cap{{"*", PerDay, UnitCalls, 5}} }, op: func(op *Operation) { op.Effects[0].NoRate = "set EUR" }},
-		"no rate is not lifted by unmetered":      {p: func(p *Policy) { p.Unmetered = []OperationName{"*"} }, op: func(op *Operation) { op.Effects[0].NoRate = "set EUR" }, codes: []Code{CodeNoRate}},
-		"a negative amount":                       {op: func(op *Operation) { op.Effects[0].Amount.Minor = -1 }, codes: []Code{CodeUnmeterable}, rule: "amounts"},
-		"an amount too large":                     {op: func(op *Operation) { op.Effects[0].Amount.Minor = math.MaxInt64 }, codes: []Code{CodeUnmeterable}, rule: "amounts"},
-		"no cap over time":                        {p: func(p *Policy) { p.Caps[0].Per = PerCall }, codes: []Code{CodeUncapped}, rule: "caps.refunds", says: "{resource: refunds, per: day, usd: 100.00}"},
-		"a cap in calls is none":                  {p: func(p *Policy) { p.Caps[0].Unit = UnitCalls }, codes: []Code{CodeUncapped}},
-		"a cap on another resource is none":       {p: func(p *Policy) { p.Caps[0].Resource = "charges" }, codes: []Code{CodeUncapped}},
-		"the wildcard's cap":                      {p: func(p *Policy) { p.Caps[0].Resource = "*" }},
-		"no cap where that is meant":              {p: func(p *Policy) { p.Caps, p.Uncapped = nil, true }},
-		"exactly the cap per call":                {p: perCall("refunds", UnitUSD, 20_000_000)},
-		"one micro-dollar over the cap per call":  {p: perCall("refunds", UnitUSD, 19_999_999), codes: []Code{CodeCapExceeded}, rule: "caps.refunds/call", says: "Ask for less in one call"},
-		"a cap per call of zero":                  {p: perCall("refunds", UnitUSD, 0), codes: []Code{CodeCapExceeded}},
-		"a cap per call of zero and nothing":      {p: perCall("refunds", UnitUSD, 0), op: func(op *Operation) { op.Effects[0].Amount.Minor = 0 }},
-		"a negative cap per call":                 {p: perCall("refunds", UnitUSD, -1), codes: []Code{CodeCapExceeded}},
-		"a cap per call over all":                 {p: perCall("*", UnitUSD, 19_000_000), codes: []Code{CodeCapExceeded}, rule: "caps.*/call"},
-		"a cap per call of another resource":      {p: perCall("payouts", UnitUSD, 1)},
-		"two effects are one call":                {p: perCall("refunds", UnitUSD, 39_000_000), op: func(op *Operation) { op.Effects = append(op.Effects, op.Effects[0]) }, codes: []Code{CodeCapExceeded}},
-		"one call per call":                       {p: perCall("refunds", UnitCalls, 1)},
-		"no call per call":                        {p: perCall("refunds", UnitCalls, 0), codes: []Code{CodeCapExceeded}},
-		"no call per call and a read":             {p: perCall("*", UnitCalls, 0), op: func(op *Operation) { *op = *listing(); op.Customer.Kind = TieNone }},
-		"no call per call and a write of nothing": {p: perCall("refunds", UnitCalls, 0), op: func(op *Operation) { op.Effects = nil }, codes: []Code{CodeCapExceeded}},
-		"an unmetered amount counts no dollars":   {p: func(p *Policy) { perCall("refunds", UnitUSD, 0)(p); p.Unmetered = []OperationName{"*"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }},
-		"all that is wrong, in order": {
-			p: func(p *Policy) {
-				perCall("*", UnitUSD, 1)(p)
-				p.Caps = p.Caps[1:]
-				p.Scopes["refunds"] = Read
-				p.Params = map[OperationName]map[string]ParamRule{"refunds.create": {"reason": {Required: true}}}
-			},
-			op: func(op *Operation) {
-				op.Refused, op.Account, op.Customer.Guest = &Refusal{Code: CodeHeaderDenied, Message: "No."}, "acct_1", true
-				op.Effects = append(op.Effects, Effect{Bucket: "refunds", Unmeterable: true})
-			},
-			codes: []Code{CodeHeaderDenied, CodeScopeDenied, CodeAccountDenied, CodeParamDenied, CodeCustomerDenied, CodeUnmeterable, CodeUncapped, CodeCapExceeded},
+// decisions starts from a refund within everything that its policy allows; each row changes one thing.
+var decisions = map[string]struct {
+	p     func(*Policy)
+	op    func(*Operation)
+	codes []Code // nil = allowed
+	rule  string // of the first failure
+	says  string // in its message
+}{
+	"a refund within everything is allowed":  {},
+	"a read scope does not write":            {p: func(p *Policy) { p.Scopes["refunds"] = Read }, codes: []Code{CodeScopeDenied}, rule: "scopes.refunds", says: "may not write refunds, which refunds.create needs: its scope there is read. Add `refunds: write`"},
+	"a scope that is not named is none":      {p: func(p *Policy) { delete(p.Scopes, "refunds") }, codes: []Code{CodeScopeDenied}, rule: "scopes.refunds", says: "its scope there is none"},
+	"the wildcard grants":                    {p: func(p *Policy) { p.Scopes = map[Resource]Access{"*": Write} }},
+	"a named none beats the wildcard":        {p: func(p *Policy) { p.Scopes = map[Resource]Access{"*": Write, "refunds": None} }, codes: []Code{CodeScopeDenied}, rule: "scopes.refunds"},
+	"the wildcard is named when it is short": {p: func(p *Policy) { p.Scopes = map[Resource]Access{"*": Read} }, codes: []Code{CodeScopeDenied}, rule: "scopes.*"},
+	"a scope matches its exact name":         {op: func(op *Operation) { op.Resource, op.Access, op.Effects = "customers.sources", Read, nil }, codes: []Code{CodeScopeDenied}, rule: "scopes.customers.sources"},
+	"a need is judged":                       {op: func(op *Operation) { op.Needs = []Need{{"charges", Read, ""}, {"invoices", Read, "expand[]=invoice"}} }, codes: []Code{CodeScopeDenied}, rule: "scopes.invoices", says: "(expand[]=invoice)"},
+	"another bucket needs write on it":       {p: func(p *Policy) { p.Caps = append(p.Caps, Cap{"*", PerDay, UnitUSD, 1e9}) }, op: func(op *Operation) { op.Effects = append(op.Effects, cents("charges", 1)) }, codes: []Code{CodeScopeDenied}, rule: "scopes.charges", says: "(it moves money there)"},
+	"a bucket of a read needs write":         {op: func(op *Operation) { op.Access, op.Resource = Read, "charges" }},
+	"a bucket of the own resource of a read": {p: func(p *Policy) { p.Scopes["refunds"] = Read }, op: func(op *Operation) { op.Access = Read }, codes: []Code{CodeScopeDenied}},
+	"the catalog's refusal stands":           {op: func(op *Operation) { op.Refused = &Refusal{Code: CodeMalformed, Param: "x", Message: "No."} }, codes: []Code{CodeMalformed}, rule: "catalog", says: "No."},
+	"an account that is granted":             {p: func(p *Policy) { p.Accounts = []AccountID{"acct_1"} }, op: func(op *Operation) { op.Account = "acct_1" }},
+	"an account that is not":                 {p: func(p *Policy) { p.Accounts = []AccountID{"acct_1"} }, op: func(op *Operation) { op.Account = "acct_2" }, codes: []Code{CodeAccountDenied}, rule: "accounts"},
+	"a customer of the list":                 {op: func(op *Operation) { op.Customer.Customers = []CustomerID{"cus_B", "cus_A"} }},
+	"one foreign customer among several":     {op: func(op *Operation) { op.Customer.Customers = []CustomerID{"cus_A", "cus_C"} }, codes: []Code{CodeCustomerDenied}, rule: "customers"},
+	"a guest":                                {op: func(op *Operation) { op.Customer.Guest = true }, codes: []Code{CodeCustomerDenied}, says: "a guest is not an allowed customer"},
+	"a guest under any":                      {p: func(p *Policy) { p.Customers = Customers{Any: true} }, op: func(op *Operation) { op.Customer = CustomerTie{Guest: true} }},
+	"a look-up that found nothing":           {op: func(op *Operation) { op.Customer = CustomerTie{Kind: TieLookup} }, codes: []Code{CodeCustomerDenied}, says: "could not be found out"},
+	"a look-up that is to come":              {op: func(op *Operation) { op.Customer, op.Resolved = CustomerTie{Kind: TieLookup}, false }},
+	"a foreign customer beside a look-up": {op: func(op *Operation) {
+		op.Customer, op.Resolved = CustomerTie{Kind: TieLookup, Customers: []CustomerID{"cus_C"}}, false
+	}, codes: []Code{CodeCustomerDenied}},
+	"a list without its filter":               {op: func(op *Operation) { *op = *listing() }, codes: []Code{CodeCustomerDenied}, says: "Add the parameter `customer`"},
+	"a list without its filter under any":     {p: func(p *Policy) { p.Customers.Any = true }, op: func(op *Operation) { *op = *listing() }},
+	"what cannot be filtered":                 {op: func(op *Operation) { op.Customer = CustomerTie{} }, codes: []Code{CodeCustomerDenied}, says: "under `no_customer`"},
+	"what cannot be filtered, excepted":       {p: func(p *Policy) { p.NoCustomer = []OperationName{"refunds.create"} }, op: func(op *Operation) { op.Customer = CustomerTie{} }},
+	"an exception does not lift a filter":     {p: func(p *Policy) { p.NoCustomer = []OperationName{"charges.list"} }, op: func(op *Operation) { *op = *listing() }, codes: []Code{CodeCustomerDenied}},
+	"no customer is concerned":                {op: func(op *Operation) { op.Customer = CustomerTie{Kind: TieNone} }},
+	"a new customer under a list":             {op: func(op *Operation) { op.CreatesCustomer, op.Customer = true, CustomerTie{} }, codes: []Code{CodeCustomerDenied}, says: "may_create_customers: true"},
+	"a new customer that may be":              {p: func(p *Policy) { p.MayCreate = true }, op: func(op *Operation) { op.CreatesCustomer, op.Customer = true, CustomerTie{} }},
+	"a new customer with another's card":      {p: func(p *Policy) { p.MayCreate = true }, op: func(op *Operation) { op.CreatesCustomer, op.Customer.Customers = true, []CustomerID{"cus_C"} }, codes: []Code{CodeCustomerDenied}},
+	"a new customer under any":                {p: func(p *Policy) { p.Customers.Any = true }, op: func(op *Operation) { op.CreatesCustomer = true }},
+	"an amount without a bound":               {op: func(op *Operation) { op.Effects[0].Unmeterable, op.Effects[0].Why = true, "It bills usage." }, codes: []Code{CodeUnmeterable}, rule: "unmetered", says: "It bills usage. An amount"},
+	"an amount without a bound, uncapped":     {p: func(p *Policy) { p.Uncapped, p.Caps = true, nil }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }, codes: []Code{CodeUnmeterable}},
+	"an amount without a bound, unmetered":    {p: func(p *Policy) { p.Unmetered = []OperationName{"refunds.create"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }},
+	"an amount without a bound, all of them":  {p: func(p *Policy) { p.Unmetered = []OperationName{"*"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }},
+	"an unmetered other operation":            {p: func(p *Policy) { p.Unmetered = []OperationName{"refunds.update"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }, codes: []Code{CodeUnmeterable}},
+	"an amount that stayed unknown":           {op: func(op *Operation) { op.Effects[0].Known = false }, codes: []Code{CodeUnmeterable}},
+	"an amount that is still to be found":     {op: func(op *Operation) { op.Effects[0].Known, op.Resolved = false, false }},
+	"no rate":                                 {op: func(op *Operation) { op.Effects[0].NoRate = "set EUR" }, codes: []Code{CodeNoRate}, rule: "rates", says: "set EUR"},
+	"no rate, known before the amount is":     {op: func(op *Operation) { op.Effects[0] = Effect{Bucket: "refunds", NoRate: "set EUR"}; op.Resolved = false }, codes: []Code{CodeNoRate}},
+	"no rate where nothing counts dollars":    {p: func(p *Policy) { p.Uncapped, p.Caps = true, []Cap{{"*", PerDay, UnitCalls, 5}} }, op: func(op *Operation) { op.Effects[0].NoRate = "set EUR" }},
+	"no rate is not lifted by unmetered":      {p: func(p *Policy) { p.Unmetered = []OperationName{"*"} }, op: func(op *Operation) { op.Effects[0].NoRate = "set EUR" }, codes: []Code{CodeNoRate}},
+	"a negative amount":                       {op: func(op *Operation) { op.Effects[0].Amount.Minor = -1 }, codes: []Code{CodeUnmeterable}, rule: "amounts"},
+	"an amount too large":                     {op: func(op *Operation) { op.Effects[0].Amount.Minor = math.MaxInt64 }, codes: []Code{CodeUnmeterable}, rule: "amounts"},
+	"no cap over time":                        {p: func(p *Policy) { p.Caps[0].Per = PerCall }, codes: []Code{CodeUncapped}, rule: "caps.refunds", says: "{resource: refunds, per: day, usd: 100.00}"},
+	"a cap in calls is none":                  {p: func(p *Policy) { p.Caps[0].Unit = UnitCalls }, codes: []Code{CodeUncapped}},
+	"a cap on another resource is none":       {p: func(p *Policy) { p.Caps[0].Resource = "charges" }, codes: []Code{CodeUncapped}},
+	"the wildcard's cap":                      {p: func(p *Policy) { p.Caps[0].Resource = "*" }},
+	"no cap where that is meant":              {p: func(p *Policy) { p.Caps, p.Uncapped = nil, true }},
+	"exactly the cap per call":                {p: perCall("refunds", UnitUSD, 20_000_000)},
+	"one micro-dollar over the cap per call":  {p: perCall("refunds", UnitUSD, 19_999_999), codes: []Code{CodeCapExceeded}, rule: "caps.refunds/call", says: "Ask for less in one call"},
+	"a cap per call of zero":                  {p: perCall("refunds", UnitUSD, 0), codes: []Code{CodeCapExceeded}},
+	"a cap per call of zero and nothing":      {p: perCall("refunds", UnitUSD, 0), op: func(op *Operation) { op.Effects[0].Amount.Minor = 0 }},
+	"a negative cap per call":                 {p: perCall("refunds", UnitUSD, -1), codes: []Code{CodeCapExceeded}},
+	"a cap per call over all":                 {p: perCall("*", UnitUSD, 19_000_000), codes: []Code{CodeCapExceeded}, rule: "caps.*/call"},
+	"a cap per call of another resource":      {p: perCall("payouts", UnitUSD, 1)},
+	"two effects are one call":                {p: perCall("refunds", UnitUSD, 39_000_000), op: func(op *Operation) { op.Effects = append(op.Effects, op.Effects[0]) }, codes: []Code{CodeCapExceeded}},
+	"one call per call":                       {p: perCall("refunds", UnitCalls, 1)},
+	"no call per call":                        {p: perCall("refunds", UnitCalls, 0), codes: []Code{CodeCapExceeded}},
+	"no call per call and a read":             {p: perCall("*", UnitCalls, 0), op: func(op *Operation) { *op = *listing(); op.Customer.Kind = TieNone }},
+	"no call per call and a write of nothing": {p: perCall("refunds", UnitCalls, 0), op: func(op *Operation) { op.Effects = nil }, codes: []Code{CodeCapExceeded}},
+	"an unmetered amount counts no dollars":   {p: func(p *Policy) { perCall("refunds", UnitUSD, 0)(p); p.Unmetered = []OperationName{"*"} }, op: func(op *Operation) { op.Effects[0].Unmeterable = true }},
+	"all that is wrong, in order": {
+		p: func(p *Policy) {
+			perCall("*", UnitUSD, 1)(p)
+			p.Caps = p.Caps[1:]
+			p.Scopes["refunds"] = Read
+			p.Params = map[OperationName]map[string]ParamRule{"refunds.create": {"reason": {Required: true}}}
 		},
-		"an unknown route is nothing else": {op: func(op *Operation) { op.Access = None; op.Account = "acct_1" }, codes: []Code{CodeUnknownRoute}, rule: "catalog"},
-	}
-	for name, test := range tests {
+		op: func(op *Operation) {
+			op.Refused, op.Account, op.Customer.Guest = &Refusal{Code: CodeHeaderDenied, Message: "No."}, "acct_1", true
+			op.Effects = append(op.Effects, Effect{Bucket: "refunds", Unmeterable: true})
+		},
+		codes: []Code{CodeHeaderDenied, CodeScopeDenied, CodeAccountDenied, CodeParamDenied, CodeCustomerDenied, CodeUnmeterable, CodeUncapped, CodeCapExceeded},
+	},
+	"an unknown route is nothing else": {op: func(op *Operation) { op.Access = None; op.Account = "acct_1" }, codes: []Code{CodeUnknownRoute}, rule: "catalog"},
+}
+
+func TestDecide(t *testing.T) {
+	for name, test := range decisions {
 		t.Run(name, func(t *testing.T) {
 			p, op := support(), refund()
 			if test.p != nil {
@@ -328,5 +330,28 @@ func TestCheckMode(t *testing.T) {
 		if got := CheckMode(&test.p, test.live); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+func TestAFullCapSaysWhatIsLeftAndWhen(t *testing.T) {
+	day := Cap{"refunds", PerDay, UnitUSD, 100_000_000}
+	for want, f := range map[string]CapFailure{
+		"This call of $20.00 would pass the cap of $100.00 per day on refunds: $80.00 settled, $10.00 held, $10.00 left. " +
+			"It resets at 2026-11-24T05:00:00Z.": {Cap: day, Asked: 20_000_000, Settled: 80_000_000, Held: 10_000_000, Left: 10_000_000, ResetsAtUnix: 1_795_496_400},
+		"The cap of 30 refunds calls per total is used up: 30 made, 0 left. This cap never resets.": {
+			Cap: Cap{"refunds", PerTotal, UnitCalls, 30}, Asked: 1, Settled: 30,
+		},
+	} {
+		got := f.Failure()
+		if got.Message != want || got.Code != CodeCapExceeded || !got.Soft || got.Cap == nil || got.Cap.Cap != f.Cap {
+			t.Errorf("%+v, want %q", got, want)
+		}
+	}
+	p := support()
+	perCall("refunds", UnitUSD, 15_000_000)(p)
+	d := Decide(p, refund())
+	got := d.First()
+	if got == nil || got.Cap == nil || got.Cap.Asked != 20_000_000 || got.Cap.WouldAdmitAtMost != 15_000_000 || got.Cap.AskedInCurrency != (money.Amount{Minor: 2000, Currency: "usd"}) {
+		t.Errorf("%+v", got)
 	}
 }

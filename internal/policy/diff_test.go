@@ -35,71 +35,77 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-func TestWidens(t *testing.T) {
-	network := func(s ...string) func(*Policy) {
-		return func(p *Policy) {
-			for _, n := range s {
-				p.Network = append(p.Network, netip.MustParsePrefix(n))
-			}
+func network(s ...string) func(*Policy) {
+	return func(p *Policy) {
+		for _, n := range s {
+			p.Network = append(p.Network, netip.MustParsePrefix(n))
 		}
 	}
-	rule := func(r ParamRule) func(*Policy) {
-		return func(p *Policy) { p.Params = map[OperationName]map[string]ParamRule{"refunds.create": {"x": r}} }
-	}
-	expires := func(e Expiry) func(*Policy) { return func(p *Policy) { p.Expires = e } }
-	spring, autumn := time.Unix(1_800_000_000, 0), time.Unix(1_820_000_000, 0)
-	none := func(*Policy) {}
-	tests := map[string]struct {
-		before, after func(*Policy)
-		there, back   bool // from before to after, and back
-	}{
-		"nothing changes":            {none, none, false, false},
-		"a name changes":             {none, func(p *Policy) { p.Name = "b" }, false, false},
-		"a reminder changes":         {none, func(p *Policy) { p.RotateEvery = time.Hour }, false, false},
-		"another upstream":           {none, func(p *Policy) { p.Upstream = "b" }, true, true},
-		"a scope is added":           {none, func(p *Policy) { p.Scopes["payouts"] = Read }, true, false},
-		"a scope is raised":          {none, func(p *Policy) { p.Scopes["charges"] = Write }, true, false},
-		"a wildcard is added":        {none, func(p *Policy) { p.Scopes["*"] = Read }, true, false},
-		"a none under a wildcard":    {func(p *Policy) { p.Scopes["*"] = Write }, func(p *Policy) { p.Scopes["*"] = Write; p.Scopes["payouts"] = None }, false, true},
-		"a cap is raised":            {none, func(p *Policy) { p.Caps[0].Limit++ }, true, false},
-		"a cap is removed":           {none, func(p *Policy) { p.Caps = nil }, true, false},
-		"another window":             {none, func(p *Policy) { p.Caps[0].Per = PerWeek }, true, true},
-		"another time zone":          {none, func(p *Policy) { p.Timezone = time.FixedZone("Here", 3600) }, true, true},
-		"uncapped":                   {none, func(p *Policy) { p.Uncapped = true }, true, false},
-		"any customer":               {none, func(p *Policy) { p.Customers = Customers{Any: true} }, true, false},
-		"one customer more":          {none, func(p *Policy) { p.Customers.List = []CustomerID{"cus_A", "cus_B", "cus_C"} }, true, false},
-		"creating customers":         {none, func(p *Policy) { p.MayCreate = true }, true, false},
-		"an unfilterable operation":  {none, func(p *Policy) { p.NoCustomer = []OperationName{"a"} }, true, false},
-		"an account":                 {none, func(p *Policy) { p.Accounts = []AccountID{"a"} }, true, false},
-		"an unmetered operation":     {none, func(p *Policy) { p.Unmetered = []OperationName{"a"} }, true, false},
-		"one of all unmetered":       {func(p *Policy) { p.Unmetered = []OperationName{"*"} }, func(p *Policy) { p.Unmetered = []OperationName{"a"} }, false, true},
-		"client secrets":             {none, func(p *Policy) { p.ClientSecrets = true }, true, false},
-		"repeats":                    {none, func(p *Policy) { p.RepeatUnknown = true }, true, false},
-		"shadow":                     {none, func(p *Policy) { p.Enforcement = Shadow }, true, false},
-		"no network":                 {network("10.0.0.0/8"), none, true, false},
-		"a network within":           {network("10.0.0.0/8"), network("10.1.0.0/16"), false, true},
-		"a network beside":           {network("10.0.0.0/8"), network("11.0.0.0/8"), true, true},
-		"a network more":             {network("10.0.0.0/8"), network("10.0.0.0/8", "11.0.0.0/8"), true, false},
-		"a longer span":              {expires(Expiry{After: 1}), expires(Expiry{After: 2}), true, false},
-		"no end":                     {expires(Expiry{After: 1}), none, true, false},
-		"a later date":               {expires(Expiry{At: spring}), expires(Expiry{At: autumn}), true, false},
-		"no date":                    {expires(Expiry{At: spring}), none, true, false},
-		"a date for a span":          {expires(Expiry{At: spring}), expires(Expiry{After: 1}), true, true},
-		"a rule":                     {none, rule(ParamRule{Deny: true}), false, true},
-		"a rule that still denies":   {rule(ParamRule{Max: ptr(int64(5))}), rule(ParamRule{Deny: true}), false, true},
-		"a larger choice":            {rule(ParamRule{In: []string{"a"}}), rule(ParamRule{In: []string{"a", "b"}}), true, false},
-		"fewer exclusions":           {rule(ParamRule{Not: []string{"a", "b"}}), rule(ParamRule{Not: []string{"a"}}), true, false},
-		"a larger maximum":           {rule(ParamRule{Max: ptr(int64(5))}), rule(ParamRule{Max: ptr(int64(6))}), true, false},
-		"a smaller minimum":          {rule(ParamRule{Min: ptr(int64(5))}), rule(ParamRule{Min: ptr(int64(4))}), true, false},
-		"no maximum":                 {rule(ParamRule{Max: ptr(int64(5))}), rule(ParamRule{Required: true}), true, true},
-		"a pattern more":             {rule(ParamRule{Required: true}), rule(ParamRule{Required: true, Pattern: "a"}), false, true},
-		"another pattern":            {rule(ParamRule{Pattern: "b"}), rule(ParamRule{Pattern: "a"}), true, true},
-		"no longer required":         {rule(ParamRule{Required: true, Pattern: "a"}), rule(ParamRule{Pattern: "a"}), true, false},
-		"a denial in place of need":  {rule(ParamRule{Required: true}), rule(ParamRule{Deny: true}), true, true},
-		"a cap more under uncapped":  {func(p *Policy) { p.Uncapped, p.Caps = true, nil }, func(p *Policy) { p.Uncapped = true }, false, true},
-		"another list of one length": {none, func(p *Policy) { p.Customers.List = []CustomerID{"cus_A", "cus_C"} }, true, true},
-	}
-	for name, test := range tests {
+}
+
+func rule(r ParamRule) func(*Policy) {
+	return func(p *Policy) { p.Params = map[OperationName]map[string]ParamRule{"refunds.create": {"x": r}} }
+}
+
+func expires(e Expiry) func(*Policy) { return func(p *Policy) { p.Expires = e } }
+
+func none(*Policy) {}
+
+var spring, autumn = time.Unix(1_800_000_000, 0), time.Unix(1_820_000_000, 0)
+
+var edits = map[string]struct {
+	before, after func(*Policy)
+	there, back   bool // from before to after, and back
+}{
+	"nothing changes":            {none, none, false, false},
+	"a name changes":             {none, func(p *Policy) { p.Name = "b" }, false, false},
+	"a reminder changes":         {none, func(p *Policy) { p.RotateEvery = time.Hour }, false, false},
+	"another upstream":           {none, func(p *Policy) { p.Upstream = "b" }, true, true},
+	"a scope is added":           {none, func(p *Policy) { p.Scopes["payouts"] = Read }, true, false},
+	"a scope is raised":          {none, func(p *Policy) { p.Scopes["charges"] = Write }, true, false},
+	"a wildcard is added":        {none, func(p *Policy) { p.Scopes["*"] = Read }, true, false},
+	"a none under a wildcard":    {func(p *Policy) { p.Scopes["*"] = Write }, func(p *Policy) { p.Scopes["*"] = Write; p.Scopes["payouts"] = None }, false, true},
+	"a cap is raised":            {none, func(p *Policy) { p.Caps[0].Limit++ }, true, false},
+	"a cap is removed":           {none, func(p *Policy) { p.Caps = nil }, true, false},
+	"another window":             {none, func(p *Policy) { p.Caps[0].Per = PerWeek }, true, true},
+	"another time zone":          {none, func(p *Policy) { p.Timezone = time.FixedZone("Here", 3600) }, true, true},
+	"uncapped":                   {none, func(p *Policy) { p.Uncapped = true }, true, false},
+	"any customer":               {none, func(p *Policy) { p.Customers = Customers{Any: true} }, true, false},
+	"one customer more":          {none, func(p *Policy) { p.Customers.List = []CustomerID{"cus_A", "cus_B", "cus_C"} }, true, false},
+	"creating customers":         {none, func(p *Policy) { p.MayCreate = true }, true, false},
+	"an unfilterable operation":  {none, func(p *Policy) { p.NoCustomer = []OperationName{"a"} }, true, false},
+	"an account":                 {none, func(p *Policy) { p.Accounts = []AccountID{"a"} }, true, false},
+	"an unmetered operation":     {none, func(p *Policy) { p.Unmetered = []OperationName{"a"} }, true, false},
+	"one of all unmetered":       {func(p *Policy) { p.Unmetered = []OperationName{"*"} }, func(p *Policy) { p.Unmetered = []OperationName{"a"} }, false, true},
+	"client secrets":             {none, func(p *Policy) { p.ClientSecrets = true }, true, false},
+	"repeats":                    {none, func(p *Policy) { p.RepeatUnknown = true }, true, false},
+	"shadow":                     {none, func(p *Policy) { p.Enforcement = Shadow }, true, false},
+	"no network":                 {network("10.0.0.0/8"), none, true, false},
+	"a network within":           {network("10.0.0.0/8"), network("10.1.0.0/16"), false, true},
+	"a network beside":           {network("10.0.0.0/8"), network("11.0.0.0/8"), true, true},
+	"a network more":             {network("10.0.0.0/8"), network("10.0.0.0/8", "11.0.0.0/8"), true, false},
+	"a longer span":              {expires(Expiry{After: 1}), expires(Expiry{After: 2}), true, false},
+	"no end":                     {expires(Expiry{After: 1}), none, true, false},
+	"a later date":               {expires(Expiry{At: spring}), expires(Expiry{At: autumn}), true, false},
+	"no date":                    {expires(Expiry{At: spring}), none, true, false},
+	"a date for a span":          {expires(Expiry{At: spring}), expires(Expiry{After: 1}), true, true},
+	"a rule":                     {none, rule(ParamRule{Deny: true}), false, true},
+	"a rule that still denies":   {rule(ParamRule{Max: ptr(int64(5))}), rule(ParamRule{Deny: true}), false, true},
+	"a larger choice":            {rule(ParamRule{In: []string{"a"}}), rule(ParamRule{In: []string{"a", "b"}}), true, false},
+	"fewer exclusions":           {rule(ParamRule{Not: []string{"a", "b"}}), rule(ParamRule{Not: []string{"a"}}), true, false},
+	"a larger maximum":           {rule(ParamRule{Max: ptr(int64(5))}), rule(ParamRule{Max: ptr(int64(6))}), true, false},
+	"a smaller minimum":          {rule(ParamRule{Min: ptr(int64(5))}), rule(ParamRule{Min: ptr(int64(4))}), true, false},
+	"no maximum":                 {rule(ParamRule{Max: ptr(int64(5))}), rule(ParamRule{Required: true}), true, true},
+	"a pattern more":             {rule(ParamRule{Required: true}), rule(ParamRule{Required: true, Pattern: "a"}), false, true},
+	"another pattern":            {rule(ParamRule{Pattern: "b"}), rule(ParamRule{Pattern: "a"}), true, true},
+	"no longer required":         {rule(ParamRule{Required: true, Pattern: "a"}), rule(ParamRule{Pattern: "a"}), true, false},
+	"a denial in place of need":  {rule(ParamRule{Required: true}), rule(ParamRule{Deny: true}), true, true},
+	"a cap more under uncapped":  {func(p *Policy) { p.Uncapped, p.Caps = true, nil }, func(p *Policy) { p.Uncapped = true }, false, true},
+	"another list of one length": {none, func(p *Policy) { p.Customers.List = []CustomerID{"cus_A", "cus_C"} }, true, true},
+}
+
+func TestWidens(t *testing.T) {
+	for name, test := range edits {
 		before, after := support(), support()
 		test.before(before)
 		test.after(after)
