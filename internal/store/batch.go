@@ -167,10 +167,10 @@ func (b *Batch) reserve(a *Admission) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, err
 	}
-	for i := range full {
-		a.Record.Deny(full[i].Failure())
-	}
 	if r == nil {
+		for i := range full {
+			a.Record.Deny(full[i].Failure())
+		}
 		return Admitted{Full: full, Entry: b.append(a.Record)}, nil
 	}
 	if at.idem != "" {
@@ -178,6 +178,10 @@ func (b *Batch) reserve(a *Admission) (Admitted, error) {
 			b.attached = make(map[attachment]ledger.ReservationID)
 		}
 		b.attached[at] = r.ID
+	}
+	for i := range full { // shadow: the call passes, the record says what enforcement would have said
+		a.Record.Shadowed = true
+		a.Record.Failures = append(a.Record.Failures, full[i].Failure())
 	}
 	a.Record.Verdict = policy.Allow.String()
 	a.Record.Reservation = int64(r.ID)
