@@ -35,6 +35,9 @@ type Claim struct {
 	Mode        policy.CountMode `json:"m"`
 	Minor       int64            `json:"n"`           // total wanted, or part to add
 	Ceiling     int64            `json:"c,omitempty"` // for parts; 0 = none
+	// Lift is how much settled parts may stand on top of this claim's total; Minor includes it, as far as
+	// their ceilings let it.
+	Lift int64 `json:"l,omitempty"`
 }
 
 func claimOf(r ReservationID, effect int, e *policy.Effect) Claim {
@@ -131,6 +134,22 @@ func (o *Object) take(r ReservationID, effect int) (Claim, bool) {
 	return c, true
 }
 
+// came is what a claim comes to once the vendor has told the amount of its effect.
+func (c Claim) came(asked, moved int64) Claim {
+	if c.Mode == policy.Total {
+		lifted := moved + c.Lift // the parts that settled meanwhile, on top of what it really came to
+		check(lifted >= moved, "object count overflows: %d + %d", moved, c.Lift)
+		if moved > asked {
+			c.Minor = lifted
+		} else {
+			c.Minor = min(c.Minor, lifted)
+		}
+		return c
+	}
+	c.Minor = moved
+	return c
+}
+
 // settle makes a claim that was taken out part of what is settled. Other claims that are still open may
 // have come true before it, their answers being late: what the claim adds would then stand on top of
 // them, so their totals and ceilings rise by it. Without that a capture that is answered before the
@@ -146,6 +165,7 @@ func (o *Object) settle(c Claim, ref Ref) {
 		switch l := &lifted[i]; {
 		case l.Mode == policy.Total:
 			l.Minor = c.applied(l.Minor)
+			l.Lift += c.Minor
 		case l.Mode == policy.Part && l.Ceiling > 0:
 			l.Ceiling = c.applied(max(l.Ceiling, l.Minor))
 		}

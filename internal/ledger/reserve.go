@@ -36,8 +36,7 @@ func (b *Book) Reserve(now time.Time, req *Request) (*Reservation, []policy.CapF
 			claims = append(claims, claimOf(b.next, i, e))
 		}
 	}
-	needs, ok := b.needs(now, req, asked)
-	fits = fits && ok
+	needs := b.needs(now, req, asked)
 	full, ok, err := b.full(now, req, needs)
 	if err != nil {
 		return nil, nil, err
@@ -112,11 +111,9 @@ func (b *Book) ask(req *Request, i int, earlier []Claim) (int64, bool, error) {
 	return object.countedWith(claimOf(b.next, i, e)) - object.counted(), true, nil
 }
 
-// needs lists what every account that applies would have to take, one entry per account and effect. It is
-// false if an amount has no value in dollars.
-func (b *Book) needs(now time.Time, req *Request, asked []int64) ([]need, bool) {
+// needs lists what every account that applies would have to take, one entry per account and effect.
+func (b *Book) needs(now time.Time, req *Request, asked []int64) []need {
 	out := make([]need, 0, len(req.Caps)*max(1, len(req.Effects)))
-	fits := true
 	for _, c := range req.Caps {
 		if c.Per == policy.PerCall {
 			continue // judged by policy: it needs no account
@@ -141,7 +138,7 @@ func (b *Book) needs(now time.Time, req *Request, asked []int64) ([]need, bool) 
 					usd, err = 0, nil
 				}
 				if err != nil { // policy denies what has no rate or is too large: this is the second lock
-					usd, fits = math.MaxInt64, false
+					usd = boundless
 				}
 				out = append(out, need{cap: c, key: key, amount: int64(usd), effect: i})
 			}
@@ -149,8 +146,11 @@ func (b *Book) needs(now time.Time, req *Request, asked []int64) ([]need, bool) 
 			check(false, "cap on %s per %s counts in no unit", c.Resource, c.Per)
 		}
 	}
-	return out, fits
+	return out
 }
+
+// boundless stands for an amount that has no value in dollars that 64 bits can hold. No account takes it.
+const boundless = math.MaxInt64
 
 // noEffect marks a hold on calls.
 const noEffect = -1
@@ -170,9 +170,9 @@ func (b *Book) full(now time.Time, req *Request, needs []need) ([]policy.CapFail
 		if err != nil {
 			return nil, false, err
 		}
-		fits = fits && total <= Left(*account, math.MaxInt64)
+		fits = fits && total < boundless && total <= Left(*account, math.MaxInt64)
 		left := Left(*account, n.cap.Limit)
-		if total <= left {
+		if total <= left && total < boundless {
 			continue
 		}
 		failure := policy.CapFailure{
@@ -189,7 +189,7 @@ func (b *Book) full(now time.Time, req *Request, needs []need) ([]policy.CapFail
 	return out, fits, nil
 }
 
-// sumFor adds up what all needs want of the account of needs[i], at most math.MaxInt64; first is false if
+// sumFor adds up what all needs want of the account of needs[i], boundless if that overflows; first is false if
 // an earlier need has the same account.
 func sumFor(needs []need, i int) (total int64, first bool) {
 	for j := range needs { // several effects may fall on one account
@@ -200,7 +200,7 @@ func sumFor(needs []need, i int) (total int64, first bool) {
 			return 0, false
 		}
 		if total += needs[j].amount; total < 0 {
-			return math.MaxInt64, true
+			return boundless, true
 		}
 	}
 	return total, true

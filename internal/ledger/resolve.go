@@ -124,15 +124,11 @@ func (b *Book) settleEffect(r *Reservation, i int, moved Moved) (int64, error) {
 	before := object.counted()
 	b.touchObject(key, object)
 	claim, claimed := object.take(r.ID, i)
-	came := claimOf(r.ID, i, e)
-	came.Minor = moved.Amount.Minor
-	if claimed {
-		came.Ceiling = claim.Ceiling
-		if e.Mode == policy.Total { // with what settled on top of it meanwhile
-			came.Minor += claim.Minor - e.Amount.Minor
-			check(came.Minor >= 0, "settle %d: amount overflows", r.ID)
-		}
+	if !claimed {
+		claim = claimOf(r.ID, i, e)
+		claim.Minor = moved.Amount.Minor // of an object that the answer named: nothing was claimed before
 	}
+	came := claim.came(e.Amount.Minor, moved.Amount.Minor)
 	object.settle(came, Ref{Reservation: r.ID, Effect: i})
 	kept := held + object.counted() - before
 	if kept >= 0 {

@@ -42,6 +42,11 @@ func ResetsAt(per policy.Window, t time.Time, zone *time.Location) time.Time {
 	// Between two changes civil time runs evenly, so every such span is looked at on its own.
 	for at := t.In(zone); ; {
 		_, end := at.ZoneBounds()
+		if !end.IsZero() && !end.After(at) {
+			// On the last day of a leap year ZoneBounds names its beginning, in zones that live by a rule. A loop
+			// that believed it would never end.
+			end = at.Add(24 * time.Hour)
+		}
 		_, offset := at.Zone()
 		next := boundary(per, at.In(time.FixedZone("", offset)), 1)
 		if end.IsZero() || next.Before(end) {

@@ -83,6 +83,10 @@ func TestWindowsAreCivil(t *testing.T) {
 			"Asia/Tokyo", policy.PerMonth, "2026-12-31T14:59:59Z", "2026-12", "2026-11-30T15:00:00Z", "2026-12-31T15:00:00Z"},
 		"a month over a change of the clocks": {
 			"Europe/Berlin", policy.PerMonth, "2026-03-15T12:00:00Z", "2026-03", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z"},
+		"the last day of a leap year in a zone that lives by a rule": {
+			"America/New_York", policy.PerDay, "2044-12-31T12:00:00Z", "2044-12-31", "2044-12-31T05:00:00Z", "2045-01-01T05:00:00Z"},
+		"the month that ends with it": {
+			"America/New_York", policy.PerMonth, "2044-12-31T12:00:00Z", "2044-12", "2044-12-01T05:00:00Z", "2045-01-01T05:00:00Z"},
 		"the day before one that a country left out": {
 			"Pacific/Apia", policy.PerDay, "2011-12-30T01:00:00Z", "2011-12-29", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"},
 	}
