@@ -22,7 +22,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func usd(minor int64) money.Amount { return money.Amount{Minor: minor, Currency: "usd"} }
+func cents(minor int64) money.Amount { return money.Amount{Minor: minor, Currency: "usd"} }
 
 // refundRule, intentRule and captureRule are the rules of refunds.create, payment_intents.create and
 // payment_intents.capture.
@@ -83,7 +83,7 @@ func held(row *Row, rule *EffectRule, object policy.ObjectID, ids ...string) *up
 	req := &Request{Row: row, IDs: ids, Params: &Params{}}
 	if rule != nil {
 		req.Effects = []*EffectRule{rule}
-		call.Operation.Effects = []policy.Effect{{Bucket: rule.Bucket, Known: true, Amount: usd(2000), Mode: rule.Mode, Object: object}}
+		call.Operation.Effects = []policy.Effect{{Bucket: rule.Bucket, Known: true, Amount: cents(2000), Mode: rule.Mode, Object: object}}
 	}
 	call.Vendor = req
 	return call
@@ -91,7 +91,7 @@ func held(row *Row, rule *EffectRule, object policy.ObjectID, ids ...string) *up
 
 func TestOutcomeOfSuccesses(t *testing.T) {
 	moved := func(minor int64, object policy.ObjectID) []upstream.MovedEffect {
-		return []upstream.MovedEffect{{Amount: usd(minor), Object: object}}
+		return []upstream.MovedEffect{{Amount: cents(minor), Object: object}}
 	}
 	captureRow := &Row{Placeholders: []string{"intent"}, Money: MoneyRule{Final: &FinalRule{
 		Bucket: "payment_intents", ObjectFrom: "intent", When: must(ParseCondition("status=succeeded")),
@@ -149,11 +149,11 @@ func TestOutcomeOfSuccesses(t *testing.T) {
 		"an answer about another intent": {confirm, `{"id":"pi_2","object":"payment_intent","status":"succeeded","amount":2000,"currency":"usd"}`,
 			upstream.Outcome{Why: "answer is about another object"}},
 		"a final capture gives the rest back": {capture, `{"id":"pi_1","object":"payment_intent","status":"succeeded","amount":5000,"amount_received":2000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Moved: moved(2000, "pi_1"), Finals: []upstream.Final{{Bucket: "payment_intents", Object: "pi_1", Amount: usd(2000)}}}},
+			upstream.Outcome{Fate: upstream.Moved, Moved: moved(2000, "pi_1"), Finals: []upstream.Final{{Bucket: "payment_intents", Object: "pi_1", Amount: cents(2000)}}}},
 		"a capture that is not the last gives nothing back": {capture, `{"id":"pi_1","object":"payment_intent","status":"requires_capture","amount":5000,"amount_received":2000,"currency":"usd"}`,
 			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: moved(2000, "pi_1")}},
 		"a cancellation": {held(cancelRow, nil, "", "pi_1"), `{"id":"pi_1","status":"canceled","currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Finals: []upstream.Final{{Bucket: "payment_intents", Object: "pi_1", Amount: usd(0)}}}},
+			upstream.Outcome{Fate: upstream.Moved, Finals: []upstream.Final{{Bucket: "payment_intents", Object: "pi_1", Amount: cents(0)}}}},
 		"a cancellation of something else gives nothing back": {held(cancelRow, nil, "", "pi_1"), `{"id":"pi_2","status":"canceled","currency":"usd"}`,
 			upstream.Outcome{Fate: upstream.Moved}},
 		"a cancellation without a currency gives nothing back": {held(cancelRow, nil, "", "pi_1"), `{"id":"pi_1","status":"canceled"}`,
@@ -224,7 +224,7 @@ func TestOutcomeOfErrors(t *testing.T) {
 			if got.Fate != tt.fate || got.Why != tt.why || got.CredentialRefused != tt.credential {
 				t.Errorf("%v, %q, credential %v; want %v, %q, %v", got.Fate, got.Why, got.CredentialRefused, tt.fate, tt.why, tt.credential)
 			}
-			if got.Fate == upstream.Moved && (!got.Pending || got.Moved[0].Amount != usd(2000) || got.Moved[0].Object != "pi_7") {
+			if got.Fate == upstream.Moved && (!got.Pending || got.Moved[0].Amount != cents(2000) || got.Moved[0].Object != "pi_7") {
 				t.Errorf("moved %+v", got)
 			}
 		})

@@ -174,7 +174,7 @@ func (r *resolver) amountOf(src Source) (n int64, found bool, refusal *policy.Re
 	}
 	if k, _ := findJSON(body, src.Field); k == 0 || k == jsonNull {
 		return 0, false, malformed(r.paramOf(src.Ref), "The object that this call is about has no "+
-			strings.ReplaceAll(src.Field.String(), ".", " ")+", so there is nothing to act on."), nil
+			src.Field.String()+", so there is nothing to act on."), nil
 	}
 	n, ok := wholeNumber(body, src.Field)
 	if !ok {

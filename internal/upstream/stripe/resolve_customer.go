@@ -25,7 +25,8 @@ func (r *resolver) customers() (*policy.Refusal, error) {
 			return refusal, err
 		}
 	}
-	if tie.Kind == policy.TieKnown && len(tie.Customers) == 0 && !tie.Guest && rule.Form == CustomerNone {
+	touchesNobody := rule.Form == CustomerNone || rule.Creates
+	if tie.Kind == policy.TieKnown && len(tie.Customers) == 0 && !tie.Guest && touchesNobody {
 		tie.Kind = policy.TieNone
 	}
 	r.call.Operation.Customer = tie
@@ -60,7 +61,9 @@ func (r *resolver) mainCustomer(rule *CustomerRule, tie *policy.CustomerTie) (*p
 		}
 	case CustomerNone:
 	default:
-		tie.Kind = policy.TieUnfilterable
+		if !rule.Creates { // a call that makes a customer touches none that exists, but by its parameters
+			tie.Kind = policy.TieUnfilterable
+		}
 	}
 	return nil, nil
 }
