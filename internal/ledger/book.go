@@ -147,6 +147,7 @@ func (b *Book) Detach(id ReservationID) error {
 	}
 	b.touch(r)
 	r.IdemKey = ""
+	b.keep() // or the next caller's failure would take this back
 	return nil
 }
 
