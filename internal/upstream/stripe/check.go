@@ -211,7 +211,6 @@ func (r *Row) declaresAll(c Condition) error {
 	return nil
 }
 
-
 // mentions reports whether a name is declared at any depth. It is for rows that are not interpreted yet: a
 // rule there may speak of "the price" of a line.
 func (s *ParamSpec) mentions(name string) bool {

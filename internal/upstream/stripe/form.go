@@ -100,7 +100,7 @@ func splitKey(key string, parts []string) ([]string, *policy.Refusal) {
 	if i := strings.IndexByte(key, '['); i >= 0 {
 		name, rest = key[:i], key[i:]
 	}
-	if !plainName(name, false) {
+	if !plainName(name, false) || allDigits(name) { // a number would be an element of no list
 		return nil, malformed(key, fmt.Sprintf("%q is not a parameter name; names are written like amount or transfer_data[amount].", clip(key)))
 	}
 	parts = append(parts, name)

@@ -28,34 +28,46 @@ func methodIndex(method string) int {
 	return -1
 }
 
+// goneRoutes are reads that newer versions of Stripe no longer have, but older ones, which an operator may
+// pin, still serve. Without a place of their own they would be taken for an invoice called "upcoming".
+var goneRoutes = []string{"/v1/invoices/upcoming", "/v1/invoices/upcoming/lines"}
+
 func buildRoutes(rows []*Row) (*route, error) {
 	root := &route{}
 	for _, row := range rows {
-		n := root
-		for seg := range strings.SplitSeq(strings.TrimPrefix(row.Template, "/"), "/") {
-			next := &n.param
-			if seg[0] != '{' {
-				if n.literals == nil {
-					n.literals = map[string]*route{}
-				}
-				if n.literals[seg] == nil {
-					n.literals[seg] = &route{}
-				}
-				n = n.literals[seg]
-				continue
-			}
-			if *next == nil {
-				*next = &route{}
-			}
-			n = *next
-		}
+		n := root.add(row.Template)
 		i := methodIndex(row.Method)
 		if n.rows[i] != nil {
 			return nil, fmt.Errorf("%s %s and %s are one route", row.Method, row.Template, n.rows[i].Template)
 		}
 		n.rows[i] = row
 	}
+	for _, template := range goneRoutes {
+		root.add(template)
+	}
 	return root, nil
+}
+
+// add makes the nodes of a template and returns the last.
+func (root *route) add(template string) *route {
+	n := root
+	for seg := range strings.SplitSeq(strings.TrimPrefix(template, "/"), "/") {
+		if seg[0] == '{' {
+			if n.param == nil {
+				n.param = &route{}
+			}
+			n = n.param
+			continue
+		}
+		if n.literals == nil {
+			n.literals = map[string]*route{}
+		}
+		if n.literals[seg] == nil {
+			n.literals[seg] = &route{}
+		}
+		n = n.literals[seg]
+	}
+	return n
 }
 
 // maxPlaceholders is how many ids a template can have.

@@ -27,16 +27,13 @@ func (c *Catalog) Vocabulary() *policy.Vocabulary {
 	return policy.NewVocabulary(terms)
 }
 
-// buckets lists what an operation can move money in, whatever its conditions.
+// buckets lists what an operation can move money in by an amount that is counted, whatever its conditions.
+// Effects without a bound need no cap: no cap could hold them, and only `unmetered` admits them.
 func (r *Row) buckets() []policy.Resource {
-	var out []policy.Resource
-	for _, e := range []*EffectRule{r.Money.First, r.Money.Second} {
-		// A bucket of an effect that is never admitted by amount needs no cap; `unmetered` names it.
-		if e != nil && e.Klass.Metered() && (e == r.Money.First && r.Money.Interpreted && e.bounded()) {
-			out = append(out, e.Bucket)
-		}
+	if e := r.Money.First; e != nil && r.Money.Interpreted && e.bounded() {
+		return []policy.Resource{e.Bucket}
 	}
-	return out
+	return nil
 }
 
 func (r *Row) paramTerm() func() *policy.ParamTerm {
