@@ -108,12 +108,24 @@ func (g *Gateway) fate(j *journey, answer *upstream.Answer, o *upstream.Outcome)
 	case o.Fate == upstream.Moved && o.Replayed && j.admitted.Detached:
 		f.State, f.Proof = ledger.Released, ledger.ProofReplayed
 	case o.Fate == upstream.Moved:
-		f.State, f.Pending = ledger.Settled, o.Pending
-		for _, m := range o.Moved {
-			f.Moved = append(f.Moved, ledger.Moved(m))
+		f.State, f.Pending, f.Moved = ledger.Settled, o.Pending, j.moved(o.Moved)
+		if r := j.admitted.Reservation; r != nil && len(f.Moved) != len(r.Effects) {
+			// Read against other effects than were held: rather an open hold than a wrong settlement.
+			f = ledger.Fate{State: ledger.Unresolved, UpstreamRequest: o.RequestID, Why: "the answer does not fit what was held"}
 		}
 	}
 	return f
+}
+
+// moved leaves out what was not held: effects that the policy unmeters.
+func (j *journey) moved(all []upstream.MovedEffect) []ledger.Moved {
+	out := make([]ledger.Moved, 0, len(all))
+	for i, m := range all {
+		if e := &j.call.Operation.Effects[i]; e.Known && !e.Unmeterable {
+			out = append(out, ledger.Moved(m))
+		}
+	}
+	return out
 }
 
 // show turns an answer, or the lack of one, into what the agent sees.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -129,6 +130,9 @@ func (g *Gateway) attachTo(j *journey, r *ledger.Reservation) ending {
 		return denied(inUse)
 	}
 	j.resend = r
+	if len(r.Effects) == len(j.call.Operation.Effects) {
+		j.call.Operation.Effects = slices.Clone(r.Effects) // what was held is what the answer is read against
+	}
 	return nil
 }
 
@@ -206,8 +210,8 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 	now := g.Store.Now()
 	for i := range j.call.Operation.Effects {
 		e := &j.call.Operation.Effects[i]
-		if e.Object != "" && e.Mode != policy.Gross {
-			continue // an object that was counted before may add nothing
+		if e.Unmeterable || e.Object != "" && e.Mode != policy.Gross {
+			continue // it is not held, or belongs to an object that was counted before and may add nothing
 		}
 		asked := int64(1) // unknown yet, but more than nothing
 		if e.Known {
@@ -331,7 +335,7 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 	op := &j.call.Operation
 	a.Reserve = &ledger.Request{
 		Key: j.key.ID, Upstream: j.key.Upstream, Operation: op.Name, Customers: op.Customer.Customers,
-		Caps: j.policy.Caps, Zone: j.policy.Timezone, Effects: op.Effects, Counts: counts(op),
+		Caps: j.policy.Caps, Zone: j.policy.Timezone, Effects: op.Counted(), Counts: op.Counts(),
 		Soft:    j.policy.Enforcement == policy.Shadow,
 		IdemKey: j.call.IdempotencyKey, IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint, Sent: sent,
 	}
@@ -339,18 +343,6 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 		a.Reserve.IdemKey = "" // the vendor gives the key no meaning here, so we must not either
 	}
 	return a, nil
-}
-
-// counts lists the buckets in which a write counts as one call.
-func counts(op *policy.Operation) []policy.Resource {
-	if len(op.Effects) == 0 {
-		return []policy.Resource{op.Resource}
-	}
-	out := make([]policy.Resource, 0, len(op.Effects))
-	for _, e := range op.Effects {
-		out = append(out, e.Bucket)
-	}
-	return out
 }
 
 func (j *journey) reservation() ledger.ReservationID {
