@@ -1,0 +1,301 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// PolicyEdit says what a key may do: where the policy comes from, and what flags change on it.
+type PolicyEdit struct {
+	// Policy is the text of a policy file, PolicyFile its name in messages.
+	Policy     string `json:"policy,omitempty"`
+	PolicyFile string `json:"policy_file,omitempty"`
+	// Caps are added, or replace those of the same resource, window and unit: "refunds/day=500",
+	// "refunds/hour=30calls".
+	Caps []string `json:"caps,omitempty"`
+	// Customers take the place of the policy's: ids, or `any` alone.
+	Customers []string `json:"customers,omitempty"`
+	Expires   string   `json:"expires,omitempty" doc:"a span from the key's creation like 90d, or a date"`
+}
+
+// KeyRequest asks for a vault key. Exactly one of Preset, Policy and Like says what it may do.
+type KeyRequest struct {
+	Name     string `json:"name,omitempty" doc:"agent-<role>-<action>-<runner-id>; made up for presets and likes"`
+	Preset   string `json:"preset,omitempty"`
+	Like     string `json:"like,omitempty" doc:"id or name of a key to take the policy of"`
+	Upstream string `json:"upstream,omitempty" doc:"id or name; the only one by default"`
+	PolicyEdit
+}
+
+// KeyCreated is the one answer that shows a vault key.
+type KeyCreated struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Key      string    `json:"key" doc:"shown this once"`
+	Upstream string    `json:"upstream"`
+	Mode     string    `json:"mode"`
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires,omitzero"`
+	Warnings []string  `json:"warnings"`
+}
+
+// CreateKey makes a vault key.
+func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (KeyCreated, error) {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	file, text, name, err := s.source(req)
+	if err != nil {
+		return KeyCreated{}, err
+	}
+	p, warnings, err := s.parse(file, text, name, req.PolicyEdit)
+	if err != nil {
+		return KeyCreated{}, err
+	}
+	if p.Name == "" {
+		return KeyCreated{}, refuse(Invalid, "the key needs a name: --name agent-<role>-<action>-<runner-id>, or `name:` in %s", file)
+	}
+	if err := vault.CheckName(p.Name); err != nil {
+		return KeyCreated{}, refuse(Invalid, "%v", err)
+	}
+	if _, taken := s.Ring.FindKey(p.Name); taken {
+		return KeyCreated{}, refuse(Conflict, "there is a vault key %s; choose another name", p.Name)
+	}
+	u, err := s.upstreamFor(req.Upstream, p)
+	if err != nil {
+		return KeyCreated{}, err
+	}
+	if err := policy.CheckMode(p, u.Mode == vault.Live); err != nil {
+		return KeyCreated{}, refuse(Invalid, "%v", err)
+	}
+	secret, digest, last4 := s.Ring.Master().Mint(u.Mode)
+	k := &vault.Key{ID: vault.NewKeyID(), Name: p.Name, Upstream: u.ID, Mode: u.Mode, Policy: bare(p), Brake: vault.Normal}
+	k.PolicyDigest = policy.Digest(k.Policy)
+	err = s.act(ctx, store.LaneControl, who, "key.create", func(tx store.Tx, rec *audit.Record) error {
+		k.Created = tx.Now()
+		k.Expires = p.Expires.Deadline(k.Created)
+		if !k.Expires.IsZero() && !k.Expires.After(k.Created) {
+			return refuse(Invalid, "the key would be expired from the start (%s)", stamp(k.Expires))
+		}
+		k.Credentials = []vault.Credential{{Digest: digest, Last4: last4, Created: k.Created}}
+		keyRecord(rec, k)
+		_, rec.Diff = changesOf(policy.Diff(&policy.Policy{}, k.Policy))
+		return putKey(tx, k)
+	})
+	if err != nil {
+		return KeyCreated{}, err
+	}
+	if err := s.showKey(k); err != nil {
+		return KeyCreated{}, err
+	}
+	return KeyCreated{
+		ID: string(k.ID), Name: k.Name, Key: secret.Reveal(), Upstream: u.Name, Mode: u.Mode.String(),
+		Created: k.Created.UTC(), Expires: k.Expires, Warnings: warnings,
+	}, nil
+}
+
+// source finds the policy text that a request names, the file's name for messages, and the key's name.
+func (s *Service) source(req KeyRequest) (file string, text []byte, name string, err error) {
+	given := 0
+	for _, is := range []bool{req.Preset != "", req.Policy != "", req.Like != ""} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return "", nil, "", refuse(Invalid, "say what the key may do with one of --preset, --policy and --like")
+	}
+	name = req.Name
+	switch {
+	case req.Preset != "":
+		preset, err := policy.FindPreset(req.Preset)
+		if err != nil {
+			return "", nil, "", refuse(Invalid, "%v", err)
+		}
+		if name == "" {
+			name = "agent-" + preset.Name + "-" + runner()
+		}
+		return "preset " + preset.Name, preset.YAML, name, nil
+	case req.Like != "":
+		like, err := s.key(req.Like)
+		if err != nil {
+			return "", nil, "", err
+		}
+		if name == "" {
+			name = like.Name + "-" + runner()
+		}
+		return "policy of " + like.Name, policy.Format(s.whole(like)), name, nil
+	default:
+		return policyFile(req.PolicyEdit), []byte(req.Policy), name, nil
+	}
+}
+
+func policyFile(e PolicyEdit) string {
+	if e.PolicyFile == "" {
+		return "policy"
+	}
+	return e.PolicyFile
+}
+
+// runner makes up the last part of a name.
+func runner() string { return strings.ToLower(rand.Text()[:6]) }
+
+// parse reads a policy with its edits; what is wrong comes as lines `file:line:column: message`.
+func (s *Service) parse(file string, text []byte, name string, e PolicyEdit) (*policy.Policy, []string, error) {
+	edit := policy.Edit{Name: name}
+	for _, flag := range e.Caps {
+		c, err := policy.ParseCapFlag(flag)
+		if err != nil {
+			return nil, nil, refuse(Invalid, "%v", err)
+		}
+		edit.Caps = append(edit.Caps, c)
+	}
+	if len(e.Customers) > 0 {
+		customers, err := policy.ParseCustomerFlags(e.Customers)
+		if err != nil {
+			return nil, nil, refuse(Invalid, "%v", err)
+		}
+		edit.Customers = &customers
+	}
+	var err error
+	if edit.Expires, err = s.expiry(e.Expires); err != nil {
+		return nil, nil, err
+	}
+	p, warned, err := policy.ParseEdited(file, text, s.Vocabulary, edit)
+	var wrong *policy.ParseError
+	if errors.As(err, &wrong) {
+		return nil, nil, refuse(Invalid, "%s", wrong.Error())
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("parse %s: %w", file, err)
+	}
+	warnings := []string{}
+	for _, w := range warned {
+		warnings = append(warnings, w.In(path.Base(file)))
+	}
+	return p, warnings, nil
+}
+
+// upstreamFor finds the upstream that a flag or the policy names, or the only one.
+func (s *Service) upstreamFor(flag string, p *policy.Policy) (*vault.Upstream, error) {
+	name := flag
+	if name == "" {
+		name = p.Upstream
+	}
+	if name != "" {
+		return s.upstream(name)
+	}
+	all := s.Ring.Upstreams()
+	switch len(all) {
+	case 0:
+		return nil, refuse(Conflict, "there is no upstream yet; add one with `keybrake upstream add NAME --secret-stdin`")
+	case 1:
+		return all[0], nil
+	default:
+		names := make([]string, len(all))
+		for i, u := range all {
+			names[i] = u.Name
+		}
+		return nil, refuse(Invalid, "there are several upstreams, name one with --upstream: %s", strings.Join(names, ", "))
+	}
+}
+
+// KeyUpdate asks to change what a key may do. Without Policy the present one is edited.
+type KeyUpdate struct {
+	Name string `json:"name,omitempty"`
+	PolicyEdit
+	Reason string `json:"reason,omitempty" doc:"required if the key may do more afterwards"`
+}
+
+// UpdateKey changes a key's policy or name. Whatever lets the key do more needs a reason. A cap that was not
+// there before counts what its window has seen already. An expiry given as a span counts from the key's
+// creation, as before.
+func (s *Service) UpdateKey(ctx context.Context, who Actor, idOrName string, req KeyUpdate) (KeyChanged, error) {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	present, err := s.key(idOrName)
+	if err != nil {
+		return KeyChanged{}, err
+	}
+	before := s.whole(present)
+	file, text := "policy of "+present.Name, policy.Format(before)
+	if req.Policy != "" {
+		file, text = policyFile(req.PolicyEdit), []byte(req.Policy)
+	}
+	after, warnings, err := s.parse(file, text, req.Name, req.PolicyEdit)
+	if err != nil {
+		return KeyChanged{}, err
+	}
+	if err := s.checkUpdate(present, before, after, req.Reason); err != nil {
+		return KeyChanged{}, err
+	}
+	changes, diff := changesOf(policy.Diff(before, after))
+	err = s.changeKey(ctx, who, "key.update", string(present.ID), func(k *vault.Key, tx store.Tx, rec *audit.Record) error {
+		for _, c := range newCaps(before, after) {
+			if err := tx.SeedCap(k.ID, c, after.Timezone); err != nil {
+				return fmt.Errorf("seed cap %s/%s: %w", c.Resource, c.Per, err)
+			}
+		}
+		k.Name, k.Policy = after.Name, bare(after)
+		k.PolicyDigest, k.Expires = policy.Digest(k.Policy), after.Expires.Deadline(k.Created)
+		rec.Diff, rec.Reason = diff, req.Reason
+		return nil
+	})
+	if err != nil {
+		return KeyChanged{}, err
+	}
+	return KeyChanged{ID: string(present.ID), Name: after.Name, Changes: changes, Warnings: warnings}, nil
+}
+
+func (s *Service) checkUpdate(k *vault.Key, before, after *policy.Policy, reason string) error {
+	if after.Name == "" {
+		after.Name = before.Name
+	}
+	if after.Upstream == "" {
+		after.Upstream = before.Upstream
+	}
+	if u, ok := s.Ring.FindUpstream(after.Upstream); !ok || u.ID != k.Upstream {
+		return refuse(Conflict, "a vault key stays with its upstream %s; create another key for %s", before.Upstream, after.Upstream)
+	}
+	after.Upstream = before.Upstream // an id is as good as the name
+	if err := vault.CheckName(after.Name); err != nil {
+		return refuse(Invalid, "%v", err)
+	}
+	if other, taken := s.Ring.FindKey(after.Name); taken && other.ID != k.ID {
+		return refuse(Conflict, "there is a vault key %s; choose another name", after.Name)
+	}
+	if err := policy.CheckMode(after, k.Mode == vault.Live); err != nil {
+		return refuse(Invalid, "%v", err)
+	}
+	if policy.Widens(before, after) && strings.TrimSpace(reason) == "" {
+		_, diff := changesOf(policy.Diff(before, after))
+		return refuse(Invalid, "the key could do more than before, which needs a reason (--reason):\n%s", diff)
+	}
+	return nil
+}
+
+// newCaps lists the caps whose account does not show yet what their window has seen: those that were not
+// there, and in another time zone, where windows have other bounds, all of them.
+func newCaps(before, after *policy.Policy) []policy.Cap {
+	var out []policy.Cap
+	moved := before.Timezone.String() != after.Timezone.String()
+	for _, c := range after.Caps {
+		had := slices.ContainsFunc(before.Caps, func(o policy.Cap) bool {
+			return o.Resource == c.Resource && o.Per == c.Per && o.Unit == c.Unit
+		})
+		if c.Per != policy.PerCall && (moved || !had) {
+			out = append(out, c)
+		}
+	}
+	return out
+}

@@ -1,0 +1,260 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Prober asks an upstream's vendor a harmless question with the upstream's own secret.
+type Prober interface {
+	// Probe sends a GET to the upstream's pinned host. path and query are canonical. err is set only if
+	// there was no answer. It is safe for concurrent use and returns when ctx ends.
+	Probe(ctx context.Context, up *vault.Upstream, path, query string) (status int, body []byte, err error)
+}
+
+// Need is one thing that Keybrake itself must be able to read at an upstream.
+type Need struct {
+	Name    string // the permission, in the vendor's words: "Charges: Read"
+	Path    string
+	Query   string
+	Without string // what does not work without it, one sentence
+}
+
+// Config is what a Service needs. Store, Ring and Vocabulary are required.
+type Config struct {
+	Store      store.DB
+	Ring       *vault.Ring
+	Vocabulary *policy.Vocabulary
+	// Prober asks new upstreams for Needs; nil: upstreams are taken as they are.
+	Prober Prober
+	Needs  []Need
+	// BaseURL and Version are what an upstream gets that names none.
+	BaseURL string
+	Version string
+	// KillFile is where a stop is left that could not be made durable; empty: nowhere.
+	KillFile string
+	// Ready adds to what /readyz asks; nil: the store alone decides.
+	Ready func(context.Context) error
+	// Hosts are the names under which the API may be called beside addresses and localhost.
+	Hosts []string
+	Log   *slog.Logger // nil: the default logger
+}
+
+// Service does what operators ask for. It is safe for concurrent use. Load must return before anything else
+// is called.
+type Service struct {
+	Config
+	rates     atomic.Pointer[money.Table]
+	operators atomic.Pointer[[]vault.Operator] // of the store
+	brakes    brakes
+
+	// changes keeps operators' changes in order, so that what is checked in the ring still holds when it is
+	// written. Brakes do not take it: a stop waits for nobody.
+	changes sync.Mutex
+
+	localMu sync.Mutex
+	local   []vault.Operator // tokens that live as long as the process
+
+	killFileMu  sync.Mutex
+	lastApplied string // of a KILL file that could not be renamed
+
+	background sync.WaitGroup
+}
+
+// New makes a service.
+func New(c Config) *Service {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	s := &Service{Config: c}
+	s.rates.Store(money.NewTable(nil))
+	s.operators.Store(&[]vault.Operator{})
+	s.brakes.applied = make(map[string]store.BrakeRow)
+	s.brakes.memory = make(map[string]vault.Brake)
+	s.brakes.pulls = make(map[string]uint64)
+	return s
+}
+
+// Close waits for stops that are still being made durable. The store must still be open.
+func (s *Service) Close() { s.background.Wait() }
+
+// Rates returns the rates in force. The table is immutable; a change is another table.
+func (s *Service) Rates() *money.Table { return s.rates.Load() }
+
+// Actor is who does something, for the audit record.
+type Actor struct {
+	Name string // the token's name, or what stands in for one: "kill-file", "SIGUSR1"
+	From string // address; empty for none
+}
+
+// Kind says what stands against an action.
+type Kind uint8
+
+// The kinds.
+const (
+	Invalid     Kind = iota // the request itself is wrong
+	NotFound                // it names what does not exist
+	Conflict                // it does not go with how things stand
+	Unavailable             // the store could not take it; nothing was done
+)
+
+// Refusal is why an action was not done, for the operator: nothing was changed.
+type Refusal struct {
+	Kind    Kind
+	Message string // says what to do
+}
+
+// Error returns the message.
+func (r *Refusal) Error() string { return r.Message }
+
+func refuse(kind Kind, format string, args ...any) *Refusal {
+	return &Refusal{Kind: kind, Message: fmt.Sprintf(format, args...)}
+}
+
+// act runs one action: one transaction with one audit record, which f completes. Nothing is written if f
+// returns an error.
+func (s *Service) act(ctx context.Context, lane store.Lane, who Actor, action string, f func(store.Tx, *audit.Record) error) error {
+	rec := &audit.Record{Kind: audit.KindOperator, Operator: who.Name, From: who.From, Action: action}
+	err := s.Store.Update(ctx, lane, func(tx store.Tx) error {
+		if err := f(tx, rec); err != nil {
+			return err
+		}
+		if _, err := tx.Append(rec); err != nil {
+			return fmt.Errorf("record %s: %w", action, err)
+		}
+		return nil
+	})
+	return understood(action, err)
+}
+
+// understood turns errors that an operator can act on into refusals.
+func understood(action string, err error) error {
+	var refused *Refusal
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		return refused
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrBusy):
+		return refuse(Unavailable, "the store could not take it, nothing was changed: %v", err)
+	case errors.Is(err, store.ErrExists), errors.Is(err, vault.ErrNameTaken):
+		return refuse(Conflict, "the name is taken; choose another one")
+	case errors.Is(err, store.ErrNotFound):
+		return refuse(NotFound, "it does not exist (any more)")
+	default:
+		return fmt.Errorf("%s: %w", action, err)
+	}
+}
+
+// Loaded says what Load found.
+type Loaded struct {
+	Keys, Upstreams int
+	// Problems name what could not be read and was shut instead, one sentence each.
+	Problems []string
+}
+
+// Load fills the ring from the store: upstreams, brakes, keys, then rates and operators' tokens, and applies
+// a KILL file that was left. A key whose stored policy this program does not understand is loaded with a
+// policy that permits nothing. When Load returns without error, calls may be taken.
+func (s *Service) Load(ctx context.Context) (Loaded, error) {
+	var out Loaded
+	err := s.Store.View(ctx, func(tx store.Tx) error {
+		rows, err := tx.Brakes()
+		if err != nil {
+			return fmt.Errorf("read brakes: %w", err)
+		}
+		if out.Upstreams, err = s.loadUpstreams(tx); err != nil {
+			return err
+		}
+		if err := s.loadKeys(tx, rows, &out); err != nil {
+			return err
+		}
+		rates, err := tx.Rates()
+		if err != nil {
+			return fmt.Errorf("read rates: %w", err)
+		}
+		s.rates.Store(money.NewTable(rates))
+		if err := s.loadOperators(tx); err != nil {
+			return err
+		}
+		// Everything is there, so that everything can be released: the ring starts stopped.
+		s.brakes.mu.Lock()
+		defer s.brakes.mu.Unlock()
+		s.apply(rows)
+		return s.setBrake(store.ScopeAll, s.brakes.of(store.ScopeAll))
+	})
+	if err != nil {
+		return out, fmt.Errorf("load the store: %w", err)
+	}
+	if s.KillFile != "" {
+		s.applyKillFile(ctx, s.KillFile)
+	}
+	return out, nil
+}
+
+func (s *Service) loadUpstreams(tx store.Tx) (int, error) {
+	rows, err := tx.Upstreams()
+	if err != nil {
+		return 0, fmt.Errorf("read upstreams: %w", err)
+	}
+	for _, row := range rows {
+		u, err := decodeUpstream(row)
+		if err != nil {
+			return 0, err
+		}
+		u.Brake = vault.Normal
+		if _, err := s.Ring.PutUpstream(u); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
+}
+
+// loadKeys parses each policy once, however many keys have it.
+func (s *Service) loadKeys(tx store.Tx, brakes []store.BrakeRow, out *Loaded) error {
+	stopped := make(map[string]store.BrakeRow, len(brakes))
+	for _, b := range brakes {
+		stopped[b.Scope] = b
+	}
+	policies := make(map[string]*policy.Policy)
+	return tx.EachKey(func(row store.KeyRow) error {
+		p, known := policies[row.Digest]
+		if !known {
+			var err error
+			if p, err = s.storedPolicy(row); err != nil {
+				out.Problems = append(out.Problems, fmt.Sprintf("vault key %s denies everything: its policy is not understood (%v)", row.Name, err))
+				p = &policy.Policy{Timezone: time.UTC}
+			}
+			policies[row.Digest] = p
+		}
+		k, err := store.DecodeKey(row, p)
+		if err != nil {
+			return err
+		}
+		k.Brake = vault.Normal
+		if b, ok := stopped[store.KeyScope(k.ID)]; ok {
+			k.Brake = b.Mode
+		}
+		if _, err := s.Ring.PutKey(*k); err != nil {
+			return err
+		}
+		out.Keys++
+		return nil
+	})
+}
+
+func (s *Service) storedPolicy(row store.KeyRow) (*policy.Policy, error) {
+	p, _, err := policy.Parse("policy of "+row.Name, row.Policy, s.Vocabulary)
+	return p, err
+}
