@@ -26,6 +26,7 @@ type moving struct {
 	Effects  []policy.Effect `json:"e,omitempty"`
 	Counted  []int64         `json:"n,omitempty"`
 	Holds    []hold          `json:"h,omitempty"`
+	Handed   []ledger.Handed `json:"d,omitempty"`
 	Proof    ledger.Proof    `json:"p,omitempty"`
 	Pending  bool            `json:"w,omitempty"`
 	Resolved int64           `json:"r,omitempty"`
@@ -44,6 +45,8 @@ type hold struct {
 	Label    string          `json:"l"`
 	Effect   int             `json:"e"`
 	Amount   int64           `json:"n"`
+
+	From ledger.ReservationID `json:"f,omitempty"`
 }
 
 func encodeFixed(r *ledger.Reservation) ([]byte, error) {
@@ -56,14 +59,14 @@ func encodeFixed(r *ledger.Reservation) ([]byte, error) {
 
 func encodeMoving(r *ledger.Reservation) ([]byte, error) {
 	m := moving{
-		Effects: r.Effects, Counted: r.Counted, Proof: r.Proof, Pending: r.Pending,
+		Effects: r.Effects, Counted: r.Counted, Handed: r.Handed, Proof: r.Proof, Pending: r.Pending,
 		Resolved: micros(r.Resolved), Request: r.UpstreamRequest, Why: r.Why,
 		IdemKey: r.IdemKey, IdemAccount: r.IdemAccount,
 	}
 	for _, h := range r.Holds {
 		m.Holds = append(m.Holds, hold{
 			Resource: h.Account.Resource, Per: h.Account.Per, Unit: h.Account.Unit, Label: h.Account.Label,
-			Effect: h.Effect, Amount: h.Amount,
+			Effect: h.Effect, Amount: h.Amount, From: h.From,
 		})
 	}
 	return json.Marshal(m)
@@ -97,7 +100,7 @@ func (row *reservationRow) decode() (*ledger.Reservation, error) {
 		ID: ledger.ReservationID(row.id), Key: policy.KeyID(row.key), State: ledger.State(row.state), At: fromMicros(row.at),
 		Upstream: f.Upstream, Operation: f.Operation, Customers: f.Customers, Marked: f.Marked, AuditSeq: f.AuditSeq,
 		IdemKey: m.IdemKey, IdemAccount: m.IdemAccount, Sent: f.Sent, FirstSent: fromMicros(f.FirstSent),
-		Effects: m.Effects, Counted: m.Counted, Proof: m.Proof, Pending: m.Pending, Resolved: fromMicros(m.Resolved),
+		Effects: m.Effects, Counted: m.Counted, Handed: m.Handed, Proof: m.Proof, Pending: m.Pending, Resolved: fromMicros(m.Resolved),
 		UpstreamRequest: m.Request, Why: m.Why,
 	}
 	if len(f.Fingerprint) != len(r.Fingerprint) || len(m.Counted) != len(m.Effects) {
@@ -107,7 +110,7 @@ func (row *reservationRow) decode() (*ledger.Reservation, error) {
 	for _, h := range m.Holds {
 		r.Holds = append(r.Holds, ledger.Hold{
 			Account: ledger.AccountKey{Key: r.Key, Resource: h.Resource, Per: h.Per, Unit: h.Unit, Label: h.Label},
-			Effect:  h.Effect, Amount: h.Amount,
+			Effect:  h.Effect, Amount: h.Amount, From: h.From,
 		})
 	}
 	return r, nil
