@@ -27,7 +27,8 @@ var passedHeaders = [...]string{
 // guard: a read is to be replaced by a denial, and of an executed write the bare facts are left, because
 // hiding that it happened would make the agent repeat it. So does a guest in a read that the call was not
 // already resolved for; null beside or below an allowed customer is no guest. An error changes nothing, so
-// one that names a foreign customer is replaced by a bare one and trips nothing.
+// one that names a foreign customer is replaced by a bare one and trips nothing. In shadow mode the customer
+// rule only marks: a foreign customer is reported (Tripped, Foreign), and the answer stays whole.
 func (a *Adapter) Guard(call *upstream.Call, p *policy.Policy, answer *upstream.Answer) upstream.Guarded {
 	out := upstream.Guarded{Status: answer.Status, Header: guardHeader(answer.Header), Body: answer.Body}
 	if len(answer.Body) == 0 {
@@ -44,14 +45,14 @@ func (a *Adapter) Guard(call *upstream.Call, p *policy.Policy, answer *upstream.
 	foreign := g.foreign != "" || g.guest && guestTrips(call)
 	switch {
 	case !executed:
-		if foreign || g.judge && namesUnsent(call, answer.Body) {
+		if !g.soft && (foreign || g.judge && namesUnsent(call, answer.Body)) {
 			out.Header.Set(headerGuarded, "true")
 			out.Body = bareError(answer)
 			return out
 		}
 	case foreign:
 		out.Tripped, out.Foreign = true, g.foreign
-		if call.Writes() {
+		if call.Writes() && !g.soft {
 			out.Header.Set(headerGuarded, "true")
 			out.Body = bareFacts(answer.Body)
 			return out
@@ -74,7 +75,7 @@ func guestTrips(call *upstream.Call) bool {
 // guardUnreadable handles an answer that is not JSON, or JSON that nobody can look through. Without a
 // customer list it passes, its text cleaned; with one nobody can say whose it is.
 func guardUnreadable(out upstream.Guarded, call *upstream.Call, executed bool, g *guard) upstream.Guarded {
-	if !g.judge && !g.encoded && !g.tooDeep {
+	if (!g.judge || g.soft) && !g.encoded && !g.tooDeep {
 		body, n := cleanAll(out.Body, !g.secretsPass)
 		out.Body, out.Withheld = body, n
 		return out
@@ -108,6 +109,7 @@ type guard struct {
 	// judge: customers are looked at, list holds the allowed ones (sorted), created the id of the customer
 	// that this very call made.
 	judge   bool
+	soft    bool // shadow mode: judged, and nothing done about it
 	list    []policy.CustomerID
 	created string
 	// secretsPass: client_secret and what is made from it may pass.
@@ -137,6 +139,7 @@ func newGuard(call *upstream.Call, p *policy.Policy, answer *upstream.Answer) *g
 	}
 	if p != nil {
 		g.judge, g.list, g.secretsPass = !p.Customers.Any, p.Customers.List, p.ClientSecrets
+		g.soft = p.Enforcement == policy.Shadow
 	}
 	g.texts = suspicious(answer.Body)
 	if g.judge && call.Operation.CreatesCustomer && call.Writes() && validJSON(answer.Body) &&

@@ -170,6 +170,20 @@ func TestGuardCutsAnExecutedWriteToTheBareFacts(t *testing.T) {
 	}
 }
 
+func TestGuardOnlyMarksInShadowMode(t *testing.T) {
+	shadow := &policy.Policy{Customers: onlyA.Customers, Enforcement: policy.Shadow}
+	in := `{"id":"re_1","customer":"cus_X","amount":5,"receipt":"r"}`
+	for name, call := range map[string]*upstream.Call{"read": aRead(), "write": aWrite()} {
+		if g := (&Adapter{}).Guard(call, shadow, answer(200, in)); !g.Tripped || g.Foreign != "cus_X" || string(g.Body) != in {
+			t.Errorf("%s: tripped %v by %q, %s", name, g.Tripped, g.Foreign, g.Body)
+		}
+	}
+	failed := `{"error":{"type":"card_error","message":"No.","customer":"cus_X"}}`
+	if g := (&Adapter{}).Guard(aWrite(), shadow, answer(402, failed)); string(g.Body) != failed {
+		t.Errorf("an error became %s", g.Body)
+	}
+}
+
 func TestGuardOfErrorsUnderACustomerList(t *testing.T) {
 	bare := `{"error":{"type":"card_error","code":"card_declined","decline_code":"do_not_honor","message":` + `"` + messageWithheld + `"}}`
 	tests := map[string]struct{ in, want string }{

@@ -89,41 +89,47 @@ func held(row *Row, rule *EffectRule, object policy.ObjectID, ids ...string) *up
 	return call
 }
 
-func TestOutcomeOfSuccesses(t *testing.T) {
-	moved := func(minor int64, object policy.ObjectID) []upstream.MovedEffect {
-		return []upstream.MovedEffect{{Amount: cents(minor), Object: object}}
+// successCase is a 2xx and what it says.
+type successCase struct {
+	call *upstream.Call
+	body string
+	want upstream.Outcome
+}
+
+func checkSuccesses(t *testing.T, tests map[string]successCase) {
+	t.Helper()
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := (&Adapter{}).Outcome(tt.call, answer(200, tt.body))
+			if len(got.Moved) == 0 {
+				got.Moved = nil
+			}
+			tt.want.RequestID = "req_1"
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("outcome (-want +got):\n%s", diff)
+			}
+		})
 	}
-	captureRow := &Row{Placeholders: []string{"intent"}, Money: MoneyRule{Final: &FinalRule{
-		Bucket: "payment_intents", ObjectFrom: "intent", When: must(ParseCondition("status=succeeded")),
-		Amount: must(ParseSources("response:amount_received")), CurrencyField: []Field{{"currency"}},
-	}}}
-	cancelRow := &Row{Placeholders: []string{"intent"}, Money: MoneyRule{Final: &FinalRule{
-		Bucket: "payment_intents", ObjectFrom: "intent", When: must(ParseCondition("status=canceled")), CurrencyField: []Field{{"currency"}},
-	}}}
-	refund, create := held(&Row{}, refundRule(), ""), held(&Row{}, intentRule(), "")
-	confirm := held(&Row{Placeholders: []string{"intent"}}, confirmRule(), "pi_1", "pi_1")
-	capture := held(captureRow, captureRule(), "pi_1", "pi_1")
-	secrets := held(&Row{Placeholders: []string{"intent"}}, confirmRule(), "pi_1", "pi_1")
-	secrets.SecretsPass = true
-	customer := held(&Row{}, nil, "")
-	customer.Operation.CreatesCustomer = true
-	unmetered := held(&Row{}, refundRule(), "")
-	unmetered.Operation.Effects[0] = policy.Effect{Bucket: "refunds", Unmeterable: true}
-	tests := map[string]struct {
-		call *upstream.Call
-		body string
-		want upstream.Outcome
-	}{
+}
+
+// movedTo is one effect that came to an amount of US cents.
+func movedTo(minor int64, object policy.ObjectID) []upstream.MovedEffect {
+	return []upstream.MovedEffect{{Amount: cents(minor), Object: object}}
+}
+
+func TestOutcomeOfRefunds(t *testing.T) {
+	refund := held(&Row{}, refundRule(), "")
+	checkSuccesses(t, map[string]successCase{
 		"a refund that succeeded": {refund, `{"id":"re_1","object":"refund","status":"succeeded","amount":2000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Moved: moved(2000, "re_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Moved: movedTo(2000, "re_1")}},
 		"a refund of less than was held": {refund, `{"id":"re_1","status":"succeeded","amount":1500,"currency":"USD"}`,
-			upstream.Outcome{Fate: upstream.Moved, Moved: moved(1500, "re_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Moved: movedTo(1500, "re_1")}},
 		"a refund of more than was held is told as it happened": {refund, `{"id":"re_1","status":"succeeded","amount":9000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Moved: moved(9000, "re_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Moved: movedTo(9000, "re_1")}},
 		"a refund on its way": {refund, `{"id":"re_1","status":"pending","amount":2000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: moved(2000, "re_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: movedTo(2000, "re_1")}},
 		"a pending refund keeps what was held": {refund, `{"id":"re_1","status":"pending","amount":1,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: moved(2000, "re_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: movedTo(2000, "re_1")}},
 		"a refund that failed at once": {refund, `{"id":"re_1","status":"failed","amount":2000,"currency":"usd"}`,
 			upstream.Outcome{Fate: upstream.Refused, Why: "status failed"}},
 		"a status that nobody knows":   {refund, `{"id":"re_1","status":"teleported","amount":2000,"currency":"usd"}`, upstream.Outcome{Why: "unexpected status teleported"}},
@@ -138,20 +144,43 @@ func TestOutcomeOfSuccesses(t *testing.T) {
 		"a list":                       {refund, `[]`, upstream.Outcome{Why: "answer is no object"}},
 		"an error that claims success": {refund, `{"error":{"type":"api_error"},"status":"succeeded"}`, upstream.Outcome{Why: "error in a success"}},
 		"a cut body":                   {refund, `{"id":"re_1","status":"succ`, upstream.Outcome{Why: "unreadable answer"}},
+	})
+}
+
+// intentRow is payment_intents.capture or cancel: an object that reaches its last state.
+func intentRow(when, amount string) *Row {
+	return &Row{Placeholders: []string{"intent"}, Money: MoneyRule{Final: &FinalRule{
+		Bucket: "payment_intents", ObjectFrom: "intent", When: must(ParseCondition(when)),
+		Amount: must(ParseSources(amount)), CurrencyField: []Field{{"currency"}},
+	}}}
+}
+
+func TestOutcomeOfIntentsAndOtherWrites(t *testing.T) {
+	captureRow, cancelRow := intentRow("status=succeeded", "response:amount_received"), intentRow("status=canceled", "")
+	create := held(&Row{}, intentRule(), "")
+	confirm := held(&Row{Placeholders: []string{"intent"}}, confirmRule(), "pi_1", "pi_1")
+	capture := held(captureRow, captureRule(), "pi_1", "pi_1")
+	secrets := held(&Row{Placeholders: []string{"intent"}}, confirmRule(), "pi_1", "pi_1")
+	secrets.SecretsPass = true
+	customer := held(&Row{}, nil, "")
+	customer.Operation.CreatesCustomer = true
+	unmetered := held(&Row{}, refundRule(), "")
+	unmetered.Operation.Effects[0] = policy.Effect{Bucket: "refunds", Unmeterable: true}
+	checkSuccesses(t, map[string]successCase{
 		"an intent that waits": {create, `{"id":"pi_1","object":"payment_intent","status":"requires_payment_method","amount":2000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: moved(2000, "pi_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: movedTo(2000, "pi_1")}},
 		"a canceled intent is nothing, whatever counts": {create, `{"id":"pi_1","status":"canceled","amount":2000,"currency":"usd"}`,
 			upstream.Outcome{Fate: upstream.Refused, Why: "status canceled"}},
 		"a declined confirmation": {confirm, `{"id":"pi_1","object":"payment_intent","status":"requires_payment_method","amount":2000,"currency":"usd"}`,
 			upstream.Outcome{Fate: upstream.Refused, Why: "status requires_payment_method"}},
 		"a declined confirmation whose secret is out": {secrets, `{"id":"pi_1","object":"payment_intent","status":"requires_payment_method","amount":2000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: moved(2000, "pi_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: movedTo(2000, "pi_1")}},
 		"an answer about another intent": {confirm, `{"id":"pi_2","object":"payment_intent","status":"succeeded","amount":2000,"currency":"usd"}`,
 			upstream.Outcome{Why: "answer is about another object"}},
 		"a final capture gives the rest back": {capture, `{"id":"pi_1","object":"payment_intent","status":"succeeded","amount":5000,"amount_received":2000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Moved: moved(2000, "pi_1"), Finals: []upstream.Final{{Bucket: "payment_intents", Object: "pi_1", Amount: cents(2000)}}}},
+			upstream.Outcome{Fate: upstream.Moved, Moved: movedTo(2000, "pi_1"), Finals: []upstream.Final{{Bucket: "payment_intents", Object: "pi_1", Amount: cents(2000)}}}},
 		"a capture that is not the last gives nothing back": {capture, `{"id":"pi_1","object":"payment_intent","status":"requires_capture","amount":5000,"amount_received":2000,"currency":"usd"}`,
-			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: moved(2000, "pi_1")}},
+			upstream.Outcome{Fate: upstream.Moved, Pending: true, Moved: movedTo(2000, "pi_1")}},
 		"a cancellation": {held(cancelRow, nil, "", "pi_1"), `{"id":"pi_1","status":"canceled","currency":"usd"}`,
 			upstream.Outcome{Fate: upstream.Moved, Finals: []upstream.Final{{Bucket: "payment_intents", Object: "pi_1", Amount: cents(0)}}}},
 		"a cancellation of something else gives nothing back": {held(cancelRow, nil, "", "pi_1"), `{"id":"pi_2","status":"canceled","currency":"usd"}`,
@@ -163,19 +192,7 @@ func TestOutcomeOfSuccesses(t *testing.T) {
 		"a write without money":            {held(&Row{}, nil, ""), `{"id":"price_1"}`, upstream.Outcome{Fate: upstream.Moved}},
 		"an effect that the policy admits": {unmetered, `{"id":"x"}`, upstream.Outcome{Fate: upstream.Moved, Moved: []upstream.MovedEffect{{}}}},
 		"effects without a call of ours":   {func() *upstream.Call { c := held(&Row{}, refundRule(), ""); c.Vendor = nil; return c }(), `{}`, upstream.Outcome{Why: "no rule for an effect"}},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			got := (&Adapter{}).Outcome(tt.call, answer(200, tt.body))
-			if len(got.Moved) == 0 {
-				got.Moved = nil
-			}
-			tt.want.RequestID = "req_1"
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("outcome (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 func TestOutcomeOfErrors(t *testing.T) {

@@ -48,7 +48,7 @@ func (r *resolver) fetch(ref LookupRef, path, param string) ([]byte, *policy.Ref
 			ref.Template, upstream.ErrCredential, status, resourceOf(ref.Template))
 	case status == http.StatusTooManyRequests || status < 400 || status >= 500:
 		return nil, nil, fmt.Errorf("look up %s: status %d", ref.Template, status)
-	case !r.p.Customers.Any:
+	case !r.p.Customers.Any && r.p.Enforcement != policy.Shadow:
 		return nil, nil, nil
 	case status == http.StatusNotFound:
 		return nil, missing(body, param), nil

@@ -57,7 +57,7 @@ func (w *world) id(g upstream.Guarded) string {
 
 func TestCallsGoTheWholeWayThroughTheSandbox(t *testing.T) {
 	w := newWorld(t)
-	mine, other := w.seeded.Customers[0], w.seeded.Customers[1]
+	mine := w.seeded.Customers[0]
 	list := &policy.Policy{Customers: policy.Customers{List: []policy.CustomerID{policy.CustomerID(mine.ID)}}}
 
 	t.Run("refunds of a charge, the second of the rest", func(t *testing.T) {
@@ -108,6 +108,12 @@ func TestCallsGoTheWholeWayThroughTheSandbox(t *testing.T) {
 			t.Errorf("%+v, effect %+v", out, call.Operation.Effects[0])
 		}
 	})
+}
+
+func TestAnswersOfTheSandboxAreGuarded(t *testing.T) {
+	w := newWorld(t)
+	mine, other := w.seeded.Customers[0], w.seeded.Customers[1]
+	list := &policy.Policy{Customers: policy.Customers{List: []policy.CustomerID{policy.CustomerID(mine.ID)}}}
 	t.Run("reads of one's own pass untouched", func(t *testing.T) {
 		for _, target := range []string{"/v1/charges?customer=" + mine.ID + "&limit=3", "/v1/customers/" + mine.ID, "/v1/charges/" + mine.Charges[0]} {
 			path, query, _ := strings.Cut(target, "?")

@@ -3,9 +3,10 @@ package stripe
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -291,6 +292,21 @@ func TestResolveFailsWhereStripeCannotBeAsked(t *testing.T) {
 	}
 }
 
+func TestShadowModeResolvesForeignObjectsToTheEnd(t *testing.T) {
+	a := newAdapter(t)
+	shadow := &policy.Policy{Customers: onlyA.Customers, Enforcement: policy.Shadow}
+	call := parsedCall(t, a, "POST", "/v1/refunds", "charge=ch_X")
+	refusal, err := a.Resolve(t.Context(), call, shadow, (&shelf{objects: objects()}).look)
+	if refusal != nil || err != nil || !call.Operation.Resolved || call.Operation.Effects[0].Amount.Minor != 5000 {
+		t.Errorf("refusal %+v, error %v, %+v", refusal, err, call.Operation)
+	}
+	call = parsedCall(t, a, "POST", "/v1/refunds", "charge=ch_9")
+	if refusal, err = a.Resolve(t.Context(), call, shadow, (&shelf{objects: objects()}).look); err != nil || refusal == nil ||
+		refusal.Code != upstream.CodeResourceMissing {
+		t.Errorf("refusal %+v, error %v", refusal, err)
+	}
+}
+
 func TestLastingEdgesAreRememberedAndOthersNever(t *testing.T) {
 	a := newAdapter(t)
 	s := &shelf{objects: objects()}
@@ -322,14 +338,31 @@ func TestLastingEdgesAreRememberedAndOthersNever(t *testing.T) {
 func TestTheEdgeCacheIsBounded(t *testing.T) {
 	var c edgeCache
 	for i := range maxEdges + 10 {
-		c.put(edge{path: strings.Repeat("x", i%7), field: string(rune(i))}, "cus_A")
+		c.put(edge{path: strconv.Itoa(i)}, "cus_A")
 	}
-	if c.recent.Len() > maxEdges || len(c.byEdge) != c.recent.Len() {
+	if c.recent.Len() != maxEdges || len(c.byEdge) != maxEdges {
 		t.Errorf("%d edges, %d in the list", len(c.byEdge), c.recent.Len())
 	}
-	if keys := maps.Keys(c.byEdge); keys == nil {
-		t.Error("nothing is left")
+	if _, ok := c.get(edge{path: "0"}); ok {
+		t.Error("the oldest edge is still there")
 	}
+}
+
+func TestTheEdgeCacheIsSafeForConcurrentUse(t *testing.T) {
+	var c edgeCache
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 500 {
+				e := edge{path: strconv.Itoa(i % 50), account: policy.AccountID(strconv.Itoa(g % 2))}
+				if id, ok := c.get(e); ok && id != policy.CustomerID(e.path) {
+					t.Errorf("edge %v leads to %s", e, id)
+				}
+				c.put(e, policy.CustomerID(e.path))
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestResolveNeedsACallOfParse(t *testing.T) {
