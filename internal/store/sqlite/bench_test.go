@@ -5,11 +5,14 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 	"github.com/keybrake/keybrake/internal/store/storetest"
 )
+
+var zone = time.UTC
 
 func open(t testing.TB, o sqlite.Options) *sqlite.DB {
 	t.Helper()
