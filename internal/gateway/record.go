@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -136,15 +139,21 @@ func (g *Gateway) writeFolds(records []*audit.Record) {
 	}
 }
 
-// Refused records a connection that the wire guard turned away before it was a request.
-func (g *Gateway) Refused(from, what string) {
-	r := &audit.Record{Kind: audit.KindIntent, From: from}
-	r.Deny(policy.Failure{Code: policy.CodeMalformed, Rule: "wire", Message: what})
-	g.background.Go(func() {
-		if _, err := g.Store.Log(context.Background(), r); err != nil {
-			g.Log.Warn("a refused connection was not recorded", "from", from, "err", err)
-		}
-	})
+// Refused records a connection that the wire guard turned away before it was a request, and returns the
+// record's id; empty if it could not be written. Equal ones fold like any other denial.
+func (g *Gateway) Refused(from net.Addr, what string) (auditID string) {
+	j := &journey{start: time.Now(), raw: &upstream.RawCall{}}
+	if at, err := netip.ParseAddrPort(from.String()); err == nil {
+		j.from = at.Addr().Unmap()
+	}
+	record := g.intent(j)
+	record.Deny(policy.Failure{Code: policy.CodeMalformed, Rule: "wire", Message: what})
+	record.Status = http.StatusBadRequest
+	id, err := g.recordDenial(context.Background(), j, record)
+	if err != nil {
+		g.Log.Warn("a refused connection was not recorded", "from", from.String(), "err", err)
+	}
+	return id
 }
 
 // join puts a created customer into the key's list in memory, as the store has it.
