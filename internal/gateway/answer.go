@@ -26,7 +26,7 @@ func errUnsettled(n int64) error {
 func (g *Gateway) finishRead(j *journey, answer *upstream.Answer) upstream.Response {
 	outcome := g.Adapter.Outcome(j.call, answer)
 	response, guarded := g.show(j, answer, &outcome, j.policy)
-	if guarded.Tripped {
+	if guarded.Tripped && j.policy.Enforcement == policy.Enforce {
 		response = g.Adapter.Refuse(g.denial(j, policy.Failure{
 			Code: policy.CodeCustomerDenied, Rule: "customers",
 			Message: "The answer showed a customer that this vault key may not see, so it was withheld.",
@@ -60,7 +60,7 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 	resolution := &store.Resolution{Reservation: j.reservation(), Record: record, Joins: joins}
 	resolution.Fate = g.fate(j, answer, &outcome)
 	record.Proof = string(resolution.Fate.Proof)
-	if guarded.Tripped && outcome.Fate != upstream.Refused {
+	if guarded.Tripped && outcome.Fate != upstream.Refused && j.policy.Enforcement == policy.Enforce {
 		resolution.Freeze = "the answer to " + string(j.call.Operation.Name) + " showed a customer that is not allowed"
 	}
 	if j.resend != nil && j.resend.State == ledger.Settled {

@@ -82,6 +82,7 @@ func (g *Gateway) parse(j *journey) *policy.Failure {
 	if refusal != nil {
 		return failureOf(refusal)
 	}
+	call.Upstream, call.SecretsPass = j.key.Upstream, j.policy.ClientSecrets
 	return g.Ring.LastLook(j.key, call.Writes())
 }
 
@@ -169,10 +170,12 @@ func (g *Gateway) judge(ctx context.Context, j *journey) ending {
 	if refusal != nil {
 		return denied(*failureOf(refusal))
 	}
-	op.Resolved = true
 	g.quote(op)
 	if j.decision = policy.Decide(j.policy, op); j.decision.Verdict == policy.Deny {
 		return refuse
+	}
+	if !op.Resolved {
+		return failed(errors.New("the adapter left the operation unresolved")) // unknown means no
 	}
 	return nil
 }
