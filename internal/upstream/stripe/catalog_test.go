@@ -117,6 +117,7 @@ func TestARowThatDoesNotParseStopsTheLoad(t *testing.T) {
 		{"an unknown customer form", "customers.csv", "path:customer", "route:customer"},
 		{"a customer that is not in the path", "customers.csv", "path:customer", "path:cust"},
 		{"a parameter that leads nowhere known", "links.csv", "mandate,", "mandat,"},
+		{"a denial of no effect", "money.csv", "move_out,no,refunds,,unmeterable", "move_out,no,,,unmeterable"},
 		{"an object without a scope", "objects.csv", "balance_transaction,", "balance_transactio,"},
 		{"an object with an unknown scope", "objects.csv", "balance_transaction,balance_transactions", "balance_transaction,balance_transactionz"},
 		{"a broken declaration", "params.txt", "POST /v1/refunds {", "POST /v1/refunds {{"},

@@ -89,6 +89,9 @@ func (c *Catalog) checkMoney(row *Row) error {
 	if f := rule.Final; f != nil && (!c.buckets[f.Bucket] || !slices.Contains(row.Placeholders, f.ObjectFrom) || f.When.Empty()) {
 		return fmt.Errorf("final: bucket %q, object {%s} or condition is not right", f.Bucket, f.ObjectFrom)
 	}
+	if row.Default == DenyUnmetered && rule.First == nil && rule.Second == nil {
+		return fmt.Errorf("deny_unmetered names no effect")
+	}
 	if !rule.Interpreted {
 		return nil
 	}

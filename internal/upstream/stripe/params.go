@@ -166,9 +166,7 @@ func (n *Node) all(f Field, out []*Node) []*Node {
 		return append(out, n)
 	}
 	if f[0] == anyElement {
-		if n.Kind != Array {
-			return out
-		}
+		// A hash where an array belongs is followed too: what Stripe would make of it is not relied on.
 		for _, m := range n.Members {
 			out = m.Value.all(f[1:], out)
 		}

@@ -184,14 +184,13 @@ func readBody(raw *upstream.RawCall, row *Row) (*Params, *policy.Refusal) {
 func encode(call *upstream.Call, req *Request) {
 	if call.Method == http.MethodPost {
 		call.Body = req.Params.Encode()
-		switch {
-		case req.Row.V2():
+		// The type is set without a body too: pinning may still add one.
+		call.Header["Content-Type"] = formType
+		if req.Row.V2() {
 			call.Header["Content-Type"] = jsonType
 			if call.Body == nil {
 				call.Body = []byte("{}")
 			}
-		case call.Body != nil:
-			call.Header["Content-Type"] = formType
 		}
 		return
 	}
@@ -205,10 +204,6 @@ var (
 	formType = []string{"application/x-www-form-urlencoded"}
 	jsonType = []string{"application/json"}
 )
-
-// Repin writes the call's body anew after a parameter was set in the request's Params: what is sent is
-// always the tree that was decided on.
-func Repin(call *upstream.Call, req *Request) { encode(call, req) }
 
 // attachFor is how long a write may be attached to. v1 knows idempotency for POST only.
 func attachFor(row *Row) time.Duration {
