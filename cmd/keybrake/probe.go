@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+
+	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// stripeURL is Stripe's only API host.
+const stripeURL = "https://api.stripe.com"
+
+// stripeNeeds are the reads that Keybrake itself makes at Stripe.
+var stripeNeeds = []admin.Need{
+	{Name: "Charges: Read", Path: "/v1/charges", Query: "limit=1", Without: "refunds of a charge cannot be held or tied to their customer, so they are denied"},
+	{Name: "PaymentIntents: Read", Path: "/v1/payment_intents", Query: "limit=1", Without: "confirming, capturing and refunding a payment intent are denied"},
+	{Name: "Refunds: Read", Path: "/v1/refunds", Query: "limit=1", Without: "what became of a refund with no answer cannot be learned; its hold stays"},
+	{Name: "Customers: Read", Path: "/v1/customers", Query: "limit=1", Without: "a customer allowlist cannot be followed to payment methods"},
+	{Name: "Invoices: Read", Path: "/v1/invoices", Query: "limit=1", Without: "finalizing and paying an invoice are denied"},
+	{Name: "Events: Read", Path: "/v1/events", Query: "limit=1", Without: "what became of a call with no answer cannot be learned from events"},
+	{Name: "Balance Transactions: Read", Path: "/v1/balance_transactions", Query: "limit=1", Without: "the books cannot be compared with Stripe's ledger"},
+}
+
+// prober asks through the same client as the data plane: pinned host, no redirect, no proxy.
+type prober struct{ client *upstream.Client }
+
+// Probe implements admin.Prober.
+func (p prober) Probe(ctx context.Context, up *vault.Upstream, path, query string) (int, []byte, error) {
+	answer := p.client.Do(ctx, up.BaseURL, up, &upstream.Request{Method: "GET", Path: path, Query: query})
+	return answer.Status, answer.Body, answer.Err
+}
+
+var _ admin.Prober = prober{}

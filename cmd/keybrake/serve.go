@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/gateway"
+	"github.com/keybrake/keybrake/internal/gateway/wire"
+	"github.com/keybrake/keybrake/internal/store/sqlite"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/upstream/stripe"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Limits of the listeners, each with its reason.
+const (
+	headTimeout  = 10 * time.Second // a client that sends its head slower than this is not an SDK
+	readTimeout  = 30 * time.Second // head and body
+	writeTimeout = 90 * time.Second // above the upstream's deadline: the agent gets its answer
+	idleTimeout  = 2 * time.Minute
+	// drainTimeout is how long calls on the wire may finish when the server stops. What is not answered by
+	// then stays held and is unknown after the next start.
+	drainTimeout = 20 * time.Second
+	// signEvery bounds how much of the record a thief of the store could rewrite unseen.
+	signEvery = time.Second
+)
+
+// server is a running Keybrake: everything that serve opens and has to close again, in order.
+type server struct {
+	settings settings
+	dev      bool
+	log      *slog.Logger
+	streams  streams
+
+	master  *vault.Master
+	store   *sqlite.DB
+	adapter *stripe.Adapter
+	ring    *vault.Ring
+	client  *upstream.Client
+	admin   *admin.Service
+	gateway *gateway.Gateway
+	demo    *demo  // with --dev
+	path    string // of the store
+
+	closers []func() error // last opened, first closed
+}
+
+func newServe(s streams) *cobra.Command {
+	o := defaultSettings()
+	var dev bool
+	var config string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the gateway",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.load(cmd.Flags(), firstOf(config, os.Getenv("KEYBRAKE_CONFIG")), os.Getenv); err != nil {
+				return usageError{err}
+			}
+			srv := &server{settings: o, dev: dev, streams: s, log: newLogger(o, s.err)}
+			return srv.run(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVar(&dev, "dev", false, "a temporary store, the sandbox as upstream, two ready keys")
+	cmd.Flags().StringVar(&config, "config", "", "config file (YAML)")
+	o.bind(cmd.Flags())
+	return cmd
+}
+
+func newLogger(o settings, w interface{ Write([]byte) (int, error) }) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if o.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// run opens everything, serves until ctx ends, and closes everything.
+func (s *server) run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s.watch(context.WithoutCancel(ctx)) // until after the last call: a stop must work while calls drain
+	addrs, err := s.listen(stop)
+	if err != nil {
+		return err
+	}
+	if err := s.announce(ctx, addrs); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// open brings up everything below the listeners.
+func (s *server) open(ctx context.Context) (err error) {
+	path, err := s.places()
+	if err != nil {
+		return err
+	}
+	s.path = path
+	if s.adapter, err = stripe.New(); err != nil {
+		return err
+	}
+	if s.store, err = sqlite.Open(ctx, sqlite.Options{
+		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(),
+	}); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.store.Close, s.signLast)
+	s.ring = vault.NewRing(s.master)
+	s.client = upstream.NewClient(nil)
+	s.closers = append(s.closers, func() error { s.client.Close(); return nil })
+	s.admin = admin.New(admin.Config{
+		Store: s.store, Ring: s.ring, Vocabulary: s.adapter.Catalog().Vocabulary(),
+		Prober: prober{s.client}, Needs: stripeNeeds, BaseURL: stripeURL, Version: stripe.DefaultVersion,
+		KillFile: path + ".KILL", Log: s.log,
+		Ready: func(ctx context.Context) error { return s.gateway.Ready(ctx) },
+	})
+	s.closers = append(s.closers, func() error { s.admin.Close(); return nil })
+	proxies, err := s.settings.proxies()
+	if err != nil {
+		return err
+	}
+	s.gateway = gateway.New(gateway.Config{
+		Adapter: s.adapter, Ring: s.ring, Store: s.store, Client: s.client, Rates: s.admin.Rates, Log: s.log,
+		ScopeStatus: s.settings.ScopeDenialStatus, TrustedProxies: proxies,
+		LookupsPerSecond: s.settings.LookupsPerSecond, LookupsPerUpstream: s.settings.LookupsPerUpstream,
+	})
+	s.closers = append(s.closers, func() error { s.gateway.Close(); return nil })
+	loaded, err := s.admin.Load(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range loaded.Problems {
+		s.log.Error("loaded with a problem", "problem", p)
+	}
+	if s.dev {
+		return s.openDemo(ctx)
+	}
+	return nil
+}
+
+// places finds (or with --dev makes) the store's file and the master key.
+func (s *server) places() (store string, err error) {
+	if s.dev {
+		dir, err := os.MkdirTemp("", "keybrake-dev-")
+		if err != nil {
+			return "", fmt.Errorf("make a temporary store: %w", err)
+		}
+		s.closers = append(s.closers, func() error { return os.RemoveAll(dir) })
+		s.master, err = vault.EphemeralMaster()
+		return filepath.Join(dir, "keybrake.db"), err
+	}
+	path, err := s.settings.storePath()
+	if err != nil {
+		return "", err
+	}
+	var created bool
+	s.master, created, err = vault.LoadOrCreateMaster(firstOf(s.settings.MasterKeyFile, path+".key"))
+	if created {
+		s.log.Info("made a master key; keep a copy of it away from the store", "file", firstOf(s.settings.MasterKeyFile, path+".key"))
+	}
+	return path, err
+}
+
+// listen opens both listeners and serves them. fail ends the server if one breaks.
+func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err error) {
+	tlsConfig, err := s.tls()
+	if err != nil {
+		return addresses{}, err
+	}
+	agents, err := net.Listen("tcp", s.settings.GatewayListen)
+	if err != nil {
+		return addresses{}, fmt.Errorf("listen for agents: %w", err)
+	}
+	operators, err := net.Listen("tcp", s.settings.AdminListen)
+	if err != nil {
+		return addresses{}, errors.Join(fmt.Errorf("listen for operators: %w", err), agents.Close())
+	}
+	scheme := "http://"
+	guarded := agents
+	if tlsConfig != nil {
+		scheme = "https://"
+		guarded, operators = tls.NewListener(agents, tlsConfig), tls.NewListener(operators, tlsConfig)
+	}
+	guarded = wire.Listen(guarded, wire.Limits{OnRefused: func(from net.Addr, why wire.Reason) string {
+		return s.gateway.Refused(from, string(why))
+	}})
+	// The gateway closes first and waits for what is on the wire; operators can stop things until the end.
+	// Their tails and exports take as long as they take.
+	s.serve(operators, s.admin.Handler(), 0, fail)
+	s.serve(guarded, s.gateway, writeTimeout, fail)
+	return addresses{
+		Gateway: scheme + agents.Addr().String(), Admin: scheme + operators.Addr().String(),
+	}, nil
+}
+
+func (s *server) tls() (*tls.Config, error) {
+	if s.settings.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.settings.TLSCert, s.settings.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("read --tls-cert and --tls-key: %w", err)
+	}
+	// HTTP/1.1 only: the wire guard reads HTTP/1.1, and one protocol has one reading.
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}, nil
+}
+
+// serve runs one listener until close.
+func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, fail context.CancelCauseFunc) {
+	base, end := context.WithCancel(context.Background())
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout, WriteTimeout: write, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
+	}
+	srv.RegisterOnShutdown(end) // tails end; a call that was admitted no longer depends on it
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			fail(fmt.Errorf("serve %s: %w", l.Addr(), err))
+		}
+	}()
+	s.closers = append(s.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+		defer cancel()
+		err := srv.Shutdown(ctx)
+		if err != nil {
+			err = errors.Join(fmt.Errorf("calls on the wire did not finish in %s; they stay held", drainTimeout), srv.Close())
+		}
+		<-done
+		return err
+	})
+}
+
+// watch runs what goes on beside the calls: signed heads, the KILL file, SIGUSR1.
+func (s *server) watch(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	stopAll := make(chan os.Signal, 1)
+	signal.Notify(stopAll, syscall.SIGUSR1)
+	done := make(chan struct{}, 3)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		s.admin.WatchKillFile(ctx, s.admin.KillFile)
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		tick := time.NewTicker(signEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if err := s.store.SignHead(ctx); err != nil && ctx.Err() == nil {
+					s.log.Error("the record's head could not be signed", "err", err)
+				}
+			}
+		}
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-stopAll:
+				if _, err := s.admin.StopAll(ctx, "SIGUSR1"); err != nil {
+					s.log.Error("everything is stopped, but that could not be written", "err", err)
+				} else {
+					s.log.Warn("everything is stopped by SIGUSR1")
+				}
+			}
+		}
+	}()
+	s.closers = append(s.closers, func() error {
+		signal.Stop(stopAll)
+		cancel()
+		for range 3 {
+			<-done
+		}
+		return nil
+	})
+}
+
+// signLast signs what came after the last tick.
+func (s *server) signLast() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	return s.store.SignHead(ctx)
+}
+
+func (s *server) close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
