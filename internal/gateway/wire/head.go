@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 )
 
@@ -311,9 +312,27 @@ func (s *scanner) stripeHeader(name []byte) Reason {
 	return ""
 }
 
+// plain is how many bytes at the front of b surely may stand in a value, found eight at a time: most of a head is
+// values.
+func plain(b []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for len(b)-n >= 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		control := (x - 0x20*ones) & ^x // a top bit is set where some byte is below 0x20
+		y := x ^ 0x7f*ones
+		del := (y - ones) & ^y // and here where some byte is DEL
+		if (control|del)&tops != 0 {
+			break
+		}
+		n += 8
+	}
+	return n
+}
+
 // headerValue takes bytes of a value, and keeps them where the value means something here.
 func (s *scanner) headerValue(b []byte) (int, Reason) {
-	n := 0
+	n := plain(b)
 	for n < len(b) && classes[b[n]]&inValue != 0 {
 		n++
 	}

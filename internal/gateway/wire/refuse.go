@@ -30,18 +30,17 @@ func (e RefusedError) Error() string { return "request refused: " + string(e.Why
 // refuse answers, ends our half of the connection and waits a little for the other. Later calls only fail.
 func (c *conn) refuse() error {
 	failure := &net.OpError{Op: "read", Net: "tcp", Addr: c.RemoteAddr(), Err: RefusedError{c.why}}
-	c.mu.Lock()
-	if c.refused {
-		c.mu.Unlock()
+	if c.refused { // written by this function alone
 		return failure
 	}
-	c.refused = true
 	var record string
 	if c.limits.OnRefused != nil {
 		record = c.limits.OnRefused(c.RemoteAddr(), c.why)
 	}
 	reachable := true
-	if !c.answered {
+	c.mu.Lock()
+	c.refused = true
+	if !c.begun || !c.answered {
 		reachable = c.send(answer(c.why, record))
 	}
 	c.mu.Unlock()
@@ -71,11 +70,12 @@ func (c *conn) linger() {
 
 // answer is the whole HTTP answer to a refused request, in Stripe's shape of an error.
 func answer(why Reason, record string) []byte {
+	machine := map[string]any{"code": policy.CodeMalformed, "rule": "wire", "reason": why}
+	if record != "" {
+		machine["audit_id"] = record
+	}
 	body, err := json.Marshal(map[string]any{"error": map[string]any{
-		"type":     "invalid_request_error",
-		"code":     policy.CodeMalformed,
-		"message":  messages[why],
-		"keybrake": map[string]any{"rule": "wire", "reason": why},
+		"type": "invalid_request_error", "code": policy.CodeMalformed, "message": messages[why], "keybrake": machine,
 	}})
 	if err != nil {
 		panic(fmt.Sprintf("wire: a map of strings did not encode: %v", err))

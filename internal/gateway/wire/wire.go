@@ -90,6 +90,8 @@ type conn struct {
 	rest []byte
 	// delivered: a byte of the current request has been handed up.
 	delivered bool
+	// begun: the whole head has been handed up, so a handler may be at work.
+	begun bool
 	// why is set once a violation was seen; the next Read refuses.
 	why Reason
 
@@ -112,49 +114,41 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.why != "" {
 		return 0, c.refuse()
 	}
+	kept := len(c.rest) > 0
 	n, err := c.fill(p)
 	if n == 0 {
 		return 0, err
 	}
 	if c.scan.state == stDone {
 		c.scan.reset()
-		c.delivered = false
+		c.delivered, c.begun = false, false
 	}
-	wasHead := c.scan.state.inHead()
 	used, why := c.scan.scan(p[:n])
 	if why != "" {
 		return c.violation(p, why)
 	}
-	if wasHead && !c.scan.state.inHead() {
-		c.setAnswered(false)
+	if !c.begun && !c.scan.state.inHead() {
+		c.begin()
 	}
 	c.delivered = true
-	if used < n {
-		c.keep(p[used:n])
-		err = nil // it comes again, after what is kept
+	switch {
+	case kept && used < len(c.rest):
+		c.rest = c.rest[used:]
+	case kept:
+		c.rest = nil
+	case used < n:
+		c.rest = append(c.rest, p[used:n]...)
+		err = nil // the next read meets it again, after what is kept
 	}
 	return used, err
 }
 
-// fill takes what was kept from the last read, else reads.
+// fill copies what was kept from an earlier read, else reads.
 func (c *conn) fill(p []byte) (int, error) {
 	if len(c.rest) == 0 || len(p) == 0 {
 		return c.Conn.Read(p)
 	}
-	n := copy(p, c.rest)
-	c.rest = c.rest[n:]
-	return n, nil
-}
-
-// keep puts bytes back in front of what is kept already.
-func (c *conn) keep(b []byte) {
-	if len(c.rest) == 0 {
-		c.rest = append([]byte(nil), b...)
-		return
-	}
-	// b was just taken from the front of rest, and its memory is still there.
-	joined := make([]byte, 0, len(b)+len(c.rest))
-	c.rest = append(append(joined, b...), c.rest...)
+	return copy(p, c.rest), nil
 }
 
 // violation remembers why, and refuses at once if net/http has already begun with this request.
@@ -168,10 +162,12 @@ func (c *conn) violation(p []byte, why Reason) (int, error) {
 	return 1, nil
 }
 
-func (c *conn) setAnswered(yes bool) {
+// begin notes that a new request will be served. What was written until now belongs to others.
+func (c *conn) begin() {
 	c.mu.Lock()
-	c.answered = yes
+	c.answered = false
 	c.mu.Unlock()
+	c.begun = true
 }
 
 // Write writes what the server answers. After a refusal it fails: one request gets one answer.
