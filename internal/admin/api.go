@@ -1,0 +1,337 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// Bounds of what the API reads.
+const (
+	// maxPolicyBody holds a policy file of a megabyte as a JSON string, escapes included.
+	maxPolicyBody = 4 << 20
+	// maxRatesBody is above what money.ParseRates takes, so that its message is the one seen.
+	maxRatesBody = 17 << 20
+)
+
+// prefix is where the API lives.
+const prefix = "/admin/v1/"
+
+// api registers operations.
+type api struct {
+	s    *Service
+	huma huma.API
+}
+
+// Handler returns the admin port: the API under /admin/v1/, its description at /admin/openapi.json, /healthz
+// and /readyz. Every other request is refused. A server that gives it a base context which ends at shutdown
+// also ends tails.
+func (s *Service) Handler() http.Handler {
+	mux := http.NewServeMux()
+	config := huma.DefaultConfig("Keybrake admin API", "1")
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/admin/openapi", "", ""
+	config.CreateHooks = nil // they would add a $schema field to every answer
+	config.Transformers = append(config.Transformers, hideValues)
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	config.Security = []map[string][]string{{"token": {}}}
+	a := &api{s: s, huma: humago.New(mux, config)}
+	a.upstreams()
+	a.keys()
+	a.brakes()
+	a.rates()
+	a.tokens()
+	a.audit()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	return s.guard(mux)
+}
+
+// hideValues keeps what was sent out of validation errors: it may be a secret.
+func hideValues(_ huma.Context, _ string, v any) (any, error) {
+	if e, ok := v.(*huma.ErrorModel); ok {
+		for _, d := range e.Errors {
+			d.Value = nil
+		}
+	}
+	return v, nil
+}
+
+func (s *Service) readyz(w http.ResponseWriter, r *http.Request) {
+	err := s.Store.Check(r.Context())
+	if err == nil && s.Ready != nil {
+		err = s.Ready(r.Context())
+	}
+	if err != nil {
+		writeText(w, http.StatusServiceUnavailable, err.Error()+"\n")
+		return
+	}
+	writeText(w, http.StatusOK, "ready\n")
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // the client went away
+}
+
+// body is a JSON request, answer a JSON answer.
+type body[T any] struct{ Body T }
+
+// route is one operation.
+type route struct {
+	method, path, id, summary string
+	maxBody                   int64
+}
+
+// handle registers an operation; f's error becomes a problem document.
+func handle[I, O any](a *api, r route, f func(context.Context, Actor, *I) (O, error)) {
+	op := huma.Operation{
+		OperationID: r.id, Method: r.method, Path: prefix + r.path, Summary: r.summary, MaxBodyBytes: r.maxBody,
+		Errors: []int{400, 401, 403, 404, 409, 503},
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*body[O], error) {
+		out, err := f(ctx, actorOf(ctx), in)
+		if err != nil {
+			return nil, a.s.problem(r.id, err)
+		}
+		return &body[O]{out}, nil
+	})
+}
+
+// problem is the one place that turns errors into answers. What is not the operator's business goes to the
+// log under a number that the answer names.
+func (s *Service) problem(operation string, err error) error {
+	var refused *Refusal
+	if errors.As(err, &refused) {
+		return huma.NewError(statusOf(refused.Kind), refused.Message)
+	}
+	if errors.Is(err, context.Canceled) {
+		return huma.NewError(http.StatusServiceUnavailable, "the request was cancelled")
+	}
+	id := rand.Text()[:12]
+	s.Log.Error("an admin request failed", "operation", operation, "request", id, "error", err)
+	return huma.NewError(http.StatusInternalServerError, "internal error; the server's log has it under request "+id)
+}
+
+func statusOf(k Kind) int {
+	switch k {
+	case NotFound:
+		return http.StatusNotFound
+	case Conflict:
+		return http.StatusConflict
+	case Unavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadRequest
+	}
+}
+
+type none struct{}
+
+// Done is the answer of actions that have nothing else to say.
+type Done struct {
+	Done bool `json:"done"`
+}
+
+type upstreamPath struct {
+	Upstream string `path:"upstream"`
+}
+
+func (a *api) upstreams() {
+	handle(a, route{http.MethodGet, "upstreams", "list-upstreams", "List upstreams", 0},
+		func(_ context.Context, _ Actor, _ *none) (List[UpstreamView], error) {
+			return List[UpstreamView]{Items: a.s.Upstreams()}, nil
+		})
+	handle(a, route{http.MethodPost, "upstreams", "add-upstream", "Add an upstream", 0},
+		func(ctx context.Context, who Actor, in *body[UpstreamRequest]) (UpstreamView, error) {
+			return a.s.AddUpstream(ctx, who, in.Body)
+		})
+	handle(a, route{http.MethodPost, "upstreams/{upstream}/rotate", "rotate-upstream", "Give an upstream another secret", 0},
+		func(ctx context.Context, who Actor, in *struct {
+			Upstream string `path:"upstream" doc:"id or name"`
+			Body     UpstreamSecret
+		}) (UpstreamView, error) {
+			return a.s.RotateUpstream(ctx, who, in.Upstream, UpstreamRequest{Secret: in.Body.Secret, AllowUnrestricted: in.Body.AllowUnrestricted})
+		})
+	handle(a, route{http.MethodDelete, "upstreams/{upstream}", "remove-upstream", "Remove an upstream", 0},
+		func(ctx context.Context, who Actor, in *upstreamPath) (Done, error) {
+			err := a.s.RemoveUpstream(ctx, who, in.Upstream)
+			return Done{err == nil}, err
+		})
+}
+
+// UpstreamSecret is another secret for an upstream.
+type UpstreamSecret struct {
+	Secret            string `json:"secret"`
+	AllowUnrestricted bool   `json:"allow_unrestricted,omitempty"`
+}
+
+type keyPath struct {
+	Key string `path:"key" doc:"id or name"`
+}
+
+type keyQuery struct {
+	Match    string `query:"match" doc:"glob over names"`
+	Upstream string `query:"upstream"`
+	Revoked  bool   `query:"revoked"`
+	After    string `query:"after"`
+	Limit    int    `query:"limit"`
+}
+
+func (q *keyQuery) filter() KeyFilter {
+	return KeyFilter{Match: q.Match, Upstream: q.Upstream, Revoked: q.Revoked, After: q.After, Limit: q.Limit}
+}
+
+// Rotation asks for a key's new text.
+type Rotation struct {
+	Overlap string `json:"overlap,omitempty" doc:"how long the present text works on, like 24h (the default) or 0s"`
+}
+
+// Reason is why something is done.
+type Reason struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+func (a *api) keys() {
+	handle(a, route{http.MethodGet, "keys", "list-keys", "List vault keys", 0},
+		func(_ context.Context, _ Actor, in *keyQuery) (List[KeyView], error) { return a.s.Keys(in.filter()) })
+	handle(a, route{http.MethodPost, "keys", "create-key", "Create a vault key", maxPolicyBody},
+		func(ctx context.Context, who Actor, in *body[KeyRequest]) (KeyCreated, error) {
+			return a.s.CreateKey(ctx, who, in.Body)
+		})
+	handle(a, route{http.MethodGet, "keys/{key}", "show-key", "Show a vault key", 0},
+		func(ctx context.Context, _ Actor, in *keyPath) (KeyDetail, error) { return a.s.Key(ctx, in.Key) })
+	handle(a, route{http.MethodPatch, "keys/{key}", "update-key", "Change what a vault key may do", maxPolicyBody},
+		func(ctx context.Context, who Actor, in *struct {
+			Key  string `path:"key" doc:"id or name"`
+			Body KeyUpdate
+		}) (KeyChanged, error) {
+			return a.s.UpdateKey(ctx, who, in.Key, in.Body)
+		})
+	handle(a, route{http.MethodPost, "keys/{key}/rotate", "rotate-key", "Give a vault key a new text", 0},
+		func(ctx context.Context, who Actor, in *struct {
+			Key  string `path:"key" doc:"id or name"`
+			Body Rotation
+		}) (KeyRotated, error) {
+			overlap := defaultOverlap
+			if in.Body.Overlap != "" {
+				var err error
+				if overlap, err = time.ParseDuration(in.Body.Overlap); err != nil {
+					return KeyRotated{}, refuse(Invalid, "the overlap %q is no duration; write 24h, 30m or 0s", in.Body.Overlap)
+				}
+			}
+			return a.s.RotateKey(ctx, who, in.Key, overlap)
+		})
+	handle(a, route{http.MethodPost, "keys/{key}/revoke", "revoke-key", "End a vault key for good", 0},
+		func(ctx context.Context, who Actor, in *struct {
+			Key  string `path:"key" doc:"id or name"`
+			Body Reason
+		}) (KeyChanged, error) {
+			return a.s.RevokeKey(ctx, who, in.Key, in.Body.Reason)
+		})
+	handle(a, route{http.MethodGet, "spend", "spend", "How the caps stand", 0},
+		func(ctx context.Context, _ Actor, in *keyQuery) (Spend, error) { return a.s.Spend(ctx, in.filter()) })
+}
+
+// BrakeList are the brakes that are pulled, and the calls on their way.
+type BrakeList struct {
+	Items    []Brake `json:"items"`
+	Next     string  `json:"next"`
+	InFlight int64   `json:"in_flight" doc:"of everything"`
+}
+
+func (a *api) brakes() {
+	handle(a, route{http.MethodPost, "kill", "kill", "Stop calls, now", 0},
+		func(ctx context.Context, who Actor, in *body[KillRequest]) (KillAnswer, error) {
+			return a.s.Kill(ctx, who, in.Body)
+		})
+	handle(a, route{http.MethodPost, "resume", "resume", "Lift one brake", 0},
+		func(ctx context.Context, who Actor, in *body[ResumeRequest]) (ResumeAnswer, error) {
+			return a.s.Resume(ctx, who, in.Body)
+		})
+	handle(a, route{http.MethodGet, "brakes", "list-brakes", "List what is stopped", 0},
+		func(_ context.Context, _ Actor, _ *none) (BrakeList, error) {
+			return BrakeList{Items: append([]Brake{}, a.s.Brakes()...), InFlight: a.s.Ring.InFlight(ringScope("all"))}, nil
+		})
+}
+
+// RateInputs are typed rates.
+type RateInputs struct {
+	Rates []RateInput `json:"rates"`
+}
+
+func (a *api) rates() {
+	handle(a, route{http.MethodGet, "rates", "list-rates", "List exchange rates", 0},
+		func(_ context.Context, _ Actor, _ *none) (List[Rate], error) {
+			return List[Rate]{Items: a.s.ListRates()}, nil
+		})
+	handle(a, route{http.MethodPost, "rates", "set-rates", "Set exchange rates", 0},
+		func(ctx context.Context, who Actor, in *body[RateInputs]) (List[Rate], error) {
+			rates, err := a.s.SetRates(ctx, who, in.Body.Rates)
+			return List[Rate]{Items: rates}, err
+		})
+	handle(a, route{http.MethodPost, "rates/import", "import-rates", "Import a file of exchange rates", maxRatesBody},
+		func(ctx context.Context, who Actor, in *struct {
+			RawBody []byte `contentType:"text/csv"`
+		}) (List[Rate], error) {
+			rates, err := a.s.ImportRates(ctx, who, newReader(in.RawBody))
+			return List[Rate]{Items: rates}, err
+		})
+}
+
+func (a *api) tokens() {
+	handle(a, route{http.MethodGet, "tokens", "list-tokens", "List operators' tokens", 0},
+		func(_ context.Context, _ Actor, _ *none) (List[Token], error) {
+			return List[Token]{Items: a.s.Tokens()}, nil
+		})
+	handle(a, route{http.MethodPost, "tokens", "create-token", "Create an operator's token", 0},
+		func(ctx context.Context, who Actor, in *body[TokenRequest]) (TokenCreated, error) {
+			return a.s.CreateToken(ctx, who, in.Body)
+		})
+	handle(a, route{http.MethodDelete, "tokens/{token}", "delete-token", "End an operator's token", 0},
+		func(ctx context.Context, who Actor, in *struct {
+			Token string `path:"token" doc:"its name"`
+		}) (Done, error) {
+			err := a.s.DeleteToken(ctx, who, in.Token)
+			return Done{err == nil}, err
+		})
+}
+
+type auditQuery struct {
+	Key       string    `query:"key" doc:"id or name"`
+	After     int64     `query:"after"`
+	Limit     int       `query:"limit"`
+	Ascending bool      `query:"ascending"`
+	Since     time.Time `query:"since" doc:"exports only"`
+	Until     time.Time `query:"until" doc:"exports only"`
+	Format    string    `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"exports only"`
+	Lines     int       `query:"lines" doc:"tails only: records to begin with"`
+}
+
+func (q *auditQuery) filter() AuditFilter {
+	return AuditFilter{Key: q.Key, After: q.After, Limit: q.Limit, Ascending: q.Ascending, Since: q.Since, Until: q.Until}
+}
+
+func (a *api) audit() {
+	handle(a, route{http.MethodGet, "audit", "list-audit", "List audit records", 0},
+		func(ctx context.Context, _ Actor, in *auditQuery) (List[json.RawMessage], error) {
+			return a.s.Audit(ctx, in.filter())
+		})
+	handle(a, route{http.MethodGet, "audit/records/{id}", "show-audit", "Show a record and its call's others", 0},
+		func(ctx context.Context, _ Actor, in *struct {
+			ID string `path:"id"`
+		}) (List[json.RawMessage], error) {
+			return a.s.AuditRecord(ctx, in.ID)
+		})
+	handle(a, route{http.MethodGet, "audit/verify", "verify-audit", "Check the audit chain", 0},
+		func(ctx context.Context, _ Actor, _ *none) (Verification, error) { return a.s.VerifyAudit(ctx) })
+	a.stream("audit/export", "export-audit", "Export the audit as JSON Lines or CSV", a.export)
+	a.stream("audit/tail", "tail-audit", "Follow the audit, one record per line", a.tail)
+}

@@ -1,0 +1,329 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxAnswer bounds what the client reads of one answer; exports are streamed and have no bound.
+const maxAnswer = 64 << 20
+
+// ErrUnreachable says that the server gave no answer.
+var ErrUnreachable = errors.New("the server was not reached")
+
+// Problem is an answer that is not a success.
+type Problem struct {
+	Status int
+	Detail string // for people
+}
+
+// Error returns the detail.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return fmt.Sprintf("the server answered %d", p.Status)
+	}
+	return p.Detail
+}
+
+// Client calls the admin API. It never follows a redirect and uses no proxy: the token goes to one server.
+// Safe for concurrent use. Errors are *Problem, or wrap ErrUnreachable.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// NewClient makes a client for a server's admin URL ("http://127.0.0.1:8788").
+func NewClient(adminURL, token string) (*Client, error) {
+	u, err := url.Parse(adminURL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fmt.Errorf("the admin URL %q must be like http://127.0.0.1:8788", adminURL)
+	}
+	return &Client{
+		base:  strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/") + prefix,
+		token: token,
+		http: &http.Client{
+			Transport:     &http.Transport{Proxy: nil, TLSHandshakeTimeout: 10 * time.Second, DisableCompression: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// send makes one request; the caller closes the answer's body.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (*http.Response, error) {
+	target := c.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("build the request: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close() //nolint:errcheck // it was only read
+		p := &Problem{Status: resp.StatusCode}
+		text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		p.Detail = detail(text)
+		return nil, p
+	}
+	return resp, nil
+}
+
+// detail reads what a problem document says to people.
+func detail(text []byte) string {
+	var doc struct {
+		Detail string `json:"detail"`
+		Errors []struct {
+			Message  string `json:"message"`
+			Location string `json:"location"`
+		} `json:"errors"`
+	}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return "" // not a server of ours; its status says enough
+	}
+	out := doc.Detail
+	for _, e := range doc.Errors {
+		out += "; " + strings.TrimSpace(e.Location+" "+e.Message)
+	}
+	return out
+}
+
+// call makes one request with JSON in and out; in may be nil.
+func call[O any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (out O, err error) {
+	var body io.Reader
+	var contentType string
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return out, fmt.Errorf("encode the request: %w", err)
+		}
+		body, contentType = bytes.NewReader(b), "application/json"
+	}
+	return receive[O](c.send(ctx, method, path, query, contentType, body))
+}
+
+func receive[O any](resp *http.Response, err error) (out O, _ error) {
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return out, fmt.Errorf("%w: its answer broke off: %w", ErrUnreachable, err)
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return out, fmt.Errorf("the answer is not Keybrake's (is KEYBRAKE_ADMIN_URL right?): %w", err)
+	}
+	return out, nil
+}
+
+func seg(s string) string { return url.PathEscape(s) }
+
+// AddUpstream calls Service.AddUpstream.
+func (c *Client) AddUpstream(ctx context.Context, req UpstreamRequest) (UpstreamView, error) {
+	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams", nil, req)
+}
+
+// RotateUpstream calls Service.RotateUpstream.
+func (c *Client) RotateUpstream(ctx context.Context, name string, req UpstreamSecret) (UpstreamView, error) {
+	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams/"+seg(name)+"/rotate", nil, req)
+}
+
+// RemoveUpstream calls Service.RemoveUpstream.
+func (c *Client) RemoveUpstream(ctx context.Context, name string) error {
+	_, err := call[Done](ctx, c, http.MethodDelete, "upstreams/"+seg(name), nil, nil)
+	return err
+}
+
+// Upstreams calls Service.Upstreams.
+func (c *Client) Upstreams(ctx context.Context) (List[UpstreamView], error) {
+	return call[List[UpstreamView]](ctx, c, http.MethodGet, "upstreams", nil, nil)
+}
+
+// CreateKey calls Service.CreateKey.
+func (c *Client) CreateKey(ctx context.Context, req KeyRequest) (KeyCreated, error) {
+	return call[KeyCreated](ctx, c, http.MethodPost, "keys", nil, req)
+}
+
+func (f KeyFilter) values() url.Values {
+	v := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	set("match", f.Match)
+	set("upstream", f.Upstream)
+	set("after", f.After)
+	if f.Revoked {
+		v.Set("revoked", "true")
+	}
+	if f.Limit > 0 {
+		v.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return v
+}
+
+// Keys calls Service.Keys: one page.
+func (c *Client) Keys(ctx context.Context, f KeyFilter) (List[KeyView], error) {
+	return call[List[KeyView]](ctx, c, http.MethodGet, "keys", f.values(), nil)
+}
+
+// Key calls Service.Key.
+func (c *Client) Key(ctx context.Context, idOrName string) (KeyDetail, error) {
+	return call[KeyDetail](ctx, c, http.MethodGet, "keys/"+seg(idOrName), nil, nil)
+}
+
+// UpdateKey calls Service.UpdateKey.
+func (c *Client) UpdateKey(ctx context.Context, idOrName string, req KeyUpdate) (KeyChanged, error) {
+	return call[KeyChanged](ctx, c, http.MethodPatch, "keys/"+seg(idOrName), nil, req)
+}
+
+// RotateKey calls Service.RotateKey.
+func (c *Client) RotateKey(ctx context.Context, idOrName string, req Rotation) (KeyRotated, error) {
+	return call[KeyRotated](ctx, c, http.MethodPost, "keys/"+seg(idOrName)+"/rotate", nil, req)
+}
+
+// RevokeKey calls Service.RevokeKey.
+func (c *Client) RevokeKey(ctx context.Context, idOrName, reason string) (KeyChanged, error) {
+	return call[KeyChanged](ctx, c, http.MethodPost, "keys/"+seg(idOrName)+"/revoke", nil, Reason{reason})
+}
+
+// Kill calls Service.Kill.
+func (c *Client) Kill(ctx context.Context, req KillRequest) (KillAnswer, error) {
+	return call[KillAnswer](ctx, c, http.MethodPost, "kill", nil, req)
+}
+
+// Resume calls Service.Resume.
+func (c *Client) Resume(ctx context.Context, req ResumeRequest) (ResumeAnswer, error) {
+	return call[ResumeAnswer](ctx, c, http.MethodPost, "resume", nil, req)
+}
+
+// Brakes calls Service.Brakes.
+func (c *Client) Brakes(ctx context.Context) (BrakeList, error) {
+	return call[BrakeList](ctx, c, http.MethodGet, "brakes", nil, nil)
+}
+
+// Spend calls Service.Spend: one page.
+func (c *Client) Spend(ctx context.Context, f KeyFilter) (Spend, error) {
+	return call[Spend](ctx, c, http.MethodGet, "spend", f.values(), nil)
+}
+
+// SetRates calls Service.SetRates.
+func (c *Client) SetRates(ctx context.Context, rates []RateInput) (List[Rate], error) {
+	return call[List[Rate]](ctx, c, http.MethodPost, "rates", nil, RateInputs{rates})
+}
+
+// ImportRates calls Service.ImportRates.
+func (c *Client) ImportRates(ctx context.Context, file io.Reader) (List[Rate], error) {
+	return receive[List[Rate]](c.send(ctx, http.MethodPost, "rates/import", nil, "text/csv", file))
+}
+
+// Rates calls Service.ListRates.
+func (c *Client) Rates(ctx context.Context) (List[Rate], error) {
+	return call[List[Rate]](ctx, c, http.MethodGet, "rates", nil, nil)
+}
+
+// CreateToken calls Service.CreateToken.
+func (c *Client) CreateToken(ctx context.Context, req TokenRequest) (TokenCreated, error) {
+	return call[TokenCreated](ctx, c, http.MethodPost, "tokens", nil, req)
+}
+
+// Tokens calls Service.Tokens.
+func (c *Client) Tokens(ctx context.Context) (List[Token], error) {
+	return call[List[Token]](ctx, c, http.MethodGet, "tokens", nil, nil)
+}
+
+// DeleteToken calls Service.DeleteToken.
+func (c *Client) DeleteToken(ctx context.Context, name string) error {
+	_, err := call[Done](ctx, c, http.MethodDelete, "tokens/"+seg(name), nil, nil)
+	return err
+}
+
+func (f AuditFilter) values() url.Values {
+	v := url.Values{}
+	if f.Key != "" {
+		v.Set("key", f.Key)
+	}
+	if f.After != 0 {
+		v.Set("after", strconv.FormatInt(f.After, 10))
+	}
+	if f.Limit > 0 {
+		v.Set("limit", strconv.Itoa(f.Limit))
+	}
+	if f.Ascending {
+		v.Set("ascending", "true")
+	}
+	for name, t := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+		if !t.IsZero() {
+			v.Set(name, t.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return v
+}
+
+// Audit calls Service.Audit: one page.
+func (c *Client) Audit(ctx context.Context, f AuditFilter) (List[json.RawMessage], error) {
+	return call[List[json.RawMessage]](ctx, c, http.MethodGet, "audit", f.values(), nil)
+}
+
+// AuditRecord calls Service.AuditRecord.
+func (c *Client) AuditRecord(ctx context.Context, id string) (List[json.RawMessage], error) {
+	return call[List[json.RawMessage]](ctx, c, http.MethodGet, "audit/records/"+seg(id), nil, nil)
+}
+
+// VerifyAudit calls Service.VerifyAudit.
+func (c *Client) VerifyAudit(ctx context.Context) (Verification, error) {
+	return call[Verification](ctx, c, http.MethodGet, "audit/verify", nil, nil)
+}
+
+// ExportAudit writes an export in a format (jsonl or csv) to w. An error after the first byte means that the
+// export is not whole.
+func (c *Client) ExportAudit(ctx context.Context, f AuditFilter, format string, w io.Writer) error {
+	v := f.values()
+	v.Set("format", format)
+	return c.copy(ctx, "audit/export", v, w)
+}
+
+// TailAudit writes the last n records and then every new one, a line each, until ctx ends.
+func (c *Client) TailAudit(ctx context.Context, f AuditFilter, n int, w io.Writer) error {
+	v := f.values()
+	v.Set("lines", strconv.Itoa(n))
+	err := c.copy(ctx, "audit/tail", v, w)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (c *Client) copy(ctx context.Context, path string, query url.Values, w io.Writer) error {
+	resp, err := c.send(ctx, http.MethodGet, path, query, "", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("%w: its answer broke off: %w", ErrUnreachable, err)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
+
+// writing writes a stream's body. An error ends the connection, so that the client sees it.
+type writing func(ctx context.Context, w http.ResponseWriter) error
+
+// stream registers an operation whose answer is written piece by piece.
+func (a *api) stream(path, id, summary string, prepare func(context.Context, *auditQuery) (contentType string, write writing, err error)) {
+	op := huma.Operation{
+		OperationID: id, Method: http.MethodGet, Path: prefix + path, Summary: summary, Errors: []int{400, 401, 403, 404, 503},
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *auditQuery) (*huma.StreamResponse, error) {
+		contentType, write, err := prepare(ctx, in)
+		if err != nil {
+			return nil, a.s.problem(id, err)
+		}
+		return &huma.StreamResponse{Body: func(hctx huma.Context) {
+			_, w := humago.Unwrap(hctx)
+			// A whole audit takes longer than any deadline that suits other answers.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // not every writer has one
+			w.Header().Set("Content-Type", contentType)
+			if err := write(ctx, w); err != nil {
+				a.s.Log.Error("a stream broke off", "operation", id, "error", err)
+				panic(http.ErrAbortHandler) // a cut answer must not look like a whole one
+			}
+		}}, nil
+	})
+}
+
+func (a *api) export(ctx context.Context, in *auditQuery) (string, writing, error) {
+	x, err := a.s.PrepareExport(ctx, in.filter())
+	if err != nil {
+		return "", nil, err
+	}
+	if in.Format == "csv" {
+		return "text/csv; charset=utf-8", func(_ context.Context, w http.ResponseWriter) error { return x.WriteCSV(w) }, nil
+	}
+	return "application/x-ndjson", func(_ context.Context, w http.ResponseWriter) error { return x.WriteJSONL(w) }, nil
+}
+
+func (a *api) tail(_ context.Context, in *auditQuery) (string, writing, error) {
+	f := in.filter()
+	if _, err := a.s.keyID(f.Key); err != nil {
+		return "", nil, err
+	}
+	return "application/x-ndjson", func(ctx context.Context, w http.ResponseWriter) error {
+		return a.s.TailAudit(ctx, w, f, in.Lines, func() {
+			_ = http.NewResponseController(w).Flush() // the client went away: the next write tells
+		})
+	}, nil
+}
