@@ -216,7 +216,7 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 		if e.Unmeterable || e.Object != "" && e.Mode != policy.Gross {
 			continue // it is not held, or belongs to an object that was counted before and may add nothing
 		}
-		asked := int64(1) // unknown yet, but more than nothing
+		asked := int64(0) // unknown yet
 		if e.Known {
 			asked = int64(e.USD)
 		}
@@ -230,7 +230,7 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 			if err != nil {
 				return failed(err)
 			}
-			if left := ledger.Left(account[0], c.Limit); left < asked {
+			if left := ledger.Left(account[0], c.Limit); left < asked || left == 0 && !e.Known {
 				state := store.StateOf(c, account[0], now, j.policy.Timezone)
 				full := &policy.CapFailure{
 					Cap: c, Held: state.Held, Settled: state.Settled, Asked: asked, Left: left, WouldAdmitAtMost: left,

@@ -17,10 +17,15 @@ func (f *CapFailure) Failure() Failure {
 	}
 	rule := fmt.Sprintf("caps.%s/%s", f.Cap.Resource, f.Cap.Per)
 	var what string
-	if f.Cap.Unit == UnitCalls {
+	switch {
+	case f.Cap.Unit == UnitCalls:
 		what = fmt.Sprintf("The cap of %d %s calls per %s is used up: %d made, %d left.",
 			f.Cap.Limit, f.Cap.Resource, f.Cap.Per, f.Held+f.Settled, f.Left)
-	} else {
+	case f.Asked == 0: // refused before its amount was looked up
+		what = fmt.Sprintf("The cap of $%s per %s on %s is used up: $%s settled, $%s held, $%s left.",
+			money.USD(f.Cap.Limit), f.Cap.Per, f.Cap.Resource,
+			money.USD(f.Settled), money.USD(f.Held), money.USD(f.Left))
+	default:
 		what = fmt.Sprintf("This call of $%s would pass the cap of $%s per %s on %s: $%s settled, $%s held, $%s left.",
 			money.USD(f.Asked), money.USD(f.Cap.Limit), f.Cap.Per, f.Cap.Resource,
 			money.USD(f.Settled), money.USD(f.Held), money.USD(f.Left))
