@@ -52,8 +52,11 @@ func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) 
 	}
 	secret, op := s.Ring.Master().MintOperator(req.Name, role, s.Store.Now())
 	row := store.TokenRow{Digest: op.Digest[:], Name: op.Name, Role: role.String(), Created: op.Created}
-	if expiry != nil {
+	if expiry != nil && *expiry != (policy.Expiry{}) {
 		row.Expires = expiry.Deadline(op.Created)
+		if !row.Expires.After(op.Created) {
+			return TokenCreated{}, refuse(Invalid, "the token would be expired from the start (%s)", stamp(row.Expires))
+		}
 	}
 	err = s.act(ctx, store.LaneControl, who, "token.create", func(tx store.Tx, rec *audit.Record) error {
 		rec.Subject, rec.Diff = "token "+req.Name, "role: "+role.String()
