@@ -85,3 +85,22 @@ func TestABrokenInvariantStopsTheStoreUntilARestart(t *testing.T) {
 		t.Errorf("money went on: %v", err)
 	}
 }
+
+func TestAnActionThatPanicsWritesNothingAndStopsTheStore(t *testing.T) {
+	db := open(t, sqlite.Options{})
+	err := db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
+		if err := tx.SetMeta("a", "b"); err != nil {
+			return err
+		}
+		panic("a broken invariant")
+	})
+	if !errors.Is(err, store.ErrUnavailable) || db.Check(t.Context()) == nil {
+		t.Errorf("%v", err)
+	}
+	_ = db.View(t.Context(), func(tx store.Tx) error {
+		if v, err := tx.Meta("a"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("written: %q %v", v, err)
+		}
+		return nil
+	})
+}

@@ -59,7 +59,7 @@ func (w *writer) control(c *control) {
 		return
 	}
 	t := &tx{ctx: ctx, q: w.conn, w: w, now: w.db.Now(), chain: w.chain}
-	if c.err = c.f(t); c.err == nil {
+	if c.err = w.guarded(t, c.f); c.err == nil {
 		if c.err = w.stmts.commit(ctx); c.err == nil {
 			w.adoptControl(t)
 			return
@@ -67,6 +67,17 @@ func (w *writer) control(c *control) {
 		c.err = w.failed("commit", c.err)
 	}
 	w.rollback(ctx)
+}
+
+// guarded runs an action and turns a broken invariant into the end of all writing, as in a batch.
+func (w *writer) guarded(t *tx, f func(store.Tx) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", store.ErrUnavailable, r)
+			w.db.breakDown(err)
+		}
+	}()
+	return f(t)
 }
 
 func (w *writer) adoptControl(t *tx) {
