@@ -26,13 +26,16 @@ func errUnsettled(n int64) error {
 func (g *Gateway) finishRead(j *journey, answer *upstream.Answer) upstream.Response {
 	outcome := g.Adapter.Outcome(j.call, answer)
 	response, guarded := g.show(j, answer, &outcome, j.policy)
+	record := g.outcomeRecord(j, answer, outcome)
 	if guarded.Tripped && j.policy.Enforcement == policy.Enforce {
-		response = g.Adapter.Refuse(g.denial(j, policy.Failure{
+		foreign := policy.Failure{
 			Code: policy.CodeCustomerDenied, Rule: "customers",
 			Message: "The answer showed a customer that this vault key may not see, so it was withheld.",
-		}))
+		}
+		record.Failures = []policy.Failure{foreign}
+		response = g.Adapter.Refuse(g.denial(j, foreign))
 	}
-	record := g.outcomeRecord(j, answer, outcome)
+	j.ended = true
 	record.Guarded, record.Withheld, record.Status = guarded.Tripped, guarded.Withheld, response.Status
 	g.background.Go(func() {
 		// The intent is on record; a read's outcome is told behind, and a full queue may cost it.
@@ -141,7 +144,7 @@ func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome,
 	switch {
 	case o.CredentialRefused:
 		g.Log.Error("the upstream refuses our credential", "upstream", j.upstream.Name, "status", answer.Status, "upstream_request", o.RequestID)
-		return failure(upstream.CodeCredential, false, "Stripe refused the credential that Keybrake holds for this upstream. An operator has to look at it.")
+		return failure(upstream.CodeCredential, false, credentialRefused)
 	case answer.Status == 0 && !answer.Sent:
 		return failure(upstream.CodeUnreachable, true, "The upstream could not be reached; nothing was sent.")
 	case o.Fate == upstream.Unknown && j.call.Writes() && !shows(answer):
@@ -162,6 +165,7 @@ func shows(a *upstream.Answer) bool {
 // settle writes a resolution. If the store cannot, the agent still gets the truth: the hold stays, the
 // writing is tried again behind, and until it succeeds no new money call is taken.
 func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) bool {
+	j.ended = true
 	resolved, err := g.Store.Resolve(ctx, r)
 	if err == nil {
 		g.settled(ctx, j, r, resolved)
@@ -208,14 +212,20 @@ func (g *Gateway) settled(ctx context.Context, j *journey, r *store.Resolution, 
 // deny records a refusal and renders its first reason. A refusal that cannot be recorded is a 503: no
 // record, no call.
 func (g *Gateway) deny(ctx context.Context, j *journey, failures ...policy.Failure) upstream.Response {
+	return g.refuse(ctx, j, false, "", failures...)
+}
+
+// refuse is deny for calls that may succeed when they are sent again (retry), with what operators are told
+// beyond the failure's own words (why).
+func (g *Gateway) refuse(ctx context.Context, j *journey, retry bool, why string, failures ...policy.Failure) upstream.Response {
 	record := g.intent(j)
-	record.Failures = nil
+	record.Failures, record.Why = nil, why
 	for _, f := range failures {
 		record.Deny(f)
 	}
 	denial := g.denial(j, failures[0])
-	response := g.Adapter.Refuse(denial)
-	record.Status = response.Status
+	denial.Retry = retry
+	record.Status = g.Adapter.Refuse(denial).Status
 	id, err := g.recordDenial(context.WithoutCancel(ctx), j, record)
 	if err != nil {
 		return g.unavailable(j, err)
@@ -230,18 +240,44 @@ func (g *Gateway) render(j *journey, entry audit.Entry, failures []policy.Failur
 	return g.finish(j, g.Adapter.Refuse(g.denial(j, failures[0])))
 }
 
-// stoppedAtLastLook answers a call that was admitted and then met a brake.
-func (g *Gateway) stoppedAtLastLook(j *journey, f *policy.Failure) upstream.Response {
-	return g.finish(j, g.Adapter.Refuse(g.denial(j, *f)))
+// stoppedAtLastLook ends a call that was admitted and then met a brake: nothing of it was sent. What an
+// earlier attempt under the same idempotency key did is as open as before.
+func (g *Gateway) stoppedAtLastLook(ctx context.Context, j *journey, f *policy.Failure) upstream.Response {
+	response := g.Adapter.Refuse(g.denial(j, *f))
+	record := g.outcomeRecord(j, nil, upstream.Outcome{Fate: upstream.Refused, Why: "stopped at the last look"})
+	record.Failures, record.Status = []policy.Failure{*f}, response.Status
+	fate := ledger.Fate{State: ledger.Released, Proof: ledger.ProofNotSent, Why: f.Message}
+	if j.resend != nil {
+		fate = j.unchanged(f.Message)
+	}
+	record.Proof = string(fate.Proof)
+	g.settle(context.WithoutCancel(ctx), j, &store.Resolution{Reservation: j.reservation(), Record: record, Fate: fate})
+	return g.finish(j, response)
 }
 
-// unavailable answers a call for which we could not do our part. Nothing was sent, or it was and is held.
+// unchanged is the fate that leaves a reservation's money where it is.
+func (j *journey) unchanged(why string) ledger.Fate {
+	if r := j.admitted.Reservation; r != nil && r.State == ledger.Settled {
+		return ledger.Fate{State: ledger.Settled}
+	}
+	return ledger.Fate{State: ledger.Unresolved, Why: why}
+}
+
+var overloaded = policy.Failure{
+	Code: upstream.CodeUnavailable, Rule: "keybrake",
+	Message: "Keybrake cannot take the call right now; nothing was sent. Try again.",
+}
+
+// busy answers a call for which we could not do our part, and records it if the store will have it.
+func (g *Gateway) busy(ctx context.Context, j *journey, err error) upstream.Response {
+	g.Log.Warn("a call could not be taken", "request", j.request, "err", err)
+	return g.refuse(ctx, j, true, err.Error(), overloaded)
+}
+
+// unavailable is busy where the store itself fails: there can be no record of it but the log's line.
 func (g *Gateway) unavailable(j *journey, err error) upstream.Response {
-	g.Log.Error("a call could not be taken", "request", j.request, "err", err)
-	d := g.denial(j, policy.Failure{
-		Code: upstream.CodeUnavailable, Rule: "keybrake",
-		Message: "Keybrake cannot take the call right now; nothing was sent. Try again.",
-	})
+	g.Log.Error("a call could not be taken or recorded", "request", j.request, "err", err)
+	d := g.denial(j, overloaded)
 	d.Retry = true
 	return g.finish(j, g.Adapter.Refuse(d))
 }
@@ -256,28 +292,19 @@ func (g *Gateway) lookupFailed(err error) ending {
 		return failed(err)
 	}
 	return func(g *Gateway, ctx context.Context, j *journey) upstream.Response {
-		g.Log.Warn("a look-up failed", "request", j.request, "err", err)
-		code, retry, message := upstream.CodeUnreachable, true, "The upstream could not be asked what the call needs to know; nothing was sent."
 		if errors.Is(err, upstream.ErrCredential) {
 			g.Log.Error("the upstream refuses our credential", "upstream", j.upstream.Name, "err", err)
-			code, retry, message = upstream.CodeCredential, false, "Stripe refused the credential that Keybrake holds for this upstream. An operator has to look at it."
+			return g.refuse(ctx, j, false, err.Error(), policy.Failure{Code: upstream.CodeCredential, Rule: "upstream", Message: credentialRefused})
 		}
-		record := g.intent(j)
-		f := policy.Failure{Code: code, Rule: "upstream", Message: message}
-		record.Deny(f)
-		record.Why = err.Error()
-		d := g.denial(j, f)
-		d.Retry = retry
-		response := g.Adapter.Refuse(d)
-		record.Status = response.Status
-		id, err := g.recordDenial(context.WithoutCancel(ctx), j, record)
-		if err != nil {
-			return g.unavailable(j, err)
-		}
-		d.AuditID = id
-		return g.finish(j, g.Adapter.Refuse(d))
+		g.Log.Warn("a look-up failed", "request", j.request, "err", err)
+		return g.refuse(ctx, j, true, err.Error(), policy.Failure{
+			Code: upstream.CodeUnreachable, Rule: "upstream",
+			Message: "The upstream could not be asked what the call needs to know; nothing was sent.",
+		})
 	}
 }
+
+const credentialRefused = "Stripe refused the credential that Keybrake holds for this upstream. An operator has to look at it."
 
 // denial fills in what every refusal carries.
 func (g *Gateway) denial(j *journey, f policy.Failure) upstream.Denial {

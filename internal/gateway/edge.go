@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream"
 )
 
@@ -39,10 +41,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		reply(w, g.deny(r.Context(), j, policy.Failure{
-			Code: policy.CodeMalformed, Rule: "limits",
-			Message: "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes.",
-		}))
+		refused := g.authenticate(j) // so that the record says whose call it was
+		if refused == nil {
+			refused = &policy.Failure{
+				Code: policy.CodeMalformed, Rule: "limits",
+				Message: "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes.",
+			}
+		}
+		reply(w, g.deny(r.Context(), j, *refused))
 		return
 	case err != nil:
 		return // the agent's connection broke: there is nobody to answer, and nothing was decided
@@ -55,8 +61,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply(w, g.serve(r.Context(), j))
 }
 
-// survive answers a call whose handling broke one of our invariants: 503, and the hold, if there is one,
-// stays.
+// survive answers a call whose handling broke one of our invariants: 503 before its admission, and after it
+// an unknown outcome, whose hold stays.
 func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 	reason := recover()
 	if reason == nil {
@@ -66,7 +72,22 @@ func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 		panic(reason)
 	}
 	g.Log.Error("a call broke an invariant", "request", j.request, "reason", reason, "stack", string(debug.Stack()))
-	reply(w, g.unavailable(j, errors.New("internal error")))
+	err := errors.New("internal error")
+	if j.admitted.Verdict != policy.Allow {
+		reply(w, g.unavailable(j, err))
+		return
+	}
+	const why = "Keybrake failed while it handled the call"
+	record := g.outcomeRecord(j, nil, upstream.Outcome{Why: why})
+	d := g.denial(j, policy.Failure{Code: upstream.CodeOutcomeUnknown, Rule: "keybrake", Message: why +
+		"; what it may have moved stays held. Send it again with the same idempotency key to learn the outcome."})
+	d.Retry = j.call.IdempotencyKey != ""
+	response := g.Adapter.Refuse(d)
+	record.Status = response.Status
+	if !j.ended {
+		g.settle(context.Background(), j, &store.Resolution{Reservation: j.reservation(), Record: record, Fate: j.unchanged(why)})
+	}
+	reply(w, g.finish(j, response))
 }
 
 func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {

@@ -53,6 +53,9 @@ type Config struct {
 	Log   *slog.Logger
 	// ScopeStatus is the status of out-of-scope denials; 0 = 401.
 	ScopeStatus int
+	// Deadline ends a call that the vendor does not answer; 0 = upstream.Deadline. It must stay under the SDKs'
+	// 80 s, or agents give up before they are told the outcome.
+	Deadline time.Duration
 	// TrustedProxies may name the agent's address in X-Forwarded-For; empty = none.
 	TrustedProxies []netip.Prefix
 	// LookupsPerSecond bounds the look-ups of one key, and LookupsPerUpstream those of one upstream, so that
@@ -85,6 +88,9 @@ type Gateway struct {
 func New(c Config) *Gateway {
 	if c.ScopeStatus == 0 {
 		c.ScopeStatus = 401
+	}
+	if c.Deadline == 0 {
+		c.Deadline = upstream.Deadline
 	}
 	if c.LookupsPerSecond == 0 {
 		c.LookupsPerSecond = defaultLookupsPerKey
@@ -176,5 +182,5 @@ type journey struct {
 
 	admitted store.Admitted
 	resend   *ledger.Reservation
-	detached bool
+	ended    bool // its outcome was handed to the store, or will be
 }

@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -10,10 +12,13 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/keybrake/keybrake/internal/audit"
+	"go.uber.org/goleak"
+
 	"github.com/keybrake/keybrake/internal/gateway"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -25,65 +30,142 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // world is a whole Keybrake in one process: a real store in a temporary file, the real adapter, the
-// sandbox over real HTTP, and the gateway over real HTTP.
+// sandbox over real HTTP, and the gateway over real HTTP. When a test ends, its books and its record are
+// held against themselves (audit_test.go in this folder).
 type world struct {
 	t       testing.TB
 	Sandbox *sandbox.Server
 	Seeded  sandbox.Seeded
 	Ring    *vault.Ring
 	Store   *sqlite.DB
+	Faults  *flakyStore // what the gateway sees of Store
 	Gateway *gateway.Gateway
 	URL     string
+	Clock   *clock
+	Log     *logBook
+	Path    string // of the store
 	adapter *stripe.Adapter
 	up      *vault.Upstream
+	client  *http.Client
+	signer  *vault.Master
+
+	mu   sync.Mutex
+	keys []*vault.Key
+	// calls counts what the gateway must have recorded: each call that reached it, less those that it said it
+	// could not record.
+	calls atomic.Int64
+	// partial: the test makes calls that harness cannot count, or breaks the store; records are not counted.
+	partial atomic.Bool
+}
+
+// setup changes how a world is built. The zero setup is what most tests want.
+type setup struct {
+	secret   string // the upstream's; empty = full access
+	deadline time.Duration
+	upstream http.Handler // in place of the sandbox
+	h2       bool         // TLS and HTTP/2 to the upstream
+	base     string       // another base URL
+	config   func(*gateway.Config)
+	rates    []money.Rate
 }
 
 // upstreamSecret has full access in the sandbox.
 const upstreamSecret = "sk_test_keybrakeharness"
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return buildWorld(t, setup{}) }
+
+func buildWorld(t testing.TB, s setup) *world {
 	t.Helper()
-	w := &world{t: t, Sandbox: sandbox.New(sandbox.Options{Seed: 1})}
+	w := &world{t: t, Clock: &clock{}, Log: &logBook{}, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	w.Sandbox = sandbox.New(sandbox.Options{Seed: 1, Now: w.Clock.Now})
 	w.Seeded = w.Sandbox.Seed()
-	up := httptest.NewServer(w.Sandbox)
-	t.Cleanup(up.Close)
-	t.Cleanup(w.Sandbox.Close) // first: what hangs is let go
+	base, tlsConfig := w.serveUpstream(s)
 	master, err := vault.EphemeralMaster()
 	must(t, err)
+	w.signer, w.Path = master, filepath.Join(t.TempDir(), "keybrake.db")
 	w.Store, err = sqlite.Open(t.Context(), sqlite.Options{
-		Path: filepath.Join(t.TempDir(), "keybrake.db"), Signer: master, MasterCheck: master.CheckValue(),
+		Path: w.Path, Signer: master, MasterCheck: master.CheckValue(), Clock: w.Clock.Now,
 	})
 	must(t, err)
+	w.Faults = &flakyStore{DB: w.Store}
 	w.adapter, err = stripe.New()
 	must(t, err)
 	w.Ring = vault.NewRing(master)
 	_, err = w.Ring.SetBrake(vault.All, vault.Normal)
 	must(t, err)
-	base, err := url.Parse(up.URL)
-	must(t, err)
+	if s.secret == "" {
+		s.secret = upstreamSecret
+	}
 	u, err := vault.Upstream{
 		ID: vault.NewUpstreamID(), Name: "sandbox", Mode: vault.Test, BaseURL: base, Version: "2026-08-26.dahlia", Brake: vault.Normal,
-	}.SealInto(master, vault.NewSecret(upstreamSecret))
+	}.SealInto(master, vault.NewSecret(s.secret))
 	must(t, err)
 	w.up, err = w.Ring.PutUpstream(u)
 	must(t, err)
-	rates := money.NewTable([]money.Rate{{ID: "r1", Currency: "eur", Value: 1_100_000_000_000, Source: money.RateTyped, AsOf: time.Now()}})
-	client := upstream.NewClient(nil)
-	w.Gateway = gateway.New(gateway.Config{
-		Adapter: w.adapter, Ring: w.Ring, Store: w.Store, Client: client,
-		Rates: func() *money.Table { return rates }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		LookupsPerSecond: 1e6, LookupsPerUpstream: 1e6,
-	})
+	w.serve(s, tlsConfig)
+	return w
+}
+
+// serveUpstream starts what the gateway will take for Stripe.
+func (w *world) serveUpstream(s setup) (*url.URL, *tls.Config) {
+	var handler http.Handler = w.Sandbox
+	if s.upstream != nil {
+		handler = s.upstream
+	}
+	up := httptest.NewUnstartedServer(handler)
+	up.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	var config *tls.Config
+	if s.h2 {
+		up.EnableHTTP2 = true
+		up.StartTLS()
+		config = up.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		config.NextProtos = nil // the client under test offers what it offers
+	} else {
+		up.Start()
+	}
+	w.t.Cleanup(up.Close)
+	w.t.Cleanup(w.Sandbox.Close) // first: what hangs is let go
+	text := up.URL
+	if s.base != "" {
+		text = s.base
+	}
+	base, err := url.Parse(text)
+	must(w.t, err)
+	return base, config
+}
+
+// serve starts the gateway and registers the end of the world.
+func (w *world) serve(s setup, tlsConfig *tls.Config) {
+	list := []money.Rate{{ID: "r1", Currency: "eur", Value: 1_100_000_000_000, Source: money.RateTyped, AsOf: time.Now()}}
+	if s.rates != nil {
+		list = s.rates
+	}
+	rates := money.NewTable(list)
+	client := upstream.NewClient(tlsConfig)
+	c := gateway.Config{
+		Adapter: w.adapter, Ring: w.Ring, Store: w.Faults, Client: client,
+		Rates: func() *money.Table { return rates }, Log: slog.New(slog.NewTextHandler(w.Log, nil)),
+		LookupsPerSecond: 1e6, LookupsPerUpstream: 1e6, Deadline: s.deadline,
+	}
+	if s.config != nil {
+		s.config(&c)
+	}
+	w.Gateway = gateway.New(c)
 	server := httptest.NewServer(w.Gateway)
 	w.URL = server.URL
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
+		w.Sandbox.Release()
+		w.client.CloseIdleConnections()
 		server.Close()
 		w.Gateway.Close()
 		client.Close()
-		must(t, w.Store.Close())
+		w.checkBooks()
+		w.checkRecord()
+		must(w.t, w.Store.Close())
 	})
-	return w
 }
 
 func must(t testing.TB, err error) {
@@ -93,6 +175,24 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// clock is the wall clock with an offset that tests move forward.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) Now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) Advance(d time.Duration) { c.offset.Add(int64(d)) }
+func (b *logBook) String() string        { b.mu.Lock(); defer b.mu.Unlock(); return b.text.String() }
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// logBook keeps what the gateway logs.
+type logBook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
 // key makes a vault key with the policy (YAML) and returns its text.
 func (w *world) key(yaml string) (secret string, k *vault.Key) {
 	w.t.Helper()
@@ -100,8 +200,9 @@ func (w *world) key(yaml string) (secret string, k *vault.Key) {
 	must(w.t, err)
 	text, digest, last4 := w.Ring.Master().Mint(vault.Test)
 	credential := vault.Credential{Digest: digest, Last4: last4, Created: time.Now()}
+	id := vault.NewKeyID()
 	key := vault.Key{
-		ID: vault.NewKeyID(), Name: p.Name, Upstream: w.up.ID, Mode: vault.Test, Brake: vault.Normal,
+		ID: id, Name: p.Name + "-" + string(id)[4:8], Upstream: w.up.ID, Mode: vault.Test, Brake: vault.Normal,
 		Policy: p, PolicyDigest: policy.Digest(p), Created: time.Now(), Credentials: []vault.Credential{credential},
 	}
 	row, err := store.EncodeKey(&key, policy.Format(p), key.PolicyDigest)
@@ -112,6 +213,9 @@ func (w *world) key(yaml string) (secret string, k *vault.Key) {
 	}))
 	k, err = w.Ring.PutKey(key)
 	must(w.t, err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keys = append(w.keys, k)
 	return text.Reveal(), k
 }
 
@@ -129,25 +233,58 @@ func (r reply) errCode() string {
 	return code
 }
 
+func (r reply) errType() string {
+	e, _ := r.Body["error"].(map[string]any)
+	kind, _ := e["type"].(string)
+	return kind
+}
+
 func (r reply) message() string {
 	e, _ := r.Body["error"].(map[string]any)
 	m, _ := e["message"].(string)
 	return m
 }
 
+// reason is our own code of a refusal, which tells apart what SDKs see as one.
+func (r reply) reason() string {
+	e, _ := r.Body["error"].(map[string]any)
+	k, _ := e["keybrake"].(map[string]any)
+	code, _ := k["code"].(string)
+	return code
+}
+
 func (r reply) str(name string) string { s, _ := r.Body[name].(string); return s }
+func (r reply) num(name string) int64  { n, _ := r.Body[name].(float64); return int64(n) }
+
+// want fails the test unless the answer has the status and, for errors, the code.
+func (r reply) want(t testing.TB, status int, code string) reply {
+	t.Helper()
+	if got := r.errCode(); r.Status != status || got != code && r.reason() != code {
+		t.Fatalf("%d %s, want %d %s: %s", r.Status, got, status, code, r.Raw)
+	}
+	return r
+}
 
 // call sends one request as an agent would.
 func (w *world) call(secret, method, path, form string, headers ...string) reply {
 	w.t.Helper()
+	r, err := w.try(context.Background(), secret, method, path, form, headers...)
+	must(w.t, err)
+	return r
+}
+
+// try is call with a context, for agents that go away.
+func (w *world) try(ctx context.Context, secret, method, path, form string, headers ...string) (reply, error) {
 	var body io.Reader
 	if method == http.MethodPost {
 		body = strings.NewReader(form)
 	} else if form != "" {
 		path += "?" + form
 	}
-	req, err := http.NewRequestWithContext(context.Background(), method, w.URL+path, body)
-	must(w.t, err)
+	req, err := http.NewRequestWithContext(ctx, method, w.URL+path, body)
+	if err != nil {
+		return reply{}, err
+	}
 	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -155,28 +292,36 @@ func (w *world) call(secret, method, path, form string, headers ...string) reply
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
-	must(w.t, err)
+	w.calls.Add(1)
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return reply{}, err
+	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
-	must(w.t, err)
 	r := reply{Status: resp.StatusCode, Header: resp.Header, Raw: string(raw)}
 	_ = json.Unmarshal(raw, &r.Body) // a body that is no JSON shows in Raw
-	return r
+	return r, err
 }
 
-// records returns the audit log, oldest first.
-func (w *world) records() []*audit.Record {
+// refund asks for a refund of cents (0 = whatever is left) of a charge.
+func (w *world) refund(key, charge, cents string, headers ...string) reply {
 	w.t.Helper()
-	var out []*audit.Record
-	must(w.t, w.Store.View(w.t.Context(), func(tx store.Tx) error {
-		return tx.EachRecord(1, func(e audit.Entry) error {
-			r, err := audit.Decode(e.Bytes)
-			out = append(out, r)
-			return err
-		})
-	}))
-	return out
+	form := "charge=" + charge
+	if cents != "" {
+		form += "&amount=" + cents
+	}
+	return w.call(key, "POST", "/v1/refunds", form, headers...)
+}
+
+// arrivals counts what reached the sandbox since it was seeded, look-ups left out.
+func (w *world) arrivals(method string) (n int) {
+	for _, a := range w.Sandbox.Journal() {
+		if a.Method == method {
+			n++
+		}
+	}
+	return n
 }
 
 const refundPolicy = `

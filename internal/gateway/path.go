@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -44,18 +45,20 @@ func (g *Gateway) serve(ctx context.Context, j *journey) upstream.Response {
 			return g.deny(ctx, j, *refused)
 		}
 	}
-	return g.unavailable(j, errors.New("the key's policy keeps changing"))
+	return g.busy(ctx, j, errors.New("the key's policy keeps changing"))
 }
 
 // ending is how a call ends before it is admitted.
 type ending func(*Gateway, context.Context, *journey) upstream.Response
 
-func denied(f policy.Failure) ending {
-	return func(g *Gateway, ctx context.Context, j *journey) upstream.Response { return g.deny(ctx, j, f) }
+func denied(failures ...policy.Failure) ending {
+	return func(g *Gateway, ctx context.Context, j *journey) upstream.Response {
+		return g.deny(ctx, j, failures...)
+	}
 }
 
 func failed(err error) ending {
-	return func(g *Gateway, _ context.Context, j *journey) upstream.Response { return g.unavailable(j, err) }
+	return func(g *Gateway, ctx context.Context, j *journey) upstream.Response { return g.busy(ctx, j, err) }
 }
 
 // authenticate finds the key and what it is bound to.
@@ -92,7 +95,7 @@ func failureOf(r *policy.Refusal) *policy.Failure {
 
 // again prepares a call to be judged anew, under the key as it is now.
 func (g *Gateway) again(j *journey) *policy.Failure {
-	j.resend, j.detached, j.decision = nil, false, policy.Decision{}
+	j.resend, j.decision = nil, policy.Decision{}
 	if refused := g.authenticate(j); refused != nil {
 		return refused
 	}
@@ -131,6 +134,9 @@ func (g *Gateway) attachTo(j *journey, r *ledger.Reservation) ending {
 		return denied(inUse)
 	}
 	j.resend = r
+	if j.call.Operation.Customer.Customers == nil {
+		j.call.Operation.Customer.Customers = r.Customers // found out by the first attempt's look-ups; for the record
+	}
 	if len(r.Effects) == len(j.call.Operation.Effects) {
 		j.call.Operation.Effects = slices.Clone(r.Effects) // what was held is what the answer is read against
 	}
@@ -211,36 +217,55 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 		return nil
 	}
 	now := g.Store.Now()
+	var full []policy.Failure
 	for i := range j.call.Operation.Effects {
 		e := &j.call.Operation.Effects[i]
 		if e.Unmeterable || e.Object != "" && e.Mode != policy.Gross {
 			continue // it is not held, or belongs to an object that was counted before and may add nothing
 		}
-		asked := int64(0) // unknown yet
-		if e.Known {
-			asked = int64(e.USD)
-		}
 		for _, c := range j.policy.AppliesTo(e.Bucket) {
 			if c.Per == policy.PerCall || c.Unit != policy.UnitUSD {
 				continue
 			}
-			account, err := g.Store.Peek(ctx, []ledger.AccountKey{{
-				Key: j.key.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, now, j.policy.Timezone),
-			}})
+			failure, err := g.fullCap(ctx, j, e, c, now)
 			if err != nil {
 				return failed(err)
 			}
-			if left := ledger.Left(account[0], c.Limit); left < asked || left == 0 && !e.Known {
-				state := store.StateOf(c, account[0], now, j.policy.Timezone)
-				full := &policy.CapFailure{
-					Cap: c, Held: state.Held, Settled: state.Settled, Asked: asked, Left: left, WouldAdmitAtMost: left,
-					ResetsAtUnix: unix(state.ResetsAt), AskedInCurrency: e.Amount,
-				}
-				return denied(full.Failure())
+			if failure != nil {
+				full = append(full, failure.Failure())
 			}
 		}
 	}
-	return nil
+	if len(full) == 0 {
+		return nil
+	}
+	return denied(full...)
+}
+
+// fullCap says why a cap cannot take an effect, or nil.
+func (g *Gateway) fullCap(ctx context.Context, j *journey, e *policy.Effect, c policy.Cap, now time.Time) (*policy.CapFailure, error) {
+	accounts, err := g.Store.Peek(ctx, []ledger.AccountKey{{
+		Key: j.key.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, now, j.policy.Timezone),
+	}})
+	if err != nil {
+		return nil, err
+	}
+	asked := int64(1) // unknown yet, but more than nothing
+	if e.Known {
+		asked = int64(e.USD)
+	}
+	left := ledger.Left(accounts[0], c.Limit)
+	if left >= asked {
+		return nil, nil
+	}
+	state := store.StateOf(c, accounts[0], now, j.policy.Timezone)
+	failure := &policy.CapFailure{
+		Cap: c, Held: state.Held, Settled: state.Settled, Left: left, WouldAdmitAtMost: left, ResetsAtUnix: unix(state.ResetsAt),
+	}
+	if e.Known {
+		failure.Asked, failure.AskedInCurrency = asked, e.Amount
+	}
+	return failure, nil
 }
 
 // read takes a read to the vendor while its intent record is being written, and waits for both.
@@ -263,13 +288,14 @@ func (g *Gateway) read(ctx context.Context, j *journey) upstream.Response {
 	case done.err != nil:
 		return g.unavailable(j, done.err)
 	case done.admitted.Stale:
-		return g.unavailable(j, errors.New("the key's policy changed while the call was on its way"))
+		// The store wrote nothing: the answer is withheld, and the refusal is this call's record.
+		return g.busy(ctx, j, errors.New("the key's policy changed while the call was on its way"))
 	case done.admitted.Verdict == policy.Deny:
 		return g.render(j, done.admitted.Entry, record.Failures)
 	}
 	j.admitted = done.admitted
 	if stopped != nil {
-		return g.stoppedAtLastLook(j, stopped)
+		return g.stoppedAtLastLook(ctx, j, stopped)
 	}
 	return g.finishRead(j, &answer)
 }
@@ -277,13 +303,13 @@ func (g *Gateway) read(ctx context.Context, j *journey) upstream.Response {
 // write admits a write, sends it, settles it and answers. again asks for the call to be judged anew.
 func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Response, again bool) {
 	if n := g.unsettled.Load(); n > 0 && len(j.call.Operation.Effects) > 0 {
-		return g.unavailable(j, errUnsettled(n)), false
+		return g.busy(ctx, j, errUnsettled(n)), false
 	}
 	request := g.request(j)
 	if j.resend != nil {
 		sent, err := decodeSent(j.resend.Sent)
 		if err != nil {
-			return g.unavailable(j, err), false
+			return g.busy(ctx, j, err), false
 		}
 		if _, busy := g.resending.LoadOrStore(j.resend.ID, true); busy {
 			return g.deny(ctx, j, inUse), false
@@ -293,7 +319,7 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 	}
 	admission, err := g.admission(j, request)
 	if err != nil {
-		return g.unavailable(j, err), false
+		return g.busy(ctx, j, err), false
 	}
 	j.admitted, err = g.Store.Admit(ctx, admission)
 	switch a := &j.admitted; {
@@ -312,11 +338,7 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 	}
 	answer, stopped := g.send(ctx, j, request, true)
 	if stopped != nil {
-		g.settle(ctx, j, &store.Resolution{
-			Reservation: j.reservation(), Record: g.outcomeRecord(j, nil, upstream.Outcome{Fate: upstream.Refused, Why: "stopped at the last look"}),
-			Fate: ledger.Fate{State: ledger.Released, Proof: ledger.ProofNotSent, Why: stopped.Message},
-		})
-		return g.stoppedAtLastLook(j, stopped), false
+		return g.stoppedAtLastLook(ctx, j, stopped), false
 	}
 	return g.finishWrite(ctx, j, &answer), false
 }

@@ -42,9 +42,24 @@ func (j *journey) who(r *audit.Record) {
 	if j.call != nil {
 		op := &j.call.Operation
 		r.Operation, r.Route, r.Account, r.Customers = op.Name, j.call.Template, j.call.Account, op.Customer.Customers
+		r.Object = pathID(j.call.Template, j.call.Path)
 	}
 	r.OursMicros = (time.Since(j.start) - j.theirs).Microseconds()
 	r.TheirsMicros = j.theirs.Microseconds()
+}
+
+// pathID returns what the path has in place of the template's last placeholder; empty if it has none.
+func pathID(template, path string) string {
+	id := ""
+	for template != "" && path != "" {
+		var want, got string
+		want, template, _ = strings.Cut(template, "/")
+		got, path, _ = strings.Cut(path, "/")
+		if strings.HasPrefix(want, "{") {
+			id = got
+		}
+	}
+	return id
 }
 
 // intent is the record of a call before it leaves (or is refused).
@@ -62,8 +77,11 @@ func (g *Gateway) intent(j *journey) *audit.Record {
 	}
 	r.Shadowed = j.decision.Shadowed
 	r.Failures = append(r.Failures, j.decision.Failures...) // under shadow: what enforcement would have said
-	if j.resend != nil {
+	switch {
+	case j.resend != nil:
 		r.Repeat = "attached"
+	case j.call != nil && j.call.AttachFor > 0 && j.call.IdempotencyKey != "":
+		r.Repeat = "first" // or anew: the store knows
 	}
 	return r
 }

@@ -61,7 +61,7 @@ func decodeSent(b []byte) (*upstream.Request, error) {
 //
 // ctx ends with the agent's interest no more: once a call leaves, its client going away changes nothing.
 func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, writes bool) (upstream.Answer, *policy.Failure) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upstream.Deadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.Deadline)
 	defer cancel()
 	flight, stopped := g.Ring.Depart(j.key, writes)
 	if stopped != nil {
@@ -82,18 +82,26 @@ func (g *Gateway) lookup(j *journey) upstream.Lookup {
 		if err := g.lookups.wait(waiting, j.key.ID, j.key.Upstream); err != nil {
 			return 0, nil, fmt.Errorf("%w: too many look-ups are waiting", errLookupBusy)
 		}
-		header := http.Header{"Stripe-Version": {j.upstream.Version}}
-		if j.call.Account != "" {
-			header["Stripe-Account"] = []string{string(j.call.Account)}
-		}
 		answer, stopped := g.send(ctx, j, &upstream.Request{
-			Method: http.MethodGet, Path: path, Query: query, Header: header,
+			Method: http.MethodGet, Path: path, Query: query, Header: lookupHeader(j.call.Header),
 		}, false)
 		if stopped != nil {
 			return 0, nil, stoppedError{*stopped}
 		}
 		return answer.Status, answer.Body, answer.Err
 	}
+}
+
+// lookupHeader is what a look-up shares with the call that it is for: the same account, seen in the same
+// version. The names are as the adapter forwards them; what only belongs to a body stays behind.
+func lookupHeader(call http.Header) http.Header {
+	header := make(http.Header, len(call))
+	for name, values := range call {
+		if name != "Content-Type" {
+			header[name] = values
+		}
+	}
+	return header
 }
 
 // stoppedError carries a pulled brake out of a look-up.

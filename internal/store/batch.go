@@ -183,6 +183,9 @@ func (b *Batch) reserve(a *Admission) (Admitted, error) {
 		a.Record.Shadowed = true
 		a.Record.Failures = append(a.Record.Failures, full[i].Failure())
 	}
+	if detached {
+		a.Record.Repeat = "anew"
+	}
 	a.Record.Verdict = policy.Allow.String()
 	a.Record.Reservation = int64(r.ID)
 	caps, err := b.caps(a.Reserve)
