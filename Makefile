@@ -1,0 +1,43 @@
+# The two commands of the README are `make run` and `make test`; both set up what they need.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: ## a ready Keybrake: temporary store, sandbox as upstream, two keys, snippets to paste
+	$(GO) run ./cmd/keybrake serve --dev
+
+build: ## the static binary, in build/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o build/keybrake ./cmd/keybrake
+
+setup: ## install what the tests need beyond Go, where it can be installed
+	@scripts/setup
+
+test: setup ## everything that must be green: vet, tests, race detector on the core, real SDKs
+	$(GO) vet ./...
+	$(GO) test ./...
+	$(GO) test -race -short ./internal/ledger ./internal/vault ./internal/store/... ./internal/gateway/... ./internal/admin
+	cd test && $(GO) vet ./... && $(GO) test ./...
+
+check: ## under a minute: format, vet, staticcheck, repo rules, short tests
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) test -short ./internal/arch ./internal/money ./internal/policy ./internal/ledger ./internal/vault ./internal/audit
+
+demo: build ## the runaway agent, against real processes
+	scripts/demo build/keybrake
+
+bench: ## figures for docs/benchmarks.md
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/store/sqlite ./internal/upstream/stripe ./internal/vault ./internal/audit ./internal/policy ./internal/ledger ./internal/gateway/...
+	cd test && $(GO) run ./bench
+
+fuzz: ## each fuzz target for FUZZTIME (default 1m)
+	@scripts/fuzz $${FUZZTIME:-1m}
+
+.PHONY: help run build setup test check demo bench fuzz
