@@ -21,6 +21,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
+
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
@@ -202,6 +204,7 @@ func TestTheErrorTableSaysWhatAgentsGet(t *testing.T) {
 func TestEverySettingIsInOperating(t *testing.T) {
 	page := read(t, "operating.md")
 	found := 0
+	known := map[string]bool{}
 	ast.Inspect(parse(t, "../cmd/keybrake/settings.go"), func(n ast.Node) bool {
 		field, ok := n.(*ast.Field)
 		if !ok || field.Tag == nil {
@@ -212,6 +215,7 @@ func TestEverySettingIsInOperating(t *testing.T) {
 			return true
 		}
 		found++
+		known[name] = true
 		for _, form := range []string{"`--" + strings.ReplaceAll(name, "_", "-") + "`", "`KEYBRAKE_" + strings.ToUpper(name) + "`", "`" + name + "`"} {
 			if !strings.Contains(page, form) {
 				t.Errorf("docs/operating.md does not name %s", form)
@@ -221,6 +225,17 @@ func TestEverySettingIsInOperating(t *testing.T) {
 	})
 	if found < 10 {
 		t.Fatalf("only %d settings were found", found)
+	}
+	for _, block := range yamlBlock.FindAllStringSubmatch(page, -1) {
+		var config map[string]any
+		if err := yaml.Unmarshal([]byte(block[1]), &config); err != nil {
+			t.Errorf("the example of a config file does not parse: %v", err)
+		}
+		for name := range config {
+			if !known[name] {
+				t.Errorf("the example of a config file has %s, which is no setting", name)
+			}
+		}
 	}
 }
 
