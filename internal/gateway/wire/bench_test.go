@@ -26,6 +26,8 @@ const ordinary = "POST /v1/payment_intents HTTP/1.1\r\n" +
 	"Connection: keep-alive\r\n\r\n" +
 	"amount=2000&currency=usd"
 
+var ordinaryBytes = []byte(ordinary)
+
 // endless repeats one request, one per read as a keep-alive client does.
 type endless struct {
 	net.Conn
@@ -34,7 +36,7 @@ type endless struct {
 
 func (e *endless) Read(p []byte) (int, error) {
 	if len(e.rest) == 0 {
-		e.rest = []byte(ordinary)
+		e.rest = ordinaryBytes
 	}
 	n := copy(p, e.rest)
 	e.rest = e.rest[n:]
