@@ -30,7 +30,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/stripe/stripe-go/v86"
+	"github.com/stripe/stripe-go/v85"
 )
 
 func main() {

@@ -1,0 +1,72 @@
+// Drives Keybrake with the unmodified stripe package and prints one JSON line a step. Every step tells how
+// many requests the SDK sent for it, so that a retried denial shows.
+const Stripe = require('stripe');
+const input = JSON.parse(process.argv[2]);
+const at = new URL(input.url);
+
+let calls = 0;
+function client(key) {
+  const stripe = new Stripe(key, {host: at.hostname, port: at.port, protocol: 'http'});
+  stripe.on('request', () => { calls++; });
+  return stripe;
+}
+
+async function step(name, f) {
+  calls = 0;
+  const line = {step: name};
+  try {
+    line.detail = String(await f());
+    line.ok = true;
+  } catch (err) {
+    line.ok = false;
+    line.type = err.type;
+    line.code = err.code;
+    line.status = err.statusCode;
+    line.detail = err.message;
+  }
+  line.calls = calls;
+  console.log(JSON.stringify(line));
+}
+
+(async () => {
+  const full = client(input.full);
+  const listed = client(input.listed);
+  const any = client(input.any);
+  const own = (await any.charges.list({customer: input.customer, limit: 1})).data[0].id;
+  const foreign = (await any.charges.list({customer: input.foreign, limit: 1})).data[0].id;
+  let intent;
+
+  await step('create', async () => {
+    intent = await full.paymentIntents.create({
+      amount: 2500, currency: 'usd', customer: input.customer, payment_method: 'pm_card_visa', confirm: true, off_session: true,
+    });
+    if (intent.status !== 'succeeded' || intent.client_secret) throw new Error(JSON.stringify(intent));
+    return intent.id;
+  });
+  await step('list', async () => {
+    let n = 0;
+    for await (const charge of full.charges.list({customer: input.customer, limit: 4})) {
+      if (charge.customer !== input.customer) throw new Error(charge.customer);
+      n++;
+    }
+    if (n < 11 || n > 12) throw new Error(`${n} charges`);
+    return n;
+  });
+  let refund;
+  await step('refund', async () => {
+    refund = await full.refunds.create({payment_intent: intent.id, amount: 1000}, {idempotencyKey: 'refund-1'});
+    return refund.id;
+  });
+  await step('retry', async () => {
+    const again = await full.refunds.create({payment_intent: intent.id, amount: 1000}, {idempotencyKey: 'refund-1'});
+    if (again.id !== refund.id) throw new Error(again.id);
+    return again.id;
+  });
+  await step('unknown key', () => client('vault_key_test_0000000000000000000000000000000').charges.retrieve(own));
+  await step('out of scope', () => full.subscriptions.retrieve('sub_1'));
+  await step('over the cap', () => full.refunds.create({charge: own, amount: 2001}));
+  await step('foreign charge', () => listed.refunds.create({charge: foreign, amount: 100}));
+  await step('unfiltered list', () => listed.charges.list());
+  await step('parameter rule', () => full.products.create({name: 'hat'}));
+  await step('malformed amount', () => full.refunds.create({charge: own, amount: -5}));
+})();
