@@ -69,7 +69,7 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 	if j.resend != nil && j.resend.State == ledger.Settled {
 		// Counted before. The vendor must say so too: a run that it does not remember was a second one.
 		resolution.Fate = ledger.Fate{State: ledger.Settled}
-		if outcome.Fate == upstream.Moved && !outcome.Replayed {
+		if answer.Status >= 200 && answer.Status < 300 && !outcome.Replayed {
 			resolution.Freeze = "the upstream ran " + string(j.call.Operation.Name) + " again under an idempotency key that it had answered before"
 		}
 	}

@@ -137,8 +137,12 @@ func (g *Gateway) attachTo(j *journey, r *ledger.Reservation) ending {
 	if j.call.Operation.Customer.Customers == nil {
 		j.call.Operation.Customer.Customers = r.Customers // found out by the first attempt's look-ups; for the record
 	}
-	if len(r.Effects) == len(j.call.Operation.Effects) {
-		j.call.Operation.Effects = slices.Clone(r.Effects) // what was held is what the answer is read against
+	if held := slices.Clone(r.Effects); len(held) == len(j.call.Operation.Effects) {
+		for i := range held {
+			// The object that the first answer named is no part of what was asked: another one now is a second run.
+			held[i].Object = j.call.Operation.Effects[i].Object
+		}
+		j.call.Operation.Effects = held // what was held is what the answer is read against
 	}
 	return nil
 }
