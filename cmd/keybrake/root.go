@@ -61,11 +61,20 @@ func newRoot(s streams) *cobra.Command {
 		Short:         "A gateway between AI agents and the Stripe API",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServe(s), newSandbox(s))
+	root.AddCommand(newServe(s), newSandbox(s), newUpstream(s), newKey(s), newKill(s), newResume(s), newSpend(s),
+		newAudit(s), newRates(s), newScopes(s), newToken(s), newVersion(s))
+	usage(root)
 	return root
 }

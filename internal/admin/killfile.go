@@ -298,3 +298,13 @@ func parseKillLines(content []byte) []KillRequest {
 	}
 	return out
 }
+
+// KillFilePending reports whether a KILL file lies at path or is being applied.
+func KillFilePending(path string) bool {
+	for _, p := range []string{path, path + applyingSuffix} {
+		if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}

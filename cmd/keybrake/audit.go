@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/audit"
+)
+
+func newAudit(s streams) *cobra.Command {
+	return group("audit", "The record of every call and every operator's action",
+		newAuditList(s), newAuditTail(s), newAuditShow(s), newAuditVerify(s), newAuditExport(s))
+}
+
+// recordsFlag takes the -o json that scripts give everywhere: records are JSON, one per line, whatever it says.
+func recordsFlag(cmd *cobra.Command) {
+	outputFlag(cmd)
+	cmd.Flags().Lookup("output").Usage = "records are always JSON, one per line"
+}
+
+func (s streams) lines(items []json.RawMessage) error {
+	w := bufio.NewWriter(s.out)
+	for _, item := range items {
+		_, _ = w.Write(item) // kept until Flush
+		_ = w.WriteByte('\n')
+	}
+	return w.Flush()
+}
+
+func newAuditList(s streams) *cobra.Command {
+	var f admin.AuditFilter
+	limit := 100
+	cmd := &cobra.Command{
+		Use: "list", Short: "List records, newest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return usageError{errors.New("--limit must not be negative; 0 is all")}
+			}
+			conn, err := connect()
+			if err != nil {
+				return err
+			}
+			for left := limit; ; {
+				f.Limit = 1000
+				if limit > 0 {
+					f.Limit = min(left, 1000)
+				}
+				page, err := conn.client.Audit(cmd.Context(), f)
+				if err != nil {
+					return explain(conn, err)
+				}
+				if err := s.lines(page.Items); err != nil {
+					return err
+				}
+				left -= len(page.Items)
+				if page.Next == "" || limit > 0 && left <= 0 {
+					return nil
+				}
+				if _, err := fmt.Sscan(page.Next, &f.After); err != nil {
+					return fmt.Errorf("the server's next page %q is no number: %w", page.Next, err)
+				}
+			}
+		},
+	}
+	cmd.Flags().StringVar(&f.Key, "key", "", "of this vault key")
+	cmd.Flags().IntVar(&limit, "limit", limit, "at most so many; 0: all")
+	cmd.Flags().BoolVar(&f.Ascending, "oldest-first", false, "oldest first")
+	recordsFlag(cmd)
+	return cmd
+}
+
+func newAuditTail(s streams) *cobra.Command {
+	var f admin.AuditFilter
+	n := 10
+	cmd := &cobra.Command{
+		Use: "tail", Short: "Show the last records and then every new one, until interrupted", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if n < 0 || n > 1000 {
+				return usageError{errors.New("--lines must be from 0 to 1000")}
+			}
+			conn, err := connect()
+			if err != nil {
+				return err
+			}
+			return explain(conn, conn.client.TailAudit(cmd.Context(), f, n, s.out))
+		},
+	}
+	cmd.Flags().StringVar(&f.Key, "key", "", "of this vault key")
+	cmd.Flags().IntVarP(&n, "lines", "n", n, "records to begin with")
+	recordsFlag(cmd)
+	return cmd
+}
+
+func newAuditShow(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show ID", Short: "Show a record (the Keybrake-Audit-Id of an answer) and what belongs to its call", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			list, err := ask(func(c *admin.Client) (admin.List[json.RawMessage], error) {
+				return c.AuditRecord(cmd.Context(), args[0])
+			})
+			if err != nil {
+				return err
+			}
+			return s.lines(list.Items)
+		},
+	}
+	recordsFlag(cmd)
+	return cmd
+}
+
+func newAuditVerify(s streams) *cobra.Command {
+	var trusted string
+	cmd := &cobra.Command{
+		Use:   "verify [FILE]",
+		Short: "Check the chain: of the server's store, or of an exported file without any server",
+		Long: "Check that no record was changed, removed, added or moved. With a FILE (or - for standard input) an export is checked\n" +
+			"without any server. A file vouches for itself only until --public-key names the key that must have signed it.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := hex.DecodeString(trusted)
+			if err != nil || len(key) != 0 && len(key) != 32 {
+				return usageError{errors.New("--public-key must be 64 hex digits")}
+			}
+			v, err := verify(cmd.Context(), s, args, key)
+			if err != nil {
+				return err
+			}
+			if err := s.print(*outputOf(cmd), v, func(w io.Writer) { printVerification(w, v) }); err != nil {
+				return err
+			}
+			if !v.OK {
+				return fmt.Errorf("the record is not as it was written: %s", v.Problem)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&trusted, "public-key", "", "the key that must have signed (hex)")
+	outputFlag(cmd)
+	return cmd
+}
+
+func verify(ctx context.Context, s streams, args []string, trusted []byte) (admin.Verification, error) {
+	if len(args) == 0 {
+		v, err := ask(func(c *admin.Client) (admin.Verification, error) { return c.VerifyAudit(ctx) })
+		if err == nil && len(trusted) > 0 && v.PublicKey != hex.EncodeToString(trusted) {
+			v.OK, v.Trusted, v.Problem = false, false, "another key than the one given signs it"
+		}
+		return v, err
+	}
+	in := s.in
+	if args[0] != "-" {
+		file, err := os.Open(args[0])
+		if err != nil {
+			return admin.Verification{}, fmt.Errorf("read the export: %w", err)
+		}
+		defer file.Close() //nolint:errcheck // it was only read
+		in = file
+	}
+	if len(trusted) == 0 {
+		trusted = nil
+	}
+	report, err := audit.Verify(in, trusted)
+	if err != nil {
+		return admin.Verification{}, fmt.Errorf("read the export: %w", err)
+	}
+	return admin.VerificationOf(report), nil
+}
+
+func printVerification(w io.Writer, v admin.Verification) {
+	state := "ok"
+	if !v.OK {
+		state = "FAILED"
+	}
+	fmt.Fprintf(w, "%s: %d records of chain %s are as they were written (%d to %d), signed up to %d\n", state, v.Records, printable(v.Chain), v.First, v.Last, v.LastSigned)
+	if v.Partial {
+		fmt.Fprintf(w, "partial: only %s; records in between exist elsewhere\n", printable(v.Filter))
+	}
+	trust := "compare it with the one you noted, or give it with --public-key"
+	if v.Trusted {
+		trust = "the one that was asked for"
+	}
+	fmt.Fprintf(w, "public key %s (%s)\n", v.PublicKey, trust)
+}
+
+func newAuditExport(s streams) *cobra.Command {
+	var f admin.AuditFilter
+	var since, until, out string
+	form := "jsonl"
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Write the whole record as JSON Lines (which verify checks) or CSV (for spreadsheets)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if form != "jsonl" && form != "csv" {
+				return usageError{fmt.Errorf("--format %q: write jsonl or csv", form)}
+			}
+			if f.Since, err = parseTime("--since", since); err != nil {
+				return err
+			}
+			if f.Until, err = parseTime("--until", until); err != nil {
+				return err
+			}
+			conn, err := connect()
+			if err != nil {
+				return err
+			}
+			export := func(w io.Writer) error {
+				progress := s.progress(w, out != "")
+				defer progress.end()
+				return explain(conn, conn.client.ExportAudit(cmd.Context(), f, form, progress))
+			}
+			if out == "" {
+				return export(s.out)
+			}
+			return writeWhole(out, export)
+		},
+	}
+	cmd.Flags().StringVar(&f.Key, "key", "", "only of this vault key; the export is then partial")
+	cmd.Flags().StringVar(&since, "since", "", "only from this time on (RFC 3339, or a date in UTC)")
+	cmd.Flags().StringVar(&until, "until", "", "only before this time")
+	cmd.Flags().StringVar(&form, "format", form, "jsonl or csv")
+	cmd.Flags().StringVar(&out, "out", "", "write this file instead of standard output")
+	recordsFlag(cmd)
+	return cmd
+}
+
+func parseTime(flag, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usageError{fmt.Errorf("%s %q: write 2026-11-23 or 2026-11-23T10:00:00Z", flag, text)}
+}
+
+// writeWhole puts a file in place only once it is whole: half an export is no evidence.
+func writeWhole(path string, f func(io.Writer) error) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	err = f(tmp)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		if err = os.Rename(tmp.Name(), path); err == nil {
+			return nil
+		}
+	}
+	return errors.Join(err, os.Remove(tmp.Name()))
+}

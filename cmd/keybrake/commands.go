@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			names := make([]string, 0, len(commands))
+			for _, c := range cmd.Commands() {
+				names = append(names, c.Name())
+			}
+			return usageError{fmt.Errorf("%s: say what to do: %s", cmd.CommandPath(), strings.Join(names, ", "))}
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	hint := ""
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		hint = fmt.Sprintf("; did you mean `%s %s`?", cmd.CommandPath(), near[0])
+	}
+	return usageError{fmt.Errorf("there is no command `%s %s`%s (`%s --help` lists them)", cmd.CommandPath(), name, hint, cmd.CommandPath())}
+}
+
+// usage makes wrong arguments exit with 2, as wrong flags do, in a command and all below it.
+func usage(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			var already usageError
+			if err == nil || errors.As(err, &already) {
+				return err
+			}
+			return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		usage(sub)
+	}
+}
+
+// secretFlags are the three ways in which a secret comes in: never as an argument, which every process on
+// the machine can read.
+type secretFlags struct {
+	env, file string
+	stdin     bool
+}
+
+func (f *secretFlags) bind(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.env, "secret-env", "", "take the secret from this environment variable")
+	cmd.Flags().StringVar(&f.file, "secret-file", "", "take the secret from this file")
+	cmd.Flags().BoolVar(&f.stdin, "secret-stdin", false, "take the secret from standard input")
+}
+
+// maxSecret bounds what is read as a secret: a path to something else by mistake is refused early.
+const maxSecret = 4096
+
+func (f *secretFlags) read(in io.Reader) (string, error) {
+	given := 0
+	for _, is := range []bool{f.env != "", f.file != "", f.stdin} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return "", usageError{errors.New("give the secret with one of --secret-env, --secret-file and --secret-stdin")}
+	}
+	var text string
+	switch {
+	case f.env != "":
+		text = os.Getenv(f.env)
+		if text == "" {
+			return "", fmt.Errorf("the environment variable %s is empty", f.env)
+		}
+	default:
+		if f.file != "" {
+			file, err := os.Open(f.file)
+			if err != nil {
+				return "", fmt.Errorf("read the secret: %w", err)
+			}
+			defer file.Close() //nolint:errcheck // it was only read
+			in = file
+		}
+		b, err := io.ReadAll(io.LimitReader(in, maxSecret))
+		if err != nil {
+			return "", fmt.Errorf("read the secret: %w", err)
+		}
+		text = string(b)
+	}
+	if text = strings.TrimSpace(text); text == "" {
+		return "", errors.New("the secret is empty")
+	}
+	return text, nil
+}
+
+// maxFile bounds what is read of a policy file or a file of rates before it is sent.
+const maxFile = 16 << 20
+
+// readFile reads a file, or standard input for "-".
+func readFile(name string, in io.Reader) ([]byte, error) {
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close() //nolint:errcheck // it was only read
+		in = file
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return b, err
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keybrake/keybrake/internal/admin"
+)
+
+func newUpstream(s streams) *cobra.Command {
+	return group("upstream", "Credentials at the vendor",
+		newUpstreamAdd(s), newUpstreamList(s), newUpstreamRotate(s), newUpstreamRemove(s))
+}
+
+func newUpstreamAdd(s streams) *cobra.Command {
+	var secret secretFlags
+	var req admin.UpstreamRequest
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add a credential with its pinned host",
+		Long: "Add a restricted key of the vendor. Its prefix tells the mode. The vendor is asked whether the key lets Keybrake\n" +
+			"read what it needs; what will not work without a permission is named.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			req.Name = args[0]
+			if req.Secret, err = secret.read(s.in); err != nil {
+				return err
+			}
+			u, err := ask(func(c *admin.Client) (admin.UpstreamView, error) { return c.AddUpstream(cmd.Context(), req) })
+			if err != nil {
+				return err
+			}
+			return s.printUpstream(*outputOf(cmd), "added", u)
+		},
+	}
+	secret.bind(cmd)
+	cmd.Flags().StringVar(&req.BaseURL, "base-url", "", "scheme and host (default: the vendor's own)")
+	cmd.Flags().StringVar(&req.Version, "api-version", "", "API version that is sent where an agent names none")
+	cmd.Flags().BoolVar(&req.AllowUnrestricted, "allow-unrestricted", false, "take a live secret that can do everything")
+	cmd.Flags().BoolVar(&req.AllowInsecure, "allow-insecure-upstream", false, "take a base URL without TLS")
+	outputFlag(cmd)
+	return cmd
+}
+
+func newUpstreamRotate(s streams) *cobra.Command {
+	var secret secretFlags
+	var req admin.UpstreamSecret
+	cmd := &cobra.Command{
+		Use:   "rotate UPSTREAM",
+		Short: "Give an upstream another secret of the same mode",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if req.Secret, err = secret.read(s.in); err != nil {
+				return err
+			}
+			u, err := ask(func(c *admin.Client) (admin.UpstreamView, error) {
+				return c.RotateUpstream(cmd.Context(), args[0], req)
+			})
+			if err != nil {
+				return err
+			}
+			return s.printUpstream(*outputOf(cmd), "has a new secret", u)
+		},
+	}
+	secret.bind(cmd)
+	cmd.Flags().BoolVar(&req.AllowUnrestricted, "allow-unrestricted", false, "take a live secret that can do everything")
+	outputFlag(cmd)
+	return cmd
+}
+
+func (s streams) printUpstream(f format, did string, u admin.UpstreamView) error {
+	s.warn(u.Warnings)
+	return s.print(f, u, func(w io.Writer) {
+		fmt.Fprintf(w, "upstream %s (%s) %s: %s mode, %s, version %s, secret %s\n", u.Name, u.ID, did, u.Mode, u.BaseURL, u.Version, u.Secret)
+		if len(u.Missing) == 0 {
+			return
+		}
+		fmt.Fprintln(w, "The secret lacks permissions. Without them:")
+		for _, m := range u.Missing {
+			fmt.Fprintf(w, "  %s (%s): %s\n", m.Need, m.Found, m.Without)
+		}
+	})
+}
+
+func newUpstreamList(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list", Short: "List upstreams", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, err := ask(func(c *admin.Client) (admin.List[admin.UpstreamView], error) { return c.Upstreams(cmd.Context()) })
+			if err != nil {
+				return err
+			}
+			return s.print(*outputOf(cmd), list, func(w io.Writer) {
+				var rows [][]string
+				for _, u := range list.Items {
+					rows = append(rows, []string{u.Name, u.ID, u.Mode, u.Brake, fmt.Sprint(u.Keys), u.BaseURL, u.Version, u.Secret})
+				}
+				table(w, "NAME ID MODE BRAKE KEYS BASE-URL VERSION SECRET", rows)
+			})
+		},
+	}
+	outputFlag(cmd)
+	return cmd
+}
+
+func newUpstreamRemove(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "remove UPSTREAM", Short: "Forget an upstream that no vault key uses", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := ask(func(c *admin.Client) (struct{}, error) { return struct{}{}, c.RemoveUpstream(cmd.Context(), args[0]) })
+			if err != nil {
+				return err
+			}
+			return s.print(*outputOf(cmd), admin.Done{Done: true}, func(w io.Writer) { fmt.Fprintf(w, "upstream %s removed\n", args[0]) })
+		},
+	}
+	outputFlag(cmd)
+	return cmd
+}
+
+// outputOf reads the -o flag of a command that has one.
+func outputOf(cmd *cobra.Command) *format {
+	f, ok := cmd.Flags().Lookup("output").Value.(*format)
+	if !ok {
+		panic("keybrake: " + cmd.CommandPath() + " has no output flag") // a bug of ours
+	}
+	return f
+}

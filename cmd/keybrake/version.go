@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// buildVersion is what the toolchain wrote into the binary.
+type buildVersion struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Modified bool   `json:"modified,omitempty"` // built from a changed checkout
+	Go       string `json:"go"`
+}
+
+func readVersion() buildVersion {
+	v := buildVersion{Version: "unknown"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Version, v.Go = info.Main.Version, info.GoVersion
+	for _, set := range info.Settings {
+		switch set.Key {
+		case "vcs.revision":
+			v.Revision = set.Value
+		case "vcs.modified":
+			v.Modified = set.Value == "true"
+		}
+	}
+	return v
+}
+
+func newVersion(s streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "version", Short: "Which build this is", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := readVersion()
+			return s.print(*outputOf(cmd), v, func(w io.Writer) {
+				fmt.Fprintf(w, "keybrake %s %s %s\n", v.Version, v.Revision, v.Go)
+			})
+		},
+	}
+	outputFlag(cmd)
+	return cmd
+}
