@@ -154,7 +154,10 @@ func (w *world) serve(s setup, tlsConfig *tls.Config) {
 		s.config(&c)
 	}
 	w.Gateway = gateway.New(c)
-	server := httptest.NewServer(w.Gateway)
+	server := httptest.NewUnstartedServer(w.Gateway)
+	server.Config.DisableGeneralOptionsHandler = true // or "OPTIONS *" is answered without us
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.Start()
 	w.URL = server.URL
 	w.t.Cleanup(func() {
 		w.Sandbox.Release()

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"encoding/base64"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -28,3 +29,5 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 	t.Fatalf("it never came to pass that %s", what)
 }
+
+func basicAuth(key string) string { return base64.StdEncoding.EncodeToString([]byte(key + ":")) }
