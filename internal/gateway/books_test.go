@@ -201,9 +201,15 @@ type flakyStore struct {
 	store.DB
 	failAdmit, failResolve, failLog, failPeek, failAttached atomic.Bool
 
-	mu            sync.Mutex
-	afterAdmit    func(*store.Admission, *store.Admitted) // runs once the admission is durable
-	beforeResolve func()
+	mu          sync.Mutex
+	beforeAdmit func(*store.Admission)
+	afterAdmit  func(*store.Admission, *store.Admitted) // runs once the admission is durable
+}
+
+func (f *flakyStore) onAdmitting(do func(*store.Admission)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.beforeAdmit = do
 }
 
 func (f *flakyStore) onAdmitted(do func(*store.Admission, *store.Admitted)) {
@@ -216,10 +222,13 @@ func (f *flakyStore) Admit(ctx context.Context, a *store.Admission) (store.Admit
 	if f.failAdmit.Load() {
 		return store.Admitted{}, errors.Join(store.ErrUnavailable, errDisk)
 	}
-	out, err := f.DB.Admit(ctx, a)
 	f.mu.Lock()
-	after := f.afterAdmit
+	before, after := f.beforeAdmit, f.afterAdmit
 	f.mu.Unlock()
+	if before != nil {
+		before(a)
+	}
+	out, err := f.DB.Admit(ctx, a)
 	if after != nil && err == nil {
 		after(a, &out)
 	}

@@ -32,8 +32,6 @@ const (
 	// maxUserAgent and maxRunID bound what an agent may write into the record.
 	maxUserAgent = 512
 	maxRunID     = 128
-	// lookupWait is how long a call may wait for its turn to look something up.
-	lookupWait = 5 * time.Second
 	// settleRetry is the first pause before a settlement that could not be written is tried again.
 	settleRetry = 100 * time.Millisecond
 	// settleRetryMax is the longest such pause.
@@ -62,6 +60,8 @@ type Config struct {
 	// one runaway agent cannot spend the account's rate limit. 0 = the defaults.
 	LookupsPerSecond   float64
 	LookupsPerUpstream float64
+	// LookupWait is how long a call may wait for its turn to look something up; 0 = 5 s.
+	LookupWait time.Duration
 }
 
 // Default look-up rates; Stripe allows about 100 requests per second and account.
@@ -69,6 +69,7 @@ const (
 	defaultLookupsPerKey      = 25
 	defaultLookupsPerUpstream = 80
 	lookupBurst               = 100
+	defaultLookupWait         = 5 * time.Second
 )
 
 // Gateway is the data plane. It is safe for concurrent use.
@@ -97,6 +98,9 @@ func New(c Config) *Gateway {
 	}
 	if c.LookupsPerUpstream == 0 {
 		c.LookupsPerUpstream = defaultLookupsPerUpstream
+	}
+	if c.LookupWait == 0 {
+		c.LookupWait = defaultLookupWait
 	}
 	g := &Gateway{
 		Config: c, quit: make(chan struct{}), folder: audit.NewFolder(),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -161,12 +160,11 @@ func (g *Gateway) judge(ctx context.Context, j *journey) ending {
 		return refuse
 	}
 	if !op.NeedsLookup(j.policy) {
-		if op.Resolved {
-			return nil
-		}
-		op.Resolved = true // nothing was left open: the same decision, now complete
-		if j.decision = policy.Decide(j.policy, op); j.decision.Verdict == policy.Deny {
-			return refuse
+		if !op.Resolved {
+			op.Resolved = true // nothing was left open: the same decision, now complete
+			if j.decision = policy.Decide(j.policy, op); j.decision.Verdict == policy.Deny {
+				return refuse
+			}
 		}
 		return g.fullAlready(ctx, j)
 	}
@@ -187,7 +185,7 @@ func (g *Gateway) judge(ctx context.Context, j *journey) ending {
 	if !op.Resolved {
 		return failed(errors.New("the adapter left the operation unresolved")) // unknown means no
 	}
-	return nil
+	return g.fullAlready(ctx, j) // now that the amounts are known
 }
 
 // refuse ends a call with every rule that it broke.
@@ -212,64 +210,6 @@ func (g *Gateway) quote(op *policy.Operation) {
 		}
 		e.Quote = quote
 	}
-}
-
-// fullAlready refuses what a cap cannot take as it is committed now: it spares the vendor a look-up and
-// the store a transaction. That a cap has room is for the admission to say.
-func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
-	if j.policy.Enforcement == policy.Shadow {
-		return nil
-	}
-	now := g.Store.Now()
-	var full []policy.Failure
-	for i := range j.call.Operation.Effects {
-		e := &j.call.Operation.Effects[i]
-		if e.Unmeterable || e.Object != "" && e.Mode != policy.Gross {
-			continue // it is not held, or belongs to an object that was counted before and may add nothing
-		}
-		for _, c := range j.policy.AppliesTo(e.Bucket) {
-			if c.Per == policy.PerCall || c.Unit != policy.UnitUSD {
-				continue
-			}
-			failure, err := g.fullCap(ctx, j, e, c, now)
-			if err != nil {
-				return failed(err)
-			}
-			if failure != nil {
-				full = append(full, failure.Failure())
-			}
-		}
-	}
-	if len(full) == 0 {
-		return nil
-	}
-	return denied(full...)
-}
-
-// fullCap says why a cap cannot take an effect, or nil.
-func (g *Gateway) fullCap(ctx context.Context, j *journey, e *policy.Effect, c policy.Cap, now time.Time) (*policy.CapFailure, error) {
-	accounts, err := g.Store.Peek(ctx, []ledger.AccountKey{{
-		Key: j.key.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, now, j.policy.Timezone),
-	}})
-	if err != nil {
-		return nil, err
-	}
-	asked := int64(1) // unknown yet, but more than nothing
-	if e.Known {
-		asked = int64(e.USD)
-	}
-	left := ledger.Left(accounts[0], c.Limit)
-	if left >= asked {
-		return nil, nil
-	}
-	state := store.StateOf(c, accounts[0], now, j.policy.Timezone)
-	failure := &policy.CapFailure{
-		Cap: c, Held: state.Held, Settled: state.Settled, Left: left, WouldAdmitAtMost: left, ResetsAtUnix: unix(state.ResetsAt),
-	}
-	if e.Known {
-		failure.Asked, failure.AskedInCurrency = asked, e.Amount
-	}
-	return failure, nil
 }
 
 // read takes a read to the vendor while its intent record is being written, and waits for both.

@@ -77,7 +77,7 @@ func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, wri
 // and never past a pulled brake.
 func (g *Gateway) lookup(j *journey) upstream.Lookup {
 	return func(ctx context.Context, path, query string) (int, []byte, error) {
-		waiting, cancel := context.WithTimeout(ctx, lookupWait)
+		waiting, cancel := context.WithTimeout(ctx, g.LookupWait)
 		defer cancel()
 		if err := g.lookups.wait(waiting, j.key.ID, j.key.Upstream); err != nil {
 			return 0, nil, fmt.Errorf("%w: too many look-ups are waiting", errLookupBusy)
