@@ -102,10 +102,10 @@ func (b *Book) settleHold(h *Hold) error {
 func (b *Book) handOver(from *Reservation, effect int, to *Reservation, heir int) error {
 	b.touch(from)
 	b.touch(to)
-	parts := []Handed{{Effect: heir, From: from.ID, Minor: from.own(effect)}}
+	parts := []Handed{{Effect: heir, From: from.ID, Minor: from.own(effect), At: from.At}}
 	for i := range from.Handed {
 		if part := &from.Handed[i]; part.Effect == effect {
-			parts = append(parts, Handed{Effect: heir, From: part.From, Minor: part.Minor})
+			parts = append(parts, Handed{Effect: heir, From: part.From, Minor: part.Minor, At: part.At})
 			part.Minor = 0
 		}
 	}

@@ -109,6 +109,7 @@ type Handed struct {
 	Effect int
 	From   ReservationID
 	Minor  int64
+	At     time.Time // when From was made: it counts in the windows of then
 }
 
 // Reservation is all holds of one call, all or none. Its windows, quotes and caps are fixed when it is

@@ -17,8 +17,11 @@ type Object struct {
 	// order in which they add up to most: see Claim.after.
 	Claims []Claim `json:"claims,omitempty"`
 	// Refs are the settled effects whose holds make up Settled, oldest first: a final state gives back in
-	// their windows.
+	// their windows. What added nothing is left out, or a loop of equal calls would grow the row for ever.
 	Refs []Ref `json:"refs,omitempty"`
+	// Parts is the sum of what settled on top of whatever was there, since the last final state: an effect
+	// whose answer names the object only afterwards may have come before all of it.
+	Parts int64 `json:"parts,omitempty"`
 }
 
 // Ref names one effect of a reservation.
@@ -42,6 +45,20 @@ type Claim struct {
 
 func claimOf(r ReservationID, effect int, e *policy.Effect) Claim {
 	return Claim{Reservation: r, Effect: effect, Mode: e.Mode, Minor: e.Amount.Minor, Ceiling: e.Ceiling}
+}
+
+// named is the claim of an effect whose object only the answer named. Whatever part settled on the object
+// before may have come after it, so its total and its ceiling rise by all of them.
+func (o *Object) named(c Claim, moved int64) Claim {
+	c.Lift, c.Minor = o.Parts, moved
+	if c.Mode == policy.Total {
+		c.Minor += o.Parts
+	}
+	if c.Ceiling > 0 {
+		c.Ceiling = max(c.Ceiling, moved) + o.Parts
+	}
+	check(c.Minor >= 0 && c.Ceiling >= 0, "object count overflows: %d + %d", moved, o.Parts)
+	return c
 }
 
 // applied is what an object that counts for n counts for once the claim has come true. It is never below
@@ -150,14 +167,18 @@ func (c Claim) came(asked, moved int64) Claim {
 	return c
 }
 
-// settle makes a claim that was taken out part of what is settled. Other claims that are still open may
+// settle makes a claim, which is not among the open ones any more, part of what is settled. Other claims that are still open may
 // have come true before it, their answers being late: what the claim adds would then stand on top of
 // them, so their totals and ceilings rise by it. Without that a capture that is answered before the
 // increment that it followed would count for nothing.
-func (o *Object) settle(c Claim, ref Ref) {
+func (o *Object) settle(c Claim) {
 	o.Settled = c.applied(o.Settled)
-	o.Refs = append(o.Refs, ref)
-	if c.Mode == policy.Total || len(o.Claims) == 0 {
+	if c.Mode == policy.Total {
+		return
+	}
+	o.Parts += c.Minor
+	check(o.Parts >= c.Minor, "object parts overflow: + %d", c.Minor)
+	if len(o.Claims) == 0 {
 		return
 	}
 	lifted := slices.Clone(o.Claims)

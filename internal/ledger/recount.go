@@ -49,7 +49,7 @@ func Recount(caps []policy.Cap, zone *time.Location, rs []*Reservation) map[Acco
 // HoldsFor returns the holds that the reservation would carry under those of the caps that it has none of:
 // caps that were added after it was made. An open reservation must be given them when such a cap is added,
 // so that its fate settles or releases them too; a settled one, so that a final state can give them back.
-// Windows are those of the instant at which it was made, also for what was handed over to it.
+// Windows are those of the instant at which it was made, or at which what was handed over to it was.
 //
 // What was counted in a currency that had no rate then has no value in dollars and no hold.
 func (r *Reservation) HoldsFor(caps []policy.Cap, zone *time.Location) []Hold {
@@ -58,16 +58,15 @@ func (r *Reservation) HoldsFor(caps []policy.Cap, zone *time.Location) []Hold {
 		if c.Per == policy.PerCall {
 			continue
 		}
-		key := AccountKey{Key: r.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: Label(c.Per, r.At, zone)}
 		switch c.Unit {
 		case policy.UnitCalls:
 			if !r.has(c, noEffect, 0) && r.counts(c.Resource) {
-				out = append(out, Hold{Account: key, Effect: noEffect, Amount: 1})
+				out = append(out, Hold{Account: r.accountOf(c, r.At, zone), Effect: noEffect, Amount: 1})
 			}
 		case policy.UnitUSD:
 			for i := range r.Effects {
 				if c.Resource == policy.AllResources || c.Resource == r.Effects[i].Bucket {
-					out = append(out, r.effectHolds(c, key, i)...)
+					out = append(out, r.effectHolds(c, zone, i)...)
 				}
 			}
 		default:
@@ -78,7 +77,7 @@ func (r *Reservation) HoldsFor(caps []policy.Cap, zone *time.Location) []Hold {
 }
 
 // effectHolds are the holds that one effect lacks under a cap, part by part.
-func (r *Reservation) effectHolds(c policy.Cap, key AccountKey, effect int) []Hold {
+func (r *Reservation) effectHolds(c policy.Cap, zone *time.Location, effect int) []Hold {
 	q := r.Effects[effect].Quote
 	if q.Value <= 0 || !r.Effects[effect].Known {
 		return nil
@@ -86,14 +85,20 @@ func (r *Reservation) effectHolds(c policy.Cap, key AccountKey, effect int) []Ho
 	var out []Hold
 	// An open one gets its own hold also if that is zero: should more move, it is written there.
 	if own := r.own(effect); (own > 0 || r.State.Open()) && !r.has(c, effect, 0) {
-		out = append(out, Hold{Account: key, Effect: effect, Amount: int64(convert(q, own))})
+		out = append(out, Hold{Account: r.accountOf(c, r.At, zone), Effect: effect, Amount: int64(convert(q, own))})
 	}
 	for _, part := range r.Handed {
 		if part.Effect == effect && part.Minor > 0 && !r.has(c, effect, part.From) {
-			out = append(out, Hold{Account: key, Effect: effect, Amount: int64(convert(q, part.Minor)), From: part.From})
+			out = append(out, Hold{
+				Account: r.accountOf(c, part.At, zone), Effect: effect, Amount: int64(convert(q, part.Minor)), From: part.From,
+			})
 		}
 	}
 	return out
+}
+
+func (r *Reservation) accountOf(c policy.Cap, at time.Time, zone *time.Location) AccountKey {
+	return AccountKey{Key: r.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: Label(c.Per, at, zone)}
 }
 
 func (h *Hold) under(c policy.Cap) bool {

@@ -125,12 +125,13 @@ func (b *Book) settleEffect(r *Reservation, i int, moved Moved) (int64, error) {
 	b.touchObject(key, object)
 	claim, claimed := object.take(r.ID, i)
 	if !claimed {
-		claim = claimOf(r.ID, i, e)
-		claim.Minor = moved.Amount.Minor // of an object that the answer named: nothing was claimed before
+		claim = object.named(claimOf(r.ID, i, e), moved.Amount.Minor)
 	}
-	came := claim.came(e.Amount.Minor, moved.Amount.Minor)
-	object.settle(came, Ref{Reservation: r.ID, Effect: i})
+	object.settle(claim.came(e.Amount.Minor, moved.Amount.Minor))
 	kept := held + object.counted() - before
+	if kept > 0 || len(object.Refs) == 0 { // the first is needed all the same: see heir
+		object.Refs = append(object.Refs, Ref{Reservation: r.ID, Effect: i})
+	}
 	if kept >= 0 {
 		return kept, nil
 	}
@@ -239,7 +240,7 @@ func (b *Book) finish(principal policy.KeyID, final Final) error {
 	}
 	before := object.counted()
 	b.touchObject(key, object)
-	object.Settled = final.Amount.Minor
+	object.Settled, object.Parts = final.Amount.Minor, 0
 	return b.giveBack(object, before-object.counted())
 }
 
