@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -452,72 +451,4 @@ func (t *tx) seedHolds(r *ledger.Reservation, c policy.Cap, zone *time.Location,
 	t.touchedReservations = append(t.touchedReservations, r)
 	_, err = t.exec(`UPDATE reservations SET moving = ? WHERE id = ?`, moving, int64(r.ID))
 	return err
-}
-
-func (t *tx) Append(rec *audit.Record) (audit.Entry, error) {
-	if t.w == nil {
-		return audit.Entry{}, errReadOnly
-	}
-	rec.At = t.now
-	e := t.chain.Append(rec)
-	return e, t.w.writeEntry(t.ctx, &e)
-}
-
-func (t *tx) Height() (int64, [32]byte, error) {
-	var seq int64
-	var hash []byte
-	var out [32]byte
-	err := t.q.QueryRowContext(t.ctx, `SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1`).Scan(&seq, &hash)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, audit.NewChain(audit.FirstChain).Hash, nil
-	}
-	copy(out[:], hash)
-	return seq, out, err
-}
-
-func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error {
-	rows, err := t.q.QueryContext(t.ctx, `SELECT seq, at, key, call, hash, body FROM audit WHERE seq >= ? ORDER BY seq`, from)
-	if err != nil {
-		return err
-	}
-	return eachEntry(rows, f)
-}
-
-func eachEntry(rows *sql.Rows, f func(audit.Entry) error) error {
-	defer rows.Close()
-	for rows.Next() {
-		var e audit.Entry
-		var at int64
-		var hash []byte
-		if err := rows.Scan(&e.Seq, &at, &e.Key, &e.Call, &hash, &e.Bytes); err != nil {
-			return err
-		}
-		e.At = fromMicros(at)
-		copy(e.Hash[:], hash)
-		if err := f(e); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
-func (t *tx) Heads(from int64) ([]audit.Head, error) {
-	rows, err := t.q.QueryContext(t.ctx, `SELECT doc FROM heads WHERE seq >= ? ORDER BY seq`, from)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []audit.Head
-	for rows.Next() {
-		var doc []byte
-		if err := rows.Scan(&doc); err != nil {
-			return nil, err
-		}
-		var h audit.Head
-		if err := json.Unmarshal(doc, &h); err != nil {
-			return nil, fmt.Errorf("decode head: %w", err)
-		}
-		out = append(out, h)
-	}
-	return out, rows.Err()
 }
