@@ -111,7 +111,7 @@ func TestProbesAreAnsweredAndNothingElse(t *testing.T) {
 		}
 	}
 	key, _ := w.key(refundPolicy)
-	for _, path := range []string{"/admin", "/keybrake/v1/keys", "/metrics", "/debug/pprof/"} {
+	for _, path := range []string{"/admin", "/keybrake/v1/keys", "/metrics", "/debug/pprof"} {
 		w.call(key, "GET", path, "").want(t, 401, "keybrake_scope_denied")
 	}
 	if n := w.Sandbox.Arrivals(); n != 0 {
