@@ -45,6 +45,8 @@ type Group struct {
 	like   Record // what the fold's record says; not the first record itself, which belongs to the store
 	count  int64
 	first  atomic.Int64
+	known  chan struct{} // closed by Wrote
+	once   sync.Once
 }
 
 // NewFolder returns an empty folder.
@@ -76,7 +78,7 @@ func (f *Folder) Fold(rec *Record, now time.Time) (g *Group, first bool) {
 		g.count++
 		return g, false
 	}
-	g = &Group{opened: now, like: likeness(rec, id)}
+	g = &Group{opened: now, like: likeness(rec, id), known: make(chan struct{})}
 	f.groups[id] = g
 	if !id.overflow {
 		f.ofKey[rec.Key]++
@@ -84,11 +86,23 @@ func (f *Folder) Fold(rec *Record, now time.Time) (g *Group, first bool) {
 	return g, true
 }
 
-// Wrote tells the group under which number its first denial was written. A nil group does nothing.
+// Wrote tells the group under which number its first denial was written; 0 if it could not be. Whoever got
+// the group with first must call it. A nil group does nothing.
 func (g *Group) Wrote(seq int64) {
 	if g != nil {
 		g.first.Store(seq)
+		g.once.Do(func() { close(g.known) })
 	}
+}
+
+// Await waits until the number of the group's first denial is known, and returns it: so that what was counted
+// with it can be told by its name. It is 0 if that denial could not be written.
+func (g *Group) Await() int64 {
+	if g == nil {
+		return 0
+	}
+	<-g.known
+	return g.first.Load()
 }
 
 // First returns the number of the group's first denial, or 0 if it is not known (yet).

@@ -168,7 +168,7 @@ func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) b
 	j.ended = true
 	resolved, err := g.Store.Resolve(ctx, r)
 	if err == nil {
-		g.settled(ctx, j, r, resolved)
+		g.settled(j, r, resolved)
 		return true
 	}
 	g.unsettled.Add(1)
@@ -182,7 +182,7 @@ func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) b
 			}
 			resolved, err := g.Store.Resolve(ctx, r)
 			if err == nil {
-				g.settled(ctx, j, r, resolved)
+				g.settled(j, r, resolved)
 				g.unsettled.Add(-1)
 				return
 			}
@@ -192,7 +192,7 @@ func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) b
 }
 
 // settled follows up on what is durable now.
-func (g *Gateway) settled(ctx context.Context, j *journey, r *store.Resolution, done store.Resolved) {
+func (g *Gateway) settled(j *journey, r *store.Resolution, done store.Resolved) {
 	for _, o := range done.Overs {
 		g.Log.Error("the upstream moved more than was held; the key's writes are frozen",
 			"key", j.key.ID, "bucket", o.Bucket, "held_usd", o.Held.String(), "moved_usd", o.Moved.String(), "audit_id", j.auditID())
@@ -203,7 +203,7 @@ func (g *Gateway) settled(ctx context.Context, j *journey, r *store.Resolution, 
 	if r.Joins == "" {
 		return
 	}
-	if err := g.join(ctx, j.key.ID, r.Joins); err != nil {
+	if err := g.join(j.key.ID, r.Joins); err != nil {
 		// Durable already: until the next change or restart this process only refuses more than it must.
 		g.Log.Error("a created customer is not in the key's list in memory", "key", j.key.ID, "err", err)
 	}

@@ -3,10 +3,12 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,18 +122,24 @@ func usd(q money.Quote, minor int64) money.USD {
 func (g *Gateway) recordDenial(ctx context.Context, j *journey, r *audit.Record) (string, error) {
 	group, first := g.folder.Fold(r, g.Store.Now())
 	if !first {
-		return audit.ID(audit.FirstChain, group.First()), nil
+		seq := group.Await()
+		if seq == 0 {
+			return "", errNotWritten
+		}
+		return audit.ID(audit.FirstChain, seq), nil
 	}
 	entries, err := g.Store.Log(ctx, r)
 	if err != nil {
+		group.Wrote(0)
 		return "", err
 	}
-	if group != nil {
-		group.Wrote(entries[0].Seq)
-	}
+	group.Wrote(entries[0].Seq)
 	j.admitted.Entry = entries[0]
 	return j.auditID(), nil
 }
+
+// errNotWritten says that the denial that a denial was counted with is not on record.
+var errNotWritten = errors.New("the record of an equal denial could not be written")
 
 // flushFolds writes what was counted, once a second and at the end.
 func (g *Gateway) flushFolds() {
@@ -175,19 +183,11 @@ func (g *Gateway) Refused(from net.Addr, what string) (auditID string) {
 }
 
 // join puts a created customer into the key's list in memory, as the store has it.
-func (g *Gateway) join(ctx context.Context, id policy.KeyID, c policy.CustomerID) error {
-	var row store.KeyRow
-	err := g.Store.View(ctx, func(tx store.Tx) error {
-		var err error
-		row, err = tx.Key(id)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read key %s: %w", id, err)
-	}
-	_, err = g.Ring.ChangeKey(id, func(k vault.Key) vault.Key {
-		k.Joined = append(k.Joined[:len(k.Joined):len(k.Joined)], c)
-		k.Version = max(k.Version, row.Version)
+func (g *Gateway) join(id policy.KeyID, c policy.CustomerID) error {
+	_, err := g.Ring.ChangeKey(id, func(k vault.Key) vault.Key {
+		if !slices.Contains(k.Joined, c) {
+			k.Joined = append(k.Joined[:len(k.Joined):len(k.Joined)], c)
+		}
 		return k
 	})
 	return err

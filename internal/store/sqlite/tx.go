@@ -226,7 +226,9 @@ func (w *writer) putKey(ctx context.Context, row store.KeyRow) (int64, error) {
 	return version, err
 }
 
-// join adds a customer to a key's own list, in the transaction of the call that created it.
+// join adds a customer to a key's own list, in the transaction of the call that created it. The key keeps its
+// version: a longer list refuses nothing that the shorter one let through, so calls on their way need not be
+// judged anew, and a join cannot overtake an operator's change that is on its way into memory.
 func (w *writer) join(ctx context.Context, j store.Join) error {
 	row, err := scanKey(w.stmts.selectKeyRow.QueryRowContext(ctx, string(j.Key)).Scan)
 	if err != nil {
@@ -235,7 +237,7 @@ func (w *writer) join(ctx context.Context, j store.Join) error {
 	if row.Doc, err = store.JoinCustomer(row.Doc, j.Customer); err != nil {
 		return err
 	}
-	_, err = w.putKey(ctx, row)
+	_, err = w.stmts.updateKey.ExecContext(ctx, string(row.ID), row.Name, string(row.Upstream), row.Version, row.Live, row.Digest, row.Doc)
 	return err
 }
 
