@@ -234,6 +234,11 @@ func (g *Gateway) refuse(ctx context.Context, j *journey, retry bool, why string
 	return g.finish(j, g.Adapter.Refuse(denial))
 }
 
+// statusOf is the status that an agent gets for a denial.
+func (g *Gateway) statusOf(f policy.Failure) int {
+	return g.Adapter.Refuse(upstream.Denial{Code: f.Code, ScopeStatus: g.ScopeStatus}).Status
+}
+
 // render answers a refusal that the admission recorded.
 func (g *Gateway) render(j *journey, entry audit.Entry, failures []policy.Failure) upstream.Response {
 	j.admitted.Entry = entry

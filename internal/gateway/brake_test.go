@@ -131,7 +131,7 @@ func TestABrakeInTheStoreBindsAtTheAdmission(t *testing.T) {
 	if n := w.arrivals("POST"); n != 0 {
 		t.Fatalf("%d arrivals", n)
 	}
-	if _, seq, err := audit.ParseID(r.Header.Get("Keybrake-Audit-Id")); err != nil || w.records()[seq-1].Kind != audit.KindDenied {
+	if _, seq, err := audit.ParseID(r.Header.Get("Keybrake-Audit-Id")); err != nil || w.records()[seq-1].Kind != audit.KindDenied || w.records()[seq-1].Status != 401 {
 		t.Errorf("%v %v", r.Header, err)
 	}
 }

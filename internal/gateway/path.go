@@ -85,6 +85,10 @@ func (g *Gateway) parse(j *journey) *policy.Failure {
 		return failureOf(refusal)
 	}
 	call.Upstream, call.SecretsPass = j.key.Upstream, j.policy.ClientSecrets
+	if call.Host != "" {
+		return &policy.Failure{Code: policy.CodeUnknownRoute, Rule: "catalog", Message: string(call.Operation.Name) +
+			" is served by another host (" + call.Host + ") than the one that this upstream is pinned to, so it does not pass through Keybrake."}
+	}
 	return g.Ring.LastLook(j.key, call.Writes())
 }
 
@@ -222,7 +226,7 @@ func (g *Gateway) read(ctx context.Context, j *journey) upstream.Response {
 	recorded := make(chan admission, 1)
 	go func() {
 		a, err := g.Store.Admit(context.WithoutCancel(ctx), &store.Admission{
-			Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Record: record,
+			Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Record: record, StatusOf: g.statusOf,
 		})
 		recorded <- admission{a, err}
 	}()
@@ -291,7 +295,7 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admission, error) {
 	a := &store.Admission{
 		Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Writes: true, Record: g.intent(j),
-		AllowRepeat: j.policy.RepeatUnknown, AttachFor: j.call.AttachFor,
+		AllowRepeat: j.policy.RepeatUnknown, AttachFor: j.call.AttachFor, StatusOf: g.statusOf,
 	}
 	if j.resend != nil {
 		a.Resend = j.resend.ID

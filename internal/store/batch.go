@@ -67,7 +67,7 @@ func (b *Batch) Admit(a *Admission) (Admitted, error) {
 		if err != nil {
 			return Admitted{}, err
 		}
-		refused.Entry = b.append(a.Record)
+		refused.Entry = b.appendDenial(a)
 		return *refused, nil
 	}
 	version, err := b.Facts.KeyVersion(a.Key)
@@ -160,7 +160,7 @@ func (b *Batch) reserve(a *Admission) (Admitted, error) {
 			return Admitted{}, err
 		}
 		a.Record.Deny(PendingFailure(pending))
-		return Admitted{Pending: pending, Entry: b.append(a.Record)}, nil
+		return Admitted{Pending: pending, Entry: b.appendDenial(a)}, nil
 	}
 	a.Reserve.AuditSeq = b.Chain.Seq + 1
 	r, full, err := b.Book.Reserve(b.Now, a.Reserve)
@@ -171,7 +171,7 @@ func (b *Batch) reserve(a *Admission) (Admitted, error) {
 		for i := range full {
 			a.Record.Deny(full[i].Failure())
 		}
-		return Admitted{Full: full, Entry: b.append(a.Record)}, nil
+		return Admitted{Full: full, Entry: b.appendDenial(a)}, nil
 	}
 	if at.idem != "" {
 		if b.attached == nil {
@@ -345,6 +345,14 @@ func (b *Batch) freeze(key policy.KeyID, reason string) {
 
 // Log appends a record that decides nothing.
 func (b *Batch) Log(rec *audit.Record) audit.Entry { return b.append(rec) }
+
+// appendDenial writes the record of a refused admission, with the status that the agent will get.
+func (b *Batch) appendDenial(a *Admission) audit.Entry {
+	if a.StatusOf != nil && len(a.Record.Failures) > 0 {
+		a.Record.Status = a.StatusOf(a.Record.Failures[0])
+	}
+	return b.append(a.Record)
+}
 
 func (b *Batch) append(rec *audit.Record) audit.Entry {
 	rec.At = b.Now

@@ -92,6 +92,9 @@ type Admission struct {
 	// Record is the intent record. The batch completes it: number, time, verdict, failures, caps,
 	// reservation. It belongs to the store until Admit returns.
 	Record *audit.Record
+	// StatusOf tells which status an agent gets for a denial, for the record of one that is decided here. It runs
+	// inside the batch: pure, and quick. Nil leaves the status out.
+	StatusOf func(policy.Failure) int
 }
 
 // Admitted is what came of an Admission.
