@@ -117,7 +117,7 @@ func (s streams) printScopes(f format, list admin.List[scope]) error {
 		for _, sc := range list.Items {
 			rows = append(rows, []string{sc.Resource, strconv.Itoa(sc.Reads), strconv.Itoa(sc.Writes), strings.Join(sc.Moves, ","), yes(sc.ReachesCustomers)})
 		}
-		table(w, "RESOURCE READS WRITES MOVES-MONEY-IN CUSTOMERS", rows)
+		table(w, "RESOURCE READS WRITES BUCKETS CUSTOMERS", rows)
 	})
 }
 
@@ -127,7 +127,7 @@ func (s streams) printOperations(f format, list admin.List[scopeOperation]) erro
 		for _, o := range list.Items {
 			rows = append(rows, []string{o.Name, o.Access, o.Method, o.Path, o.Default, strings.Join(o.Moves, ","), yes(o.ReachesCustomer)})
 		}
-		table(w, "OPERATION ACCESS METHOD PATH DEFAULT MOVES-MONEY-IN CUSTOMER", rows)
+		table(w, "OPERATION ACCESS METHOD PATH DEFAULT BUCKETS CUSTOMER", rows)
 	})
 }
 

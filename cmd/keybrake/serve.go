@@ -179,12 +179,22 @@ func (s *server) places() (store string, err error) {
 	if err != nil {
 		return "", err
 	}
+	key := firstOf(s.settings.MasterKeyFile, path+".key")
+	if exists(path) && !exists(key) {
+		// A fresh master key could open nothing in this store, and would lie there as if it could.
+		return "", fmt.Errorf("the store %s is there and its master key file %s is not; name the right one with --master-key-file", path, key)
+	}
 	var created bool
-	s.master, created, err = vault.LoadOrCreateMaster(firstOf(s.settings.MasterKeyFile, path+".key"))
+	s.master, created, err = vault.LoadOrCreateMaster(key)
 	if created {
-		s.log.Info("made a master key; keep a copy of it away from the store", "file", firstOf(s.settings.MasterKeyFile, path+".key"))
+		s.log.Info("made a master key; keep a copy of it away from the store", "file", key)
 	}
 	return path, err
+}
+
+func exists(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
 }
 
 // listen opens both listeners and serves them. fail ends the server if one breaks.

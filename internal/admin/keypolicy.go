@@ -123,7 +123,10 @@ func (s *Service) source(req KeyRequest) (file string, text []byte, name string,
 			return "", nil, "", refuse(Invalid, "%v", err)
 		}
 		if name == "" {
-			name = "agent-" + preset.Name + "-" + runner()
+			name = "agent-" + preset.Name + "-" + runner() // agent-refund-support-<runner>: role and action
+			if !strings.Contains(preset.Name, "-") {
+				name = "agent-finance-" + preset.Name + "-" + runner()
+			}
 		}
 		return "preset " + preset.Name, preset.YAML, name, nil
 	case req.Like != "":

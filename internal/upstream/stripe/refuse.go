@@ -158,7 +158,8 @@ type capState struct {
 	Held     figure          `json:"held"`
 	Settled  figure          `json:"settled"`
 	Left     figure          `json:"left"`
-	Asked    figure          `json:"asked"`
+	// Asked is left out where the call was refused before its amount was known.
+	Asked *figure `json:"asked,omitempty"`
 	// AskedAmount is what was asked in the currency's minor units, where the call had an amount.
 	AskedAmount *money.Amount `json:"asked_amount,omitempty"`
 	// ResetsAt is null for a cap that never resets.
@@ -196,7 +197,11 @@ func stateOf(f *policy.CapFailure) *capState {
 	fig := func(v int64) figure { return figure{f.Cap.Unit, v} }
 	s := &capState{
 		Resource: f.Cap.Resource, Per: f.Cap.Per.String(), Unit: f.Cap.Unit.String(),
-		Limit: fig(f.Cap.Limit), Held: fig(f.Held), Settled: fig(f.Settled), Left: fig(f.Left), Asked: fig(f.Asked),
+		Limit: fig(f.Cap.Limit), Held: fig(f.Held), Settled: fig(f.Settled), Left: fig(f.Left),
+	}
+	if f.Asked != 0 {
+		asked := fig(f.Asked)
+		s.Asked = &asked
 	}
 	if f.AskedInCurrency.Currency != "" {
 		s.AskedAmount = &f.AskedInCurrency
