@@ -182,7 +182,6 @@ type journey struct {
 	upstream *vault.Upstream
 	call     *upstream.Call
 	decision policy.Decision
-	flight   vault.Flight
 
 	admitted store.Admitted
 	resend   *ledger.Reservation

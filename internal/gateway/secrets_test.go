@@ -64,16 +64,10 @@ func canaryForms(canary string) map[string][]byte {
 	}
 }
 
-func TestNoSecretIsFoundInStoreLogOrExport(t *testing.T) {
-	const secret = "sk_test_canaryUpstreamSecret00000001"
-	front := &late{}
-	w := buildWorld(t, setup{secret: secret, upstream: front})
-	front.set(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.Sandbox.ServeHTTP(rw, r) }))
-	key, _ := w.key(listPolicy(w, ""))
+// plant sends calls that have secrets in every place where one can be put.
+func (w *world) plant(key, otherKey, unknown, card, cvc, secret string) {
+	w.t.Helper()
 	own := w.Seeded.Customers[0]
-	const card, cvc, otherKey = "4000056655665556", "cvc7319canary", "sk_live_canaryAgentsOwnStripeKey0001"
-	unknown := "vault_key_test_canaryThatNobodyKnows00000000001"
-	created := w.call(key, "POST", "/v1/payment_intents", "amount=100&currency=usd&customer="+own.ID).want(t, 200, "")
 	for _, call := range []struct {
 		key, method, path, form string
 		headers                 []string
@@ -95,9 +89,22 @@ func TestNoSecretIsFoundInStoreLogOrExport(t *testing.T) {
 	} {
 		r := w.call(call.key, call.method, call.path, call.form, call.headers...)
 		if strings.Contains(r.Raw, secret) {
-			t.Errorf("%s %s shows the upstream's secret", call.method, call.path)
+			w.t.Errorf("%s %s shows the upstream's secret", call.method, call.path)
 		}
 	}
+}
+
+func TestNoSecretIsFoundInStoreLogOrExport(t *testing.T) {
+	const secret = "sk_test_canaryUpstreamSecret00000001"
+	front := &late{}
+	w := buildWorld(t, setup{secret: secret, upstream: front})
+	front.set(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.Sandbox.ServeHTTP(rw, r) }))
+	key, _ := w.key(listPolicy(w, ""))
+	own := w.Seeded.Customers[0]
+	const card, cvc, otherKey = "4000056655665556", "cvc7319canary", "sk_live_canaryAgentsOwnStripeKey0001"
+	unknown := "vault_key_test_canaryThatNobodyKnows00000000001"
+	created := w.call(key, "POST", "/v1/payment_intents", "amount=100&currency=usd&customer="+own.ID).want(t, 200, "")
+	w.plant(key, otherKey, unknown, card, cvc, secret)
 	for _, fault := range []sandbox.Fault{
 		{Kind: sandbox.FaultError, Status: 401}, {Kind: sandbox.FaultGarbage}, {Kind: sandbox.FaultCut}, {Kind: sandbox.FaultRedirect},
 	} {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/gateway"
+	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
 )
 
 // raw sends bytes as they are and reads one answer.
@@ -54,19 +55,16 @@ func request(key, method, target, body string, headers ...string) string {
 	return b.String() + "Connection: close\r\n\r\n" + body
 }
 
-// Everything here means one thing to a careless reader and another to Stripe. Whatever it is, nothing of it
-// arrives, and there is a record of it.
-func TestNothingAmbiguousReachesTheUpstream(t *testing.T) {
-	w := newWorld(t)
-	w.partial.Store(true) // raw requests are not counted
-	key, _ := w.key("name: agent-dev-open-test\nscopes: {\"*\": write}\nuncapped: true\nunmetered: [\"*\"]\ncustomers: any\n")
-	own := w.Seeded.Customers[0]
+// odd is a request that means one thing to a careless reader and another to Stripe.
+type odd struct{ name, request string }
+
+// oddParameters lists names, separators and numbers that two parsers read in two ways.
+func oddParameters(key string, own sandbox.SeededCustomer) []odd {
 	post := func(body string, headers ...string) string {
 		return request(key, "POST", "/v1/refunds", body, headers...)
 	}
 	charge := "charge=" + own.Charges[0]
-	get := func(target string, headers ...string) string { return request(key, "GET", target, "", headers...) }
-	for _, c := range []struct{ name, request string }{
+	return []odd{
 		// Names of parameters.
 		{"a bracketed name", post(charge + "&[amount]=9")},
 		{"a name that begins with a closing bracket", post(charge + "&]amount=9")},
@@ -102,6 +100,17 @@ func TestNothingAmbiguousReachesTheUpstream(t *testing.T) {
 		{"a minus", post(charge + "&amount=-1")},
 		{"nothing", post(charge + "&amount=")},
 		{"a list", post(charge + "&amount[]=1")},
+	}
+}
+
+// oddPlaces lists parameters where they do not belong, headers and overrides.
+func oddPlaces(key string, own sandbox.SeededCustomer) []odd {
+	post := func(body string, headers ...string) string {
+		return request(key, "POST", "/v1/refunds", body, headers...)
+	}
+	charge := "charge=" + own.Charges[0]
+	get := func(target string, headers ...string) string { return request(key, "GET", target, "", headers...) }
+	return []odd{
 		// One bucket of parameters.
 		{"a query on a POST", request(key, "POST", "/v1/refunds?amount=20000", charge+"&amount=1")},
 		{"a query alone on a POST", request(key, "POST", "/v1/refunds?"+charge, "")},
@@ -130,6 +139,17 @@ func TestNothingAmbiguousReachesTheUpstream(t *testing.T) {
 		{"an old version", post(charge, "Stripe-Version: 2015-01-01")},
 		{"a preview version", post(charge, "Stripe-Version: 2026-08-26.preview; orders_beta=v4")},
 		{"two versions", post(charge, "Stripe-Version: 2026-08-26.dahlia", "Stripe-Version: 2015-01-01")},
+	}
+}
+
+// oddBodies lists bodies that are not what they say, and more than anybody needs.
+func oddBodies(key string, own sandbox.SeededCustomer) []odd {
+	post := func(body string, headers ...string) string {
+		return request(key, "POST", "/v1/refunds", body, headers...)
+	}
+	charge := "charge=" + own.Charges[0]
+	get := func(target string, headers ...string) string { return request(key, "GET", target, "", headers...) }
+	return []odd{
 		// Bodies.
 		{"a form that says it is JSON", post(charge, "Content-Type: application/json")},
 		{"JSON on v1", post(`{"charge":"ch_1"}`, "Content-Type: application/json")},
@@ -152,6 +172,14 @@ func TestNothingAmbiguousReachesTheUpstream(t *testing.T) {
 		{"a body without end", post(charge + "&metadata[a]=" + strings.Repeat("a", gateway.MaxBody))},
 		{"a query without end", get("/v1/charges?customer=" + strings.Repeat("a", 70<<10))},
 		{"a path without end", get("/v1/charges/" + strings.Repeat("a", 5000))},
+	}
+}
+
+// oddTargets lists paths and methods.
+func oddTargets(key string, own sandbox.SeededCustomer) []odd {
+	charge := "charge=" + own.Charges[0]
+	get := func(target string, headers ...string) string { return request(key, "GET", target, "", headers...) }
+	return []odd{
 		// Paths.
 		{"a slash at the end", get("/v1/charges/")},
 		{"two slashes", get("/v1//charges")},
@@ -184,6 +212,13 @@ func TestNothingAmbiguousReachesTheUpstream(t *testing.T) {
 		{"TRACE", request(key, "TRACE", "/v1/charges", "")},
 		{"post in small letters", request(key, "post", "/v1/refunds", charge)},
 		{"a method of its own", request(key, "REFUND", "/v1/refunds", charge)},
+	}
+}
+
+// oddSecrets lists credentials that are none and card data.
+func oddSecrets(key string, _ sandbox.SeededCustomer) []odd {
+	get := func(target string, headers ...string) string { return request(key, "GET", target, "", headers...) }
+	return []odd{
 		// Credentials.
 		{"no key", request("", "GET", "/v1/charges", "")},
 		{"a Stripe key", request("sk_test_keybrakeharness", "GET", "/v1/charges", "")},
@@ -195,30 +230,44 @@ func TestNothingAmbiguousReachesTheUpstream(t *testing.T) {
 		{"a card token's data", request(key, "POST", "/v1/tokens", "card[number]=4242424242424242&card[cvc]=123")},
 		{"an issued card's number", get("/v1/issuing/cards/ic_1?expand[]=number")},
 		{"an issued card's code", get("/v1/issuing/cards?expand[]=data.cvc")},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			before := len(w.records())
-			r := w.raw(t, c.request)
-			if r.Status < 400 || r.Status >= 500 {
-				t.Fatalf("%d %s", r.Status, r.Raw)
-			}
-			if n := w.Sandbox.Arrivals(); n != 0 {
-				t.Fatalf("it reached the upstream: %+v", w.Sandbox.Journal()[n-1])
-			}
-			if c.name != "HEAD" && (r.errType() != "invalid_request_error" || r.Header.Get("Content-Type") != "application/json") {
-				t.Errorf("not as the SDKs need it: %v %s", r.Header, r.Raw)
-			}
-			if r.Header.Get("Stripe-Should-Retry") != "false" || r.Header.Get("Keybrake-Audit-Id") == "" {
-				t.Errorf("%v", r.Header)
-			}
-			_, seq, err := audit.ParseID(r.Header.Get("Keybrake-Audit-Id"))
-			if err != nil || seq == 0 || seq > int64(len(w.records())) {
-				t.Fatalf("its record is %q of %d (%d before): %v", r.Header.Get("Keybrake-Audit-Id"), len(w.records()), before, err)
-			}
-			if got := w.records()[seq-1]; got.Kind != audit.KindDenied || got.Verdict != "deny" || len(got.Failures) == 0 {
-				t.Errorf("recorded as %+v", got)
-			}
-		})
+	}
+}
+
+// Whatever it is, nothing of it arrives, and there is a record of it.
+func TestNothingAmbiguousReachesTheUpstream(t *testing.T) {
+	w := newWorld(t)
+	w.partial.Store(true) // raw requests are not counted
+	key, _ := w.key("name: agent-dev-open-test\nscopes: {\"*\": write}\nuncapped: true\nunmetered: [\"*\"]\ncustomers: any\n")
+	for _, list := range []func(string, sandbox.SeededCustomer) []odd{oddParameters, oddPlaces, oddBodies, oddTargets, oddSecrets} {
+		for _, c := range list(key, w.Seeded.Customers[0]) {
+			t.Run(c.name, func(t *testing.T) { w.refusesUnsent(t, c.request) })
+		}
+	}
+}
+
+// refusesUnsent checks that a request ends here: as the SDKs need it, on record, and with nothing sent.
+func (w *world) refusesUnsent(t *testing.T, request string) {
+	t.Helper()
+	r := w.raw(t, request)
+	if r.Status < 400 || r.Status >= 500 {
+		t.Fatalf("%d %s", r.Status, r.Raw)
+	}
+	if n := w.Sandbox.Arrivals(); n != 0 {
+		t.Fatalf("it reached the upstream: %+v", w.Sandbox.Journal()[n-1])
+	}
+	if r.Header.Get("Content-Type") != "application/json" || !strings.HasPrefix(request, "HEAD ") && r.errType() != "invalid_request_error" {
+		t.Errorf("not as the SDKs need it: %v %s", r.Header, r.Raw)
+	}
+	if r.Header.Get("Stripe-Should-Retry") != "false" || r.Header.Get("Request-Id") == "" {
+		t.Errorf("%v", r.Header)
+	}
+	records := w.records()
+	_, seq, err := audit.ParseID(r.Header.Get("Keybrake-Audit-Id"))
+	if err != nil || seq > int64(len(records)) {
+		t.Fatalf("its record is %q of %d: %v", r.Header.Get("Keybrake-Audit-Id"), len(records), err)
+	}
+	if got := records[seq-1]; got.Kind != audit.KindDenied || got.Verdict != "deny" || len(got.Failures) == 0 {
+		t.Errorf("recorded as %+v", got)
 	}
 }
 

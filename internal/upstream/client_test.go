@@ -196,68 +196,71 @@ func readRequest(conn net.Conn) {
 	}
 }
 
-func TestOnlyWhatWasSurelyNotWrittenCountsAsNotSent(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		base  func(t *testing.T) *url.URL
-		sent  bool
-		until time.Duration // 0 = no deadline
-	}{
-		{"nobody listens", func(t *testing.T) *url.URL {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
+// brokenServers end a call without an answer; sent is whether a byte of it may have been read.
+var brokenServers = []struct {
+	name  string
+	base  func(t *testing.T) *url.URL
+	sent  bool
+	until time.Duration // 0 = no deadline
+}{
+	{"nobody listens", func(t *testing.T) *url.URL {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return &url.URL{Scheme: "http", Host: l.Addr().String()}
+	}, false, 0},
+	{"the name does not resolve", func(*testing.T) *url.URL { return &url.URL{Scheme: "http", Host: "nowhere.invalid:80"} }, false, 0},
+	{"TLS fails", func(t *testing.T) *url.URL {
+		u := wire(t, func(conn net.Conn) { _, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n") })
+		u.Scheme = "https"
+		return u
+	}, false, 0},
+	{"the certificate is nobody's", func(t *testing.T) *url.URL {
+		s := httptest.NewUnstartedServer(http.NotFoundHandler())
+		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		u, _ := url.Parse(s.URL)
+		return u
+	}, false, 0},
+	{"TLS hangs", func(t *testing.T) *url.URL {
+		u := wire(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+		u.Scheme = "https"
+		return u
+	}, false, 100 * time.Millisecond},
+	{"it reads all and hangs up", func(t *testing.T) *url.URL { return wire(t, readRequest) }, true, 0},
+	{"it hangs up at once", func(t *testing.T) *url.URL { return wire(t, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) }) }, true, 0},
+	{"it reads all and hangs", func(t *testing.T) *url.URL { return wire(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }) }, true, 100 * time.Millisecond},
+	{"it answers nonsense", func(t *testing.T) *url.URL {
+		return wire(t, func(conn net.Conn) { readRequest(conn); _, _ = io.WriteString(conn, "SSH-2.0-x\r\n\r\n") })
+	}, true, 0},
+	{"it answers without end before it answers", func(t *testing.T) *url.URL {
+		return wire(t, func(conn net.Conn) {
+			readRequest(conn)
+			for range 1000 {
+				if _, err := io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\n\r\n"); err != nil {
+					return
+				}
 			}
-			defer l.Close()
-			return &url.URL{Scheme: "http", Host: l.Addr().String()}
-		}, false, 0},
-		{"the name does not resolve", func(*testing.T) *url.URL { return &url.URL{Scheme: "http", Host: "nowhere.invalid:80"} }, false, 0},
-		{"TLS fails", func(t *testing.T) *url.URL {
-			u := wire(t, func(conn net.Conn) { _, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n") })
-			u.Scheme = "https"
-			return u
-		}, false, 0},
-		{"the certificate is nobody's", func(t *testing.T) *url.URL {
-			s := httptest.NewUnstartedServer(http.NotFoundHandler())
-			s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-			s.StartTLS()
-			t.Cleanup(s.Close)
-			u, _ := url.Parse(s.URL)
-			return u
-		}, false, 0},
-		{"TLS hangs", func(t *testing.T) *url.URL {
-			u := wire(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
-			u.Scheme = "https"
-			return u
-		}, false, 100 * time.Millisecond},
-		{"it reads all and hangs up", func(t *testing.T) *url.URL { return wire(t, readRequest) }, true, 0},
-		{"it hangs up at once", func(t *testing.T) *url.URL { return wire(t, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) }) }, true, 0},
-		{"it reads all and hangs", func(t *testing.T) *url.URL { return wire(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }) }, true, 100 * time.Millisecond},
-		{"it answers nonsense", func(t *testing.T) *url.URL {
-			return wire(t, func(conn net.Conn) { readRequest(conn); _, _ = io.WriteString(conn, "SSH-2.0-x\r\n\r\n") })
-		}, true, 0},
-		{"it answers without end before it answers", func(t *testing.T) *url.URL {
-			return wire(t, func(conn net.Conn) {
-				readRequest(conn)
-				for range 1000 {
-					if _, err := io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\n\r\n"); err != nil {
-						return
-					}
+		})
+	}, true, 0},
+	{"its headers have no end", func(t *testing.T) *url.URL {
+		return wire(t, func(conn net.Conn) {
+			readRequest(conn)
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+			for range 100_000 {
+				if _, err := io.WriteString(conn, "X-A: "+strings.Repeat("a", 100)+"\r\n"); err != nil {
+					return
 				}
-			})
-		}, true, 0},
-		{"its headers have no end", func(t *testing.T) *url.URL {
-			return wire(t, func(conn net.Conn) {
-				readRequest(conn)
-				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
-				for range 100_000 {
-					if _, err := io.WriteString(conn, "X-A: "+strings.Repeat("a", 100)+"\r\n"); err != nil {
-						return
-					}
-				}
-			})
-		}, true, 0},
-	} {
+			}
+		})
+	}, true, 0},
+}
+
+func TestOnlyWhatWasSurelyNotWrittenCountsAsNotSent(t *testing.T) {
+	for _, c := range brokenServers {
 		t.Run(c.name, func(t *testing.T) {
 			base := c.base(t)
 			client := upstream.NewClient(nil)
