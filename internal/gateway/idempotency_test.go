@@ -136,6 +136,9 @@ func TestRetriesOfAnUnknownCallAreOnTheWireOneAtATime(t *testing.T) {
 	go func() { done <- w.refund(key, charge, "100", "Idempotency-Key", "k") }()
 	eventually(t, "the retry is on the wire", func() bool { return w.Sandbox.Hanging() == 1 })
 	w.refund(key, charge, "100", "Idempotency-Key", "k").want(t, 409, "idempotency_key_in_use")
+	if n := w.arrivals("POST"); n != 2 { // Stripe would have said the same
+		t.Errorf("%d arrivals", n)
+	}
 	w.Sandbox.Release()
 	r := <-done
 	r.want(t, 200, "")

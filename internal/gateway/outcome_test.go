@@ -119,6 +119,56 @@ func TestAPolicyMayAllowToRepeatAnUnknownCall(t *testing.T) {
 	w.wantUSD(k.ID, "refunds", 2000, 2000) // both count
 }
 
+// A refusal of the retry says nothing about the first attempt, unless Stripe says that it is the first one's
+// answer, or the retry got as far as the bank: what had run before would have been replayed.
+func TestARefusedRetryFreesNothing(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		fault  sandbox.Fault
+		status int
+	}{
+		{"a rate limit", sandbox.Fault{Kind: sandbox.FaultRateLimit}, 429},
+		{"a bad request", sandbox.Fault{Kind: sandbox.FaultError, Status: 400}, 400},
+		{"a missing object", sandbox.Fault{Kind: sandbox.FaultError, Status: 404}, 404},
+		{"a refusal of our secret", sandbox.Fault{Kind: sandbox.FaultError, Status: 401}, 502},
+		{"another unknown outcome", sandbox.Fault{Kind: sandbox.FaultError, Status: 500}, 504},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			key, k := w.key(refundPolicy)
+			charge := w.Seeded.Customers[0].Charges[0]
+			must(t, w.Sandbox.Inject(sandbox.Fault{Kind: sandbox.FaultCut, After: true, Method: "POST"}))
+			w.refund(key, charge, "2000", "Idempotency-Key", "k").want(t, 504, "keybrake_upstream_unknown")
+			c.fault.Method = "POST"
+			must(t, w.Sandbox.Inject(c.fault))
+			if r := w.refund(key, charge, "2000", "Idempotency-Key", "k"); r.Status != c.status {
+				t.Errorf("%d %s", r.Status, r.Raw)
+			}
+			if got := w.last(k.ID); got.State != ledger.Unresolved {
+				t.Fatalf("%s by %q", got.State, got.Proof)
+			}
+			w.wantUSD(k.ID, "refunds", 2000, 0)
+			w.refund(key, charge, "2000", "Idempotency-Key", "k").want(t, 200, "")
+			w.wantUSD(k.ID, "refunds", 0, 2000)
+			if n := len(w.Sandbox.Effects()); n != 1 {
+				t.Fatalf("%d effects", n)
+			}
+		})
+	}
+}
+
+// A decline that the retry brings home is final: the first attempt did not run, or it is its answer.
+func TestADeclinedRetryIsReleased(t *testing.T) {
+	w := newWorld(t)
+	key, k := w.key(moneyPolicy(allPerDay))
+	const form = "amount=2500&currency=usd&payment_method=pm_card_chargeDeclined&confirm=true"
+	must(t, w.Sandbox.Inject(sandbox.Fault{Kind: sandbox.FaultCut, After: true, Method: "POST"}))
+	w.call(key, "POST", "/v1/payment_intents", form, "Idempotency-Key", "k").want(t, 504, "keybrake_upstream_unknown")
+	w.wantUSD(k.ID, "*", 2500, 0)
+	w.call(key, "POST", "/v1/payment_intents", form, "Idempotency-Key", "k").want(t, 402, "card_declined")
+	w.wantUSD(k.ID, "*", 0, 0)
+}
+
 // A retry learns what a call without an amount did, though the first attempt's look-up found the amount.
 func TestARetryOfARefundWithoutAnAmountLearnsItsOutcome(t *testing.T) {
 	w := newWorld(t)
