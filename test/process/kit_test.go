@@ -5,7 +5,6 @@ package process
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -17,27 +16,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keybrake/keybrake/test/binary"
 )
 
-var binary string
+// program is the path of the binary under test.
+var program string
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "keybrake-process-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binary = filepath.Join(dir, "keybrake")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/keybrake")
-	build.Dir = filepath.Join("..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build keybrake: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(binary.Main(m, &program)) }
 
 // home is a user with a folder, in which servers run and commands are typed.
 type home struct {
@@ -89,7 +75,7 @@ func (h *home) env(extra ...string) []string {
 // start runs a command in the background; it is ended with the test.
 func (h *home) start(args ...string) *process {
 	h.t.Helper()
-	p := &process{t: h.t, cmd: exec.Command(binary, args...), out: &output{}, done: make(chan struct{})}
+	p := &process{t: h.t, cmd: exec.Command(program, args...), out: &output{}, done: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = h.dir, h.env(), p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		h.t.Fatal(err)
@@ -168,7 +154,7 @@ func (h *home) run(args ...string) result { return h.runEnv(nil, args...) }
 
 func (h *home) runEnv(env []string, args ...string) result {
 	h.t.Helper()
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(program, args...)
 	var out, errs bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = h.dir, h.env(env...), &out, &errs
 	err := cmd.Run()

@@ -5,7 +5,6 @@ package sdk
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,28 +18,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keybrake/keybrake/test/binary"
 )
 
-// binary is the program under test, built once.
-var binary string
+// program is the path of the binary under test.
+var program string
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "keybrake-sdk-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binary = filepath.Join(dir, "keybrake")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/keybrake")
-	build.Dir = filepath.Join("..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build keybrake: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(binary.Main(m, &program)) }
 
 // dev is a running `keybrake serve --dev`.
 type dev struct {
@@ -62,7 +47,7 @@ func serveDev(t *testing.T) *dev {
 	t.Helper()
 	dir := t.TempDir()
 	readyFile := filepath.Join(dir, "ready.json")
-	cmd := exec.Command(binary, "serve", "--dev", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile)
+	cmd := exec.Command(program, "serve", "--dev", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile)
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
