@@ -138,6 +138,8 @@ func (r *resolver) effect(rule *EffectRule, e *policy.Effect) (*policy.Refusal, 
 	if resolved {
 		r.req.Params.Set(rule.Pin, strconv.FormatInt(amount, 10))
 		r.call.Body = r.req.Params.Encode()
+		// A call without any parameter had none for the policy's rules to judge; now it has.
+		r.call.Operation.Params = r.req.Params
 	}
 	return nil, nil
 }
