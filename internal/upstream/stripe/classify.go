@@ -28,6 +28,9 @@ func classifyMoney(req *Request, op *policy.Operation) *policy.Refusal {
 		}
 		addEffect(req, op, rule.First, e)
 	}
+	if s := rule.Second; s != nil && !s.Klass.Metered() && s.Bucket != op.Resource && s.When.Eval(req.Params.Value) {
+		op.Needs = append(op.Needs, policy.Need{Resource: s.Bucket, Access: policy.Write, Because: s.When.held(req.Params) + " makes one of " + string(s.Bucket)})
+	}
 	if bucket, why := unmeterable(req); why != "" {
 		addEffect(req, op, &EffectRule{Bucket: bucket, Amount: []Source{{Kind: IsUnmeterable}}},
 			policy.Effect{Bucket: bucket, Unmeterable: true, Why: why})

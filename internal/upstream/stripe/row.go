@@ -98,7 +98,8 @@ type MoneyRule struct {
 	// Interpreted: the rule may be counted on. Without it a metered operation is denied as unmeterable.
 	Interpreted bool
 	// First and Second are the two effects that a row can name; nil for none. An operation that only takes
-	// something back has none and a Final.
+	// something back has none and a Final. A Second whose class is not counted makes an object of another
+	// resource on the way: it needs write there, or a key for products would set prices.
 	First, Second *EffectRule
 	// Final, if set, tells when the call brings an object to its last state.
 	Final *FinalRule
