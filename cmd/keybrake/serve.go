@@ -248,6 +248,8 @@ func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, fail
 		Handler: h, ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout, WriteTimeout: write, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return base },
+		// net/http would answer `OPTIONS *` by itself, past everything that records.
+		DisableGeneralOptionsHandler: true,
 	}
 	srv.RegisterOnShutdown(end) // tails end; a call that was admitted no longer depends on it
 	done := make(chan struct{})

@@ -92,7 +92,7 @@ func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 
 func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {
 	if err := g.Ready(r.Context()); err != nil {
-		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, "not ready", http.StatusServiceUnavailable) // why is for operators: the admin port's /readyz
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")

@@ -110,7 +110,7 @@ func (g *Gateway) attach(ctx context.Context, j *journey) ending {
 	if !j.call.Writes() || j.call.IdempotencyKey == "" || j.call.AttachFor == 0 {
 		return nil
 	}
-	r, err := g.Store.Attached(ctx, j.key.ID, j.call.Account, j.call.IdempotencyKey)
+	r, err := g.Store.Attached(ctx, j.key.ID, j.call.Account, g.upstreamKey(j, j.call.IdempotencyKey))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
@@ -309,11 +309,12 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 	a.Reserve = &ledger.Request{
 		Key: j.key.ID, Upstream: j.key.Upstream, Operation: op.Name, Customers: op.Customer.Customers,
 		Caps: j.policy.Caps, Zone: j.policy.Timezone, Effects: op.Counted(), Counts: op.Counts(),
-		Soft:    j.policy.Enforcement == policy.Shadow,
-		IdemKey: j.call.IdempotencyKey, IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint, Sent: sent,
+		Soft:        j.policy.Enforcement == policy.Shadow,
+		IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint, Sent: sent,
 	}
-	if j.call.AttachFor == 0 {
-		a.Reserve.IdemKey = "" // the vendor gives the key no meaning here, so we must not either
+	if j.call.IdempotencyKey != "" && j.call.AttachFor != 0 { // where the vendor gives the key a meaning
+		// Not the agent's own text: whatever it put into its key, a secret included, stays out of the store.
+		a.Reserve.IdemKey = g.upstreamKey(j, j.call.IdempotencyKey)
 	}
 	return a, nil
 }

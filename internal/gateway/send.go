@@ -23,9 +23,15 @@ func (g *Gateway) request(j *journey) *upstream.Request {
 		if agentKey == "" {
 			agentKey = "\x00" + newToken() // no agent can send a NUL
 		}
-		r.IdempotencyKey = g.Ring.Master().UpstreamIdempotencyKey(j.key.ID, j.call.Account, agentKey)
+		r.IdempotencyKey = g.upstreamKey(j, agentKey)
 	}
 	return r
+}
+
+// upstreamKey is the idempotency key that the vendor gets for an agent's own, and the one that reservations
+// are found by.
+func (g *Gateway) upstreamKey(j *journey, agentKey string) string {
+	return g.Ring.Master().UpstreamIdempotencyKey(j.key.ID, j.call.Account, agentKey)
 }
 
 // sentForm is a request as it is kept with its reservation, to be sent again on a retry.
