@@ -59,6 +59,9 @@ func newKeyCreate(s streams) *cobra.Command {
 			if req.PolicyEdit, err = flags.read(s.in); err != nil {
 				return err
 			}
+			if req.Preset == "" && req.Policy == "" && req.Like == "" {
+				return usageError{errors.New("say what the key may do with one of --preset, --policy and --like")}
+			}
 			k, err := ask(func(c *admin.Client) (admin.KeyCreated, error) { return c.CreateKey(cmd.Context(), req) })
 			if err != nil {
 				return err
@@ -250,7 +253,7 @@ func newKeyUpdate(s streams) *cobra.Command {
 				},
 				func(w io.Writer, k admin.KeyChanged) {
 					s.warn(k.Warnings)
-					fmt.Fprintf(w, "vault key %s (%s): %d changes\n", k.Name, k.ID, len(k.Changes))
+					fmt.Fprintf(w, "vault key %s (%s) changed\n", k.Name, k.ID)
 					for _, c := range k.Changes {
 						fmt.Fprintf(w, "  %s: %s -> %s\n", c.Field, dash(c.Old), dash(c.New))
 					}

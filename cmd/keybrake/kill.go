@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -91,11 +92,16 @@ func kill(ctx context.Context, s streams, f format, req admin.KillRequest, store
 	switch {
 	case err == nil:
 		return printKill(s, f, killResult{KillAnswer: answer})
-	case errors.As(err, &refused) && refused.Status < 500, errors.As(err, &misused):
+	case errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusUnauthorized, errors.As(err, &misused):
 		return err
 	}
-	if store = strings.TrimPrefix(store, "sqlite:"); store == "" {
+	// A token that the server does not know goes on: server.json may be an earlier server's, and who may write
+	// next to the store may stop it.
+	if store = strings.TrimPrefix(store, "sqlite:"); store == "" || strings.Contains(store, "://") {
 		store = conn.store
+	}
+	if store == "" && refused != nil {
+		return err
 	}
 	if store == "" {
 		return reachError{fmt.Errorf("NOTHING WAS STOPPED: %w. Name the store's file with --store to leave a KILL file there, or send SIGUSR1 to the server to stop everything", err)}
@@ -107,11 +113,11 @@ func kill(ctx context.Context, s streams, f format, req admin.KillRequest, store
 func killByFile(ctx context.Context, s streams, f format, req admin.KillRequest, store string, start time.Time, why error) error {
 	lines, err := admin.KillLines(req)
 	if err != nil {
-		return reachError{fmt.Errorf("NOTHING WAS STOPPED: the server was not reached (%w), and %w", why, err)}
+		return reachError{fmt.Errorf("NOTHING WAS STOPPED: %w, and %w", why, err)}
 	}
 	path := admin.KillFilePath(store)
 	if err := admin.WriteKillFile(path, lines); err != nil {
-		return reachError{fmt.Errorf("NOTHING WAS STOPPED: the server was not reached (%w), and the KILL file could not be written: %w", why, err)}
+		return reachError{fmt.Errorf("NOTHING WAS STOPPED: %w, and the KILL file could not be written: %w", why, err)}
 	}
 	applied := taken(ctx, path)
 	out := killResult{KillFile: path, Applied: applied}
@@ -171,9 +177,9 @@ func printKill(s streams, f format, k killResult) error {
 			fmt.Fprintf(w, "%s by the KILL file (%s) after %.0f ms\n", k.Mode, k.Scope, k.EffectiveMS)
 		case k.KillFile != "":
 		case k.Scope == "all":
-			fmt.Fprintf(w, "everything is %s, %d vault keys, after %.1f ms; %d calls were on their way\n", k.Mode, len(k.Stopped), k.EffectiveMS, k.InFlight)
+			fmt.Fprintf(w, "%s after %.1f ms: everything, with %s; %s on their way\n", k.Mode, k.EffectiveMS, count(len(k.Stopped), "vault key"), count(int(k.InFlight), "call"))
 		default:
-			fmt.Fprintf(w, "%d vault keys are %s after %.1f ms; %d calls were on their way\n", len(k.Stopped), k.Mode, k.EffectiveMS, k.InFlight)
+			fmt.Fprintf(w, "%s after %.1f ms: %s; %s on their way\n", k.Mode, k.EffectiveMS, count(len(k.Stopped), "vault key"), count(int(k.InFlight), "call"))
 			for _, id := range k.Stopped {
 				fmt.Fprintln(w, " ", id)
 			}

@@ -110,3 +110,11 @@ func (s streams) warn(warnings []string) {
 		_, _ = fmt.Fprintln(s.err, "keybrake: warning:", printable(w)) // nothing else could be told either
 	}
 }
+
+// count writes a number of things: "1 call", "2 calls".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,7 @@ import (
 
 // newSandbox runs the sandbox alone, so that a gateway can be killed and its Stripe live on.
 func newSandbox(s streams) *cobra.Command {
-	listen, seed := "127.0.0.1:0", int64(1)
+	listen, seed, ready := "127.0.0.1:0", int64(1), ""
 	cmd := &cobra.Command{
 		Use:   "sandbox",
 		Short: "Run a stateful Stripe in memory, for trying things out",
@@ -38,6 +39,11 @@ func newSandbox(s streams) *cobra.Command {
 			if _, err := fmt.Fprintf(s.out, "sandbox: http://%s\n", l.Addr()); err != nil {
 				return err
 			}
+			if ready != "" {
+				if err := os.WriteFile(ready, []byte("http://"+l.Addr().String()+"\n"), 0o600); err != nil {
+					return fmt.Errorf("--ready-file: %w", err)
+				}
+			}
 			select {
 			case <-cmd.Context().Done():
 				box.Close()
@@ -51,6 +57,7 @@ func newSandbox(s streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", listen, "loopback address")
+	cmd.Flags().StringVar(&ready, "ready-file", ready, "write the address into this file once it accepts")
 	cmd.Flags().Int64Var(&seed, "seed", seed, "seed of ids and data: the same seed makes the same Stripe")
 	return cmd
 }

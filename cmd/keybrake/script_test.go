@@ -1,0 +1,103 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"keybrake": main})
+}
+
+// TestScripts runs the command line as users type it: testdata/*.txtar.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await, "take": take, "agent": agent, "flip": flip, "cut": cut,
+		},
+	})
+}
+
+// await FILE: waits until a server has written its ready file; the script ends with the test's own deadline.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	for {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// take VAR FIELD FILE: reads a member of the JSON (or the first word that begins with http) in a file.
+func take(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[2])
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(text), &fields); err == nil {
+		ts.Setenv(args[0], fmt.Sprint(fields[args[1]]))
+		return
+	}
+	for _, word := range strings.Fields(text) {
+		if strings.HasPrefix(word, "http") {
+			ts.Setenv(args[0], word)
+			return
+		}
+	}
+	ts.Fatalf("no %s in %s:\n%s", args[1], args[2], text)
+}
+
+// agent STATUS METHOD PATH [FORM]: one call with $KEY at $GATEWAY, answered with the status; the body goes to
+// the file `answer`.
+func agent(ts *testscript.TestScript, _ bool, args []string) {
+	form := ""
+	if len(args) > 3 {
+		form = args[3]
+	}
+	req, err := http.NewRequest(args[1], ts.Getenv("GATEWAY")+args[2], strings.NewReader(form))
+	ts.Check(err)
+	req.Header.Set("Authorization", "Bearer "+ts.Getenv("KEY"))
+	if form != "" {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), body, 0o600))
+	if fmt.Sprint(resp.StatusCode) != args[0] {
+		ts.Fatalf("%s %s: %d, want %s\n%s", args[1], args[2], resp.StatusCode, args[0], body)
+	}
+}
+
+// flip FROM TO OLD NEW: copies a file with the first OLD replaced by NEW.
+func flip(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[2]) {
+		ts.Fatalf("%s has no %s", args[0], args[2])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Replace(text, args[2], args[3], 1)), 0o600))
+}
+
+// cut FROM TO N: copies a file without its last N lines.
+func cut(ts *testscript.TestScript, _ bool, args []string) {
+	var n int
+	_, err := fmt.Sscan(args[2], &n)
+	ts.Check(err)
+	lines := strings.SplitAfter(strings.TrimSuffix(ts.ReadFile(args[0]), "\n"), "\n")
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(lines[:len(lines)-n], "")), 0o600))
+}
