@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,7 +37,11 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	hint := ""
 	if near := cmd.SuggestionsFor(name); len(near) > 0 {
-		hint = fmt.Sprintf("; did you mean `%s %s`?", cmd.CommandPath(), near[0])
+		best := near[0]
+		if i := slices.IndexFunc(near, func(n string) bool { return strings.HasPrefix(n, name) }); i >= 0 {
+			best = near[i] // a word that was cut short rather than another one
+		}
+		hint = fmt.Sprintf("; did you mean `%s %s`?", cmd.CommandPath(), best)
 	}
 	return usageError{fmt.Errorf("there is no command `%s %s`%s (`%s --help` lists them)", cmd.CommandPath(), name, hint, cmd.CommandPath())}
 }
