@@ -3,6 +3,7 @@ package stripe
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/keybrake/keybrake/internal/policy"
@@ -125,18 +126,9 @@ func (x *expansions) follow(row *Row, path string, out []policy.Need) ([]policy.
 	}
 	at := x.roots[row]
 	for field := range strings.SplitSeq(path, ".") {
-		var next []string
-		found := false
-		for _, name := range at {
-			edge, ok := x.nodes[name][field]
-			if !ok {
-				continue
-			}
-			found = true
-			next = append(next, edge.next...)
-			for _, object := range edge.opens {
-				out = addNeed(out, row.Resource, x.scopes[object], "expand[]="+path)
-			}
+		next, opens, found := x.step(at, field)
+		for _, object := range opens {
+			out = addNeed(out, row.Resource, x.scopes[object], "expand[]="+path)
 		}
 		if !found {
 			return out, malformed("expand", fmt.Sprintf("expand %q cannot be followed: %s has no expandable field %q there. Check the path or leave it out.",
@@ -145,6 +137,29 @@ func (x *expansions) follow(row *Row, path string, out []policy.Need) ([]policy.
 		at = next
 	}
 	return out, nil
+}
+
+// step goes from some objects through one field: to the objects behind it, each once (they open each other,
+// and would multiply otherwise), and those that it opens.
+func (x *expansions) step(at []string, field string) (next, opens []string, found bool) {
+	for _, name := range at {
+		edge, ok := x.nodes[name][field]
+		if !ok {
+			continue
+		}
+		found = true
+		for _, n := range edge.next {
+			if !slices.Contains(next, n) {
+				next = append(next, n)
+			}
+		}
+		for _, object := range edge.opens {
+			if !slices.Contains(opens, object) {
+				opens = append(opens, object)
+			}
+		}
+	}
+	return next, opens, found
 }
 
 // addNeed appends a read scope once, unless the operation's own scope covers it already.

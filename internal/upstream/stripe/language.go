@@ -288,13 +288,13 @@ func ParseLookupRef(s string) (LookupRef, error) {
 	return LookupRef{Method: method, Template: template, Query: query, Placeholders: names}, nil
 }
 
-// Path fills the template; ok is false if a value is missing. Values are escaped whole, so that an id
-// cannot reach another route.
+// Path fills the template; ok is false if a value is missing or is no plain id. Values are escaped whole, so
+// that an id cannot reach another route, also where somebody on the way decodes before routing.
 func (l LookupRef) Path(value func(name string) (string, bool)) (path string, ok bool) {
 	path = l.Template
 	for _, name := range l.Placeholders {
 		v, ok := value(name)
-		if !ok || v == "" || v == "." || v == ".." {
+		if !ok || v == "" || v == "." || v == ".." || strings.ContainsAny(v, `/\?#%`) {
 			return "", false
 		}
 		path = strings.Replace(path, "{"+name+"}", url.PathEscape(v), 1)

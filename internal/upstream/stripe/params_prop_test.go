@@ -124,7 +124,8 @@ func TestTheFingerprintTellsCallsApart(t *testing.T) {
 		"another account":             with(post("/v1/refunds", "charge=ch_1&amount=1"), "Stripe-Account", "acct_1"),
 		"another operation":           post("/v1/charges/ch_1/refunds", "amount=1"),
 		"another id in the path":      post("/v1/charges/ch_2/refunds", "amount=1"),
-		"an id that looks like two":   post("/v1/charges/ch_1%2Frefunds/refunds", "amount=1"),
+		"a plan":                      post("/v1/plans/a", "nickname=x"),
+		"an id that looks like two":   post("/v1/plans/a%2Fb", "nickname=x"),
 		"a value that looks like two": post("/v1/refunds", "charge=ch_1&reason=a%26amount%3D1"),
 	} {
 		call := mustParse(t, a, raw)

@@ -117,10 +117,48 @@ func (root *route) match(method, path string, ids []string) (*Row, []string, *po
 		ids = append(ids, id)
 		n = n.param
 	}
-	if row := n.rows[m]; row != nil {
-		return row, ids, nil
+	row := n.rows[m]
+	if row == nil {
+		return nil, nil, root.unknown(method, path)
 	}
-	return nil, nil, root.unknown(method, path)
+	if r := root.checkSlashes(row, ids); r != nil {
+		return nil, nil, r
+	}
+	return row, ids, nil
+}
+
+// freeTextIDs are the resources whose ids are the merchant's own text and may have a slash in them.
+var freeTextIDs = []policy.Resource{"coupons", "plans", "products"}
+
+// checkSlashes refuses ids with a slash in them that whoever decodes a path before routing would take for
+// another route: a charge called "ch_1/refund".
+func (root *route) checkSlashes(row *Row, ids []string) *policy.Refusal {
+	if !slices.ContainsFunc(ids, func(id string) bool { return strings.ContainsAny(id, `/\`) }) {
+		return nil
+	}
+	decoded := row.Template
+	for i, name := range row.Placeholders {
+		decoded = strings.Replace(decoded, "{"+name+"}", strings.ReplaceAll(ids[i], `\`, "/"), 1)
+	}
+	if slices.Contains(freeTextIDs, row.Resource) && !root.leads(strings.Split(decoded[1:], "/")) {
+		return nil
+	}
+	return malformed("", fmt.Sprintf("An id in the path has a slash in it, so that %q could be taken for another route.", clip(decoded)))
+}
+
+// leads reports whether the segments are a route of any method.
+func (n *route) leads(segs []string) bool {
+	for _, seg := range segs {
+		next := n.literals[seg]
+		if next == nil {
+			next = n.param
+		}
+		if next == nil {
+			return false
+		}
+		n = next
+	}
+	return true
 }
 
 // checkPath refuses paths that servers on the way could read in two ways.
