@@ -73,7 +73,11 @@ type DB struct {
 	lock   *os.File
 	write  *sql.DB
 	read   *sql.DB
+	side   *sql.DB // copies the log into the database beside the writer
 	writer *writer
+
+	attached *sql.Stmt     // finds a reservation by its idempotency key, on the readers
+	copied   chan struct{} // closed when copyLog has ended
 
 	last   atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
 	broken atomic.Pointer[error]
@@ -134,13 +138,22 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	}
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
+	if db.attached, err = db.read.PrepareContext(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND idem = ?`); err != nil {
+		return err
+	}
+	if db.side, err = sql.Open("sqlite", dsn(o.Path, "rwc", "synchronous(FULL)")); err != nil {
+		return err
+	}
+	db.side.SetMaxOpenConns(1)
 	if db.writer, err = newWriter(ctx, db); err != nil {
 		return err
 	}
 	if err := db.writer.takeOver(ctx); err != nil {
 		return fmt.Errorf("take over what an earlier process left open: %w", err)
 	}
+	db.copied = make(chan struct{})
 	go db.writer.run()
+	go db.copyLog()
 	return nil
 }
 
@@ -150,7 +163,8 @@ func dsn(path, mode, pragma string) string {
 		"_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-65536)", pragma},
 	}
 	if mode == "rwc" {
-		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "wal_autocheckpoint(4000)")
+		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "wal_autocheckpoint(0)",
+			fmt.Sprintf("journal_size_limit(%d)", maxLogBytes))
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
@@ -287,6 +301,7 @@ func (db *DB) breakDown(err error) {
 func (db *DB) Close() (err error) {
 	db.closing.Do(func() {
 		db.writer.stop()
+		<-db.copied
 		err = db.closeFiles()
 	})
 	return err
@@ -296,6 +311,12 @@ func (db *DB) closeFiles() error {
 	var errs []error
 	if db.writer != nil {
 		errs = append(errs, db.writer.close())
+	}
+	if db.attached != nil {
+		errs = append(errs, db.attached.Close())
+	}
+	if db.side != nil {
+		errs = append(errs, db.side.Close())
 	}
 	if db.read != nil {
 		errs = append(errs, db.read.Close())

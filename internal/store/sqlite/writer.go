@@ -59,9 +59,11 @@ type writer struct {
 	controls chan *control
 	resolves chan *unit
 	queue    chan *unit
-	quit     chan struct{}
-	stopped  chan struct{}
-	once     sync.Once
+	// restartLog asks the writer to copy the rest of the log while nobody writes.
+	restartLog chan struct{}
+	quit       chan struct{}
+	stopped    chan struct{}
+	once       sync.Once
 
 	// What the writer knows of the committed state; only its goroutine touches these.
 	chain    audit.Chain
@@ -81,7 +83,8 @@ func newWriter(ctx context.Context, db *DB) (*writer, error) {
 		db: db, conn: conn,
 		brakes: make(chan *control, 64), controls: make(chan *control, 64),
 		resolves: make(chan *unit, queueLength), queue: make(chan *unit, queueLength),
-		quit: make(chan struct{}), stopped: make(chan struct{}),
+		restartLog: make(chan struct{}, 1),
+		quit:       make(chan struct{}), stopped: make(chan struct{}),
 		open: make(map[ledger.ReservationID]*ledger.Reservation), pending: make(map[repeat]ledger.ReservationID), versions: make(map[policy.KeyID]int64),
 	}
 	if err := w.stmts.prepare(ctx, conn); err != nil {
@@ -147,6 +150,8 @@ func (w *writer) run() {
 			w.batch(u)
 		case <-tick.C:
 			w.index()
+		case <-w.restartLog:
+			_, _ = checkpoint(w.conn) // what fails now is tried again; the log is only longer until then
 		case <-w.quit:
 			w.drain()
 			return
@@ -404,8 +409,7 @@ func (db *DB) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Acco
 // Attached implements store.DB.
 func (db *DB) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error) {
 	var row reservationRow
-	err := db.read.QueryRowContext(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND idem = ?`,
-		string(key), idemValue(account, idem)).Scan(row.fields()...)
+	err := db.attached.QueryRowContext(ctx, string(key), idemValue(account, idem)).Scan(row.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, store.ErrNotFound
 	}
