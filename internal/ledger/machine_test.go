@@ -145,7 +145,7 @@ func (m *machine) check(t *rapid.T) {
 		seen[e.object] = true
 		can := most(m.events, e.object)
 		if counted[e.object] < can {
-			t.Fatalf("%v counts %d and can have moved %d: %+v", e.object, counted[e.object], can, m.shelf.objects[e.object])
+			t.Fatalf("%v counts %d and can have moved %d: %+v\n%s", e.object, counted[e.object], can, m.shelf.objects[e.object], tell(m.events, e.object))
 		}
 		if counted[e.object] > can && !overlap(m.events, e.object) {
 			t.Fatalf("%v counts %d and can have moved %d only", e.object, counted[e.object], can)
@@ -326,7 +326,7 @@ func (m *machine) settleNow(t *rapid.T, id ReservationID) {
 			moved.Object = m.drawObject(t)
 			key := ObjectKey{Key: req.Key, Bucket: e.Bucket, Object: moved.Object, Currency: e.Amount.Currency}
 			m.events = append(m.events, &event{
-				reservation: id, effect: i, object: key, mode: e.Mode, ceiling: e.Ceiling, start: start, end: never})
+				reservation: id, effect: i, object: key, mode: e.Mode, ceiling: e.Ceiling, start: start, end: never, late: true})
 		}
 		fate.Moved = append(fate.Moved, moved)
 	}

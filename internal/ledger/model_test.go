@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -24,6 +26,7 @@ type event struct {
 	start, end  int  // of the call, in steps; end is never while it is open
 	final       bool // not a call: the object came to amount
 	refused     bool // never happened
+	late        bool // only the answer named the object
 }
 
 // happen is what the object has moved after the event if it had moved n before.
@@ -84,12 +87,12 @@ func try(left []*event, n int64) int64 {
 	return best
 }
 
-// overlap reports whether two calls on the object were ever on the wire together: then, and only then, may
-// the ledger count for more than can have moved.
+// overlap reports whether two calls on the object were ever on the wire together, or one was named only by its
+// answer: then, and only then, may the ledger count for more than can have moved.
 func overlap(events []*event, object ObjectKey) bool {
 	for i, a := range events {
 		for _, b := range events[i+1:] {
-			if a.object == object && b.object == object && a.start <= b.end && b.start <= a.end {
+			if a.object == object && b.object == object && (b.late || (a.start <= b.end && b.start <= a.end)) {
 				return true
 			}
 		}
@@ -104,4 +107,15 @@ func inDollars(q money.Quote, minor int64) int64 {
 		unit *= 10
 	}
 	return (minor*q.Value + unit - 1) / unit
+}
+
+// tell writes out what happened to an object.
+func tell(events []*event, object ObjectKey) string {
+	var b strings.Builder
+	for _, e := range events {
+		if e.object == object {
+			fmt.Fprintf(&b, "%+v\n", *e)
+		}
+	}
+	return b.String()
 }

@@ -38,8 +38,8 @@ type Claim struct {
 	Mode        policy.CountMode `json:"m"`
 	Minor       int64            `json:"n"`           // total wanted, or part to add
 	Ceiling     int64            `json:"c,omitempty"` // for parts; 0 = none
-	// Lift is how much settled parts may stand on top of this claim's total; Minor includes it, as far as
-	// their ceilings let it.
+	// Lift is how much settled parts may stand on top of this claim; Minor (of a total) or Ceiling includes
+	// it, as far as their own ceilings let it.
 	Lift int64 `json:"l,omitempty"`
 }
 
@@ -163,6 +163,10 @@ func (c Claim) came(asked, moved int64) Claim {
 		}
 		return c
 	}
+	if over := moved - asked; over > 0 && c.Ceiling > 0 && c.Lift > 0 {
+		c.Ceiling = max(c.Ceiling, asked) + over // it was lifted from what was asked, and stood higher
+		check(c.Ceiling >= over, "object count overflows: + %d", over)
+	}
 	c.Minor = moved
 	return c
 }
@@ -189,6 +193,7 @@ func (o *Object) settle(c Claim) {
 			l.Lift += c.Minor
 		case l.Mode == policy.Part && l.Ceiling > 0:
 			l.Ceiling = c.applied(max(l.Ceiling, l.Minor))
+			l.Lift += c.Minor
 		}
 	}
 	slices.SortStableFunc(lifted, func(a, b Claim) int {
