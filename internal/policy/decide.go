@@ -176,9 +176,6 @@ func customerFailures(f []Failure, p *Policy, op *Operation) []Failure {
 			return fail("", "This key is bound to a list of customers and may not create one. Set `may_create_customers: true` "+
 				"in the policy to allow it; the new customer then joins the list.")
 		}
-		if tie.Kind == TieUnfilterable || tie.Kind == TieNone {
-			return f
-		}
 	}
 	switch tie.Kind {
 	case TieNone:
@@ -198,6 +195,10 @@ func customerFailures(f []Failure, p *Policy, op *Operation) []Failure {
 		return fail(tie.Add, "This list may show objects of any customer, and this key is bound to a list of customers. Add "+
 			"the parameter `"+tie.Add+"` so that it shows those of one of them.")
 	default:
+		if op.CreatesCustomer {
+			return fail("", "This call gives the new customer something whose present customer cannot be found out, and this key is "+
+				"bound to a list of customers. Create the customer without it.")
+		}
 		if slices.Contains(p.NoCustomer, op.Name) {
 			return f
 		}

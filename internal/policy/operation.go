@@ -12,8 +12,9 @@ type Operation struct {
 	// Needs lists further scopes: write on a bucket that is not the own resource, read on what `expand`
 	// opens.
 	Needs []Need
-	// Refused is a denial that no scope lifts, with the reason in one sentence (preview, credential,
-	// egress, bulk operations).
+	// Refused is a denial that nothing lifts, with the reason in one sentence (preview operations). What
+	// hands out credentials, sends data elsewhere or runs in bulk is an Effect without a bound instead:
+	// `unmetered` admits it, by its name or by "*".
 	Refused *Refusal
 	// Account is the connected account that the call names, if any.
 	Account AccountID
@@ -21,7 +22,8 @@ type Operation struct {
 	Effects []Effect
 	// Customer says how the call is tied to customers.
 	Customer CustomerTie
-	// CreatesCustomer: the answer names a customer that did not exist before.
+	// CreatesCustomer: the answer names a customer that did not exist before. Customer is then about what
+	// else the call names: TieNone for nothing, TieUnfilterable for an instrument of nobody knows whom.
 	CreatesCustomer bool
 	// Params gives the call's parameters to the policy's parameter rules. Nil means none.
 	Params ParamView
