@@ -115,8 +115,11 @@ func crowded(t *testing.T) *books {
 func busy(t *testing.T, b *books) *Book {
 	t.Helper()
 	book := NewBook(b.shelf, b.shelf.next)
-	if r, full, err := book.Reserve(b.now, b.request(total("pi_1", 9500))); r == nil || err != nil {
+	if r, full, err := book.Reserve(b.now, b.request(total("po_1", 9500))); r == nil || err != nil {
 		t.Fatalf("reserve: %+v, %v", full, err)
+	}
+	if err := book.Detach(3); err != nil {
+		t.Fatal(err)
 	}
 	return book
 }
