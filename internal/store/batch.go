@@ -21,9 +21,9 @@ type Facts interface {
 	KeyVersion(policy.KeyID) (int64, error)
 	// Attached returns the reservation with this idempotency key; 0 if there is none.
 	Attached(key policy.KeyID, account policy.AccountID, idem string) (ledger.ReservationID, error)
-	// Pending returns a reservation of this call (operation and parameters) whose outcome is unknown; 0 if
-	// there is none.
-	Pending(key policy.KeyID, fingerprint [32]byte) (ledger.ReservationID, error)
+	// Pending returns the reservations of this call (operation and parameters) whose outcome is unknown: several
+	// if they were on the wire at the same time.
+	Pending(key policy.KeyID, fingerprint [32]byte) ([]ledger.ReservationID, error)
 }
 
 // Batch decides the work of many callers in arrival order, in memory. The engine opens one per
@@ -40,7 +40,7 @@ type Batch struct {
 	Joins   []Join
 
 	attached map[attachment]ledger.ReservationID
-	pending  map[repeat]ledger.ReservationID // became unknown in this batch
+	pending  map[repeat][]ledger.ReservationID // became unknown in this batch
 }
 
 type repeat struct {
@@ -228,21 +228,22 @@ func (b *Batch) outcomePending(a *Admission) (*ledger.Reservation, error) {
 	if a.AllowRepeat {
 		return nil, nil
 	}
-	id, ok := b.pending[repeat{a.Reserve.Key, a.Reserve.Fingerprint}]
-	if !ok {
-		var err error
-		if id, err = b.Facts.Pending(a.Reserve.Key, a.Reserve.Fingerprint); err != nil {
-			return nil, fmt.Errorf("look up pending calls of %s: %w", a.Reserve.Key, err)
+	before, err := b.Facts.Pending(a.Reserve.Key, a.Reserve.Fingerprint)
+	if err != nil {
+		return nil, fmt.Errorf("look up pending calls of %s: %w", a.Reserve.Key, err)
+	}
+	for _, ids := range [...][]ledger.ReservationID{before, b.pending[repeat{a.Reserve.Key, a.Reserve.Fingerprint}]} {
+		for _, id := range ids {
+			r, err := b.Book.Reservation(id)
+			if err != nil {
+				return nil, err
+			}
+			if r.State == ledger.Unresolved { // and not resolved in this batch
+				return r, nil
+			}
 		}
 	}
-	if id == 0 {
-		return nil, nil
-	}
-	r, err := b.Book.Reservation(id)
-	if err != nil || r.State != ledger.Unresolved {
-		return nil, err
-	}
-	return r, nil
+	return nil, nil
 }
 
 // PendingFailure is the denial of a call that repeats one whose outcome is unknown.
@@ -318,9 +319,10 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 		out.Overs, out.State = overs, reservation.State
 		if out.State == ledger.Unresolved {
 			if b.pending == nil {
-				b.pending = make(map[repeat]ledger.ReservationID)
+				b.pending = make(map[repeat][]ledger.ReservationID)
 			}
-			b.pending[repeat{reservation.Key, reservation.Fingerprint}] = reservation.ID
+			at := repeat{reservation.Key, reservation.Fingerprint}
+			b.pending[at] = append(b.pending[at], reservation.ID)
 		}
 		for _, o := range overs {
 			b.freeze(reservation.Key, fmt.Sprintf("the upstream moved %s USD of %s where %s USD was held", o.Moved, o.Bucket, o.Held))

@@ -29,11 +29,7 @@ func (db *DB) copyLog() {
 			return
 		case <-tick.C:
 		}
-		frames, err := checkpoint(db.side)
-		if err != nil {
-			continue // a reader is in the way, or the disk is full: tried again; a dead disk is noticed by the writer
-		}
-		if frames > maxLogFrames {
+		if frames := db.copyOnce(db.side); frames > maxLogFrames {
 			select {
 			case db.writer.restartLog <- struct{}{}:
 			default: // asked already
@@ -42,10 +38,28 @@ func (db *DB) copyLog() {
 	}
 }
 
-// checkpoint copies what no reader stands before and returns how many frames the log has.
-func checkpoint(q interface {
+// copyOnce copies once and returns how many frames the log has. What cannot be copied now, because a reader is
+// in the way or the disk is full, is tried again. After a failed read, write or flush nothing is: the kernel
+// forgets the pages that it could not write, a second flush would succeed without them, and the log, which
+// alone still had them, would be written over.
+func (db *DB) copyOnce(q logCopier) int64 {
+	if db.broken.Load() != nil {
+		return 0
+	}
+	frames, err := checkpoint(q)
+	if err != nil {
+		db.look("copy the log", err)
+		return 0
+	}
+	return frames
+}
+
+type logCopier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}) (frames int64, err error) {
+}
+
+// checkpoint copies what no reader stands before and returns how many frames the log has.
+func checkpoint(q logCopier) (frames int64, err error) {
 	var busy, copied int64
 	err = q.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &copied)
 	return frames, err

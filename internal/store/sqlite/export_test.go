@@ -2,7 +2,10 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
+	"testing"
 
 	"github.com/keybrake/keybrake/internal/store"
 )
@@ -37,4 +40,54 @@ func (db *DB) SetReadOnly(on bool) error { return db.pragma(fmt.Sprintf("PRAGMA 
 func (db *DB) pragma(query string) error {
 	_, err := db.writer.conn.ExecContext(context.Background(), query)
 	return err
+}
+
+// Waiting is how many callers are queued.
+func (db *DB) Waiting() int {
+	w := db.writer
+	return len(w.queue) + len(w.resolves) + len(w.controls) + len(w.brakes)
+}
+
+// CountBatches pulls a brake and returns how many batches had been taken when it was asked for and when it was
+// served.
+func (db *DB) CountBatches(t testing.TB) (queued, served int64) {
+	t.Helper()
+	queued = db.writer.batches.Load()
+	err := db.Update(t.Context(), store.LaneBrake, func(store.Tx) error {
+		served = db.writer.batches.Load()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return queued, served
+}
+
+// BreakWhileBusy runs an action that breaks the store while another one is queued behind it.
+func (db *DB) BreakWhileBusy(t testing.TB, behind func(store.Tx) error) {
+	t.Helper()
+	done := make(chan error, 1)
+	err := db.Update(t.Context(), store.LaneControl, func(store.Tx) error {
+		go func() { done <- db.Update(t.Context(), store.LaneControl, behind) }()
+		for db.Waiting() == 0 {
+			runtime.Gosched()
+		}
+		panic("a broken invariant")
+	})
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("%v", err)
+	}
+	if err := <-done; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the one behind it: %v", err)
+	}
+}
+
+// Closing reports whether Close has begun.
+func (db *DB) Closing() bool {
+	select {
+	case <-db.writer.quit:
+		return true
+	default:
+		return false
+	}
 }

@@ -124,7 +124,7 @@ func (f *facts) Attached(key policy.KeyID, account policy.AccountID, idem string
 	return ledger.ReservationID(id), err
 }
 
-func (f *facts) Pending(key policy.KeyID, fingerprint [32]byte) (ledger.ReservationID, error) {
+func (f *facts) Pending(key policy.KeyID, fingerprint [32]byte) ([]ledger.ReservationID, error) {
 	return f.w.pending[repeat{key, fingerprint}], nil
 }
 

@@ -22,7 +22,7 @@ const (
 // index brings the search tables one chunk further. It runs only when nobody waits; a query reads what is
 // not indexed yet directly, so being behind is never wrong.
 func (w *writer) index() {
-	for w.indexed < w.chain.Seq && len(w.queue) == 0 && len(w.resolves) == 0 && len(w.brakes) == 0 && len(w.controls) == 0 {
+	for w.db.broken.Load() == nil && w.indexed < w.chain.Seq && len(w.queue) == 0 && len(w.resolves) == 0 && len(w.brakes) == 0 && len(w.controls) == 0 {
 		if err := w.indexChunk(context.Background()); err != nil {
 			_ = w.failed("index the audit", err) // tried again at the next tick; a dead disk is noticed there too
 			return
@@ -62,15 +62,9 @@ func (w *writer) indexTo(ctx context.Context, to int64) error {
 // IndexNow brings the search tables up to the present, for tests that compare before and after.
 func (db *DB) IndexNow() error {
 	return db.Update(context.Background(), store.LaneControl, func(t store.Tx) error {
-		w := t.(*tx).w
-		for w.indexed < w.chain.Seq {
-			to := min(w.indexed+indexChunk, w.chain.Seq)
-			if err := w.indexTo(t.(*tx).ctx, to); err != nil {
-				return err
-			}
-			w.indexed = to
-		}
-		return nil
+		own := t.(*tx)
+		own.indexed = own.w.chain.Seq
+		return own.w.indexTo(own.ctx, own.indexed)
 	})
 }
 

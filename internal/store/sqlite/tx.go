@@ -25,6 +25,11 @@ func (db *DB) Update(ctx context.Context, lane store.Lane, f func(store.Tx) erro
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
 	}
 	c := &control{f: f, done: make(chan struct{})}
+	select {
+	case <-db.writer.quit:
+		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
+	default:
+	}
 	queue := db.writer.controls
 	if lane == store.LaneBrake {
 		queue = db.writer.brakes
@@ -53,6 +58,10 @@ func (db *DB) Update(ctx context.Context, lane store.Lane, f func(store.Tx) erro
 func (w *writer) control(c *control) {
 	defer close(c.done)
 	ctx := context.Background()
+	if broken := w.db.broken.Load(); broken != nil { // since it was queued
+		c.err = fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
+		return
+	}
 	if err := w.stmts.begin(ctx); err != nil {
 		c.err = w.failed("begin", err)
 		return
@@ -64,8 +73,19 @@ func (w *writer) control(c *control) {
 			return
 		}
 		c.err = w.failed("commit", c.err)
+	} else if engineFault(c.err) {
+		c.err = w.failed("update", c.err)
 	}
 	w.rollback(ctx)
+}
+
+// engineFault reports whether an action failed because of the engine and not because of what it asked for.
+func engineFault(err error) bool {
+	switch primary(err) {
+	case 0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH:
+		return false
+	}
+	return true
 }
 
 // guarded runs an action and turns a broken invariant into the end of all writing, as in a batch.
@@ -83,7 +103,7 @@ func (w *writer) adoptControl(t *tx) {
 	if t.chain.Seq != w.chain.Seq {
 		w.db.last.Store(t.now.UnixMicro())
 	}
-	w.chain = t.chain
+	w.chain, w.indexed = t.chain, max(w.indexed, t.indexed)
 	for _, id := range t.touchedKeys {
 		delete(w.versions, id)
 	}
@@ -122,6 +142,7 @@ type tx struct {
 	touchedKeys         []policy.KeyID
 	touchedReservations []*ledger.Reservation
 	accountsChanged     bool
+	indexed             int64 // the search index covers the audit up to here, once this is committed
 }
 
 var _ store.Tx = (*tx)(nil)

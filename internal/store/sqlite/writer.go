@@ -26,6 +26,10 @@ type unit struct {
 	admission  *store.Admission
 	resolution *store.Resolution
 	records    []*audit.Record
+	// before is the intent record as the caller gave it: a unit that is decided a second time, because its
+	// batch failed, must not carry what the first time wrote into it.
+	before  audit.Record
+	decided bool
 
 	admitted store.Admitted
 	resolved store.Resolved
@@ -69,9 +73,11 @@ type writer struct {
 	chain    audit.Chain
 	next     ledger.ReservationID
 	open     map[ledger.ReservationID]*ledger.Reservation
-	pending  map[repeat]ledger.ReservationID // the open ones whose outcome is unknown
+	pending  map[repeat][]ledger.ReservationID // the open ones whose outcome is unknown, oldest first
 	versions map[policy.KeyID]int64
 	indexed  int64 // the search index covers the audit up to here
+
+	batches atomic.Int64 // taken so far
 }
 
 func newWriter(ctx context.Context, db *DB) (*writer, error) {
@@ -85,7 +91,7 @@ func newWriter(ctx context.Context, db *DB) (*writer, error) {
 		resolves: make(chan *unit, queueLength), queue: make(chan *unit, queueLength),
 		restartLog: make(chan struct{}, 1),
 		quit:       make(chan struct{}), stopped: make(chan struct{}),
-		open: make(map[ledger.ReservationID]*ledger.Reservation), pending: make(map[repeat]ledger.ReservationID), versions: make(map[policy.KeyID]int64),
+		open: make(map[ledger.ReservationID]*ledger.Reservation), pending: make(map[repeat][]ledger.ReservationID), versions: make(map[policy.KeyID]int64),
 	}
 	if err := w.stmts.prepare(ctx, conn); err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -103,6 +109,11 @@ func (w *writer) submit(u *unit, queue chan *unit) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
 	}
 	u.done = make(chan struct{})
+	select {
+	case <-w.quit: // or callers who never stop asking would keep the store from closing
+		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
+	default:
+	}
 	select {
 	case queue <- u:
 	default:
@@ -151,7 +162,7 @@ func (w *writer) run() {
 		case <-tick.C:
 			w.index()
 		case <-w.restartLog:
-			_, _ = checkpoint(w.conn) // what fails now is tried again; the log is only longer until then
+			w.db.copyOnce(w.conn)
 		case <-w.quit:
 			w.drain()
 			return
@@ -195,9 +206,11 @@ func (w *writer) batch(first *unit) {
 	if len(units) == 0 {
 		return
 	}
+	w.batches.Add(1)
 	err := w.commit(units)
 	if err != nil && len(units) > 1 && w.db.broken.Load() == nil {
 		for _, u := range units {
+			w.serveBrakes() // so many flushes are too long for one who wants to stop them
 			u.err = w.commit([]*unit{u})
 			close(u.done)
 		}
@@ -209,6 +222,18 @@ func (w *writer) batch(first *unit) {
 	}
 }
 
+// serveBrakes serves the brakes that wait.
+func (w *writer) serveBrakes() {
+	for {
+		select {
+		case c := <-w.brakes:
+			w.control(c)
+		default:
+			return
+		}
+	}
+}
+
 func (w *writer) collect(first *unit) []*unit {
 	units := make([]*unit, 0, w.db.batch)
 	add := func(u *unit) {
@@ -216,12 +241,7 @@ func (w *writer) collect(first *unit) []*unit {
 			units = append(units, u)
 		}
 	}
-	if first.resolution != nil {
-		add(first)
-	}
-	if first.resolution == nil {
-		add(first) // it was taken from its queue, so it must be in this batch; its place is settled below
-	}
+	add(first) // it was taken from its queue, so it must be in this batch; its place is settled below
 	// The callers of the batch before have just been woken and are about to ask for more. Letting them run
 	// for a moment costs microseconds and saves them a flush of their own.
 	for had := -1; had < len(units) && len(units) < w.db.batch; {
@@ -297,6 +317,10 @@ func decide(b *store.Batch, u *unit) (err error) {
 	case u.resolution != nil:
 		u.resolved, err = b.Resolve(u.resolution)
 	case u.admission != nil:
+		if u.decided {
+			*u.admission.Record = u.before
+		}
+		u.before, u.decided = *u.admission.Record, true
 		u.admitted, err = b.Admit(u.admission)
 	default:
 		u.entries = u.entries[:0]
@@ -310,14 +334,24 @@ func decide(b *store.Batch, u *unit) (err error) {
 // failed wraps an engine's error and decides whether the engine can go on. A full disk can: space comes
 // back. A failed read, write or flush cannot: what is on the disk is no longer known.
 func (w *writer) failed(what string, err error) error {
-	var se *sqlite.Error
-	if errors.As(err, &se) {
-		switch se.Code() & 0xff {
-		case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-			w.db.breakDown(fmt.Errorf("%s: %w (restart after looking at the disk)", what, err))
-		}
-	}
+	w.db.look(what, err)
 	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, what, err)
+}
+
+// look breaks the store down if the error says that the disk cannot be trusted.
+func (db *DB) look(what string, err error) {
+	switch primary(err) {
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		db.breakDown(fmt.Errorf("%s: %w (restart after looking at the disk)", what, err))
+	}
+}
+
+// primary is SQLite's primary result code in an error; 0 if there is none.
+func primary(err error) int {
+	if se, ok := errors.AsType[*sqlite.Error](err); ok {
+		return se.Code() & 0xff
+	}
+	return 0
 }
 
 func (w *writer) rollback(ctx context.Context) {
@@ -355,32 +389,42 @@ func (w *writer) track(r *ledger.Reservation) {
 	} else {
 		delete(w.open, r.ID)
 	}
-	if r.State == ledger.Unresolved {
-		w.pending[at] = r.ID
-	} else if w.pending[at] == r.ID {
+	i, has := slices.BinarySearch(w.pending[at], r.ID)
+	switch {
+	case r.State == ledger.Unresolved && !has:
+		w.pending[at] = slices.Insert(w.pending[at], i, r.ID)
+	case r.State != ledger.Unresolved && has && len(w.pending[at]) == 1:
 		delete(w.pending, at)
+	case r.State != ledger.Unresolved && has:
+		w.pending[at] = slices.Delete(w.pending[at], i, i+1)
 	}
 }
 
 // Admit implements store.DB.
 func (db *DB) Admit(_ context.Context, a *store.Admission) (store.Admitted, error) {
 	u := &unit{admission: a}
-	err := db.writer.submit(u, db.writer.queue)
-	return u.admitted, err
+	if err := db.writer.submit(u, db.writer.queue); err != nil {
+		return store.Admitted{}, err // and not what was decided before the commit failed
+	}
+	return u.admitted, nil
 }
 
 // Resolve implements store.DB.
 func (db *DB) Resolve(_ context.Context, r *store.Resolution) (store.Resolved, error) {
 	u := &unit{resolution: r}
-	err := db.writer.submit(u, db.writer.resolves)
-	return u.resolved, err
+	if err := db.writer.submit(u, db.writer.resolves); err != nil {
+		return store.Resolved{}, err
+	}
+	return u.resolved, nil
 }
 
 // Log implements store.DB.
 func (db *DB) Log(_ context.Context, records ...*audit.Record) ([]audit.Entry, error) {
 	u := &unit{records: records}
-	err := db.writer.submit(u, db.writer.queue)
-	return u.entries, err
+	if err := db.writer.submit(u, db.writer.queue); err != nil {
+		return nil, err
+	}
+	return u.entries, nil
 }
 
 // Peek implements store.DB.
