@@ -13,159 +13,160 @@ import (
 // The figures of these tables are cents in one cap of $1000 a day on payment intents.
 type figures struct{ held, settled int64 }
 
+var objectCases = map[string]struct {
+	does func(b *books)
+	want figures
+}{
+	"a second confirmation adds nothing": {func(b *books) {
+		b.hold(total("pi_1", 10000))
+		b.hold(total("pi_1", 10000))
+	}, figures{10000, 0}},
+	"the first confirmation is refused, the second may still succeed": {func(b *books) {
+		first := b.hold(total("pi_1", 10000))
+		b.hold(total("pi_1", 10000))
+		b.release(first, ProofRefused)
+	}, figures{10000, 0}},
+	"the second confirmation is refused, the first may still succeed": {func(b *books) {
+		b.hold(total("pi_1", 10000))
+		b.release(b.hold(total("pi_1", 10000)), ProofRefused)
+	}, figures{10000, 0}},
+	"the first is refused after the second succeeded": {func(b *books) {
+		first, second := b.hold(total("pi_1", 10000)), b.hold(total("pi_1", 10000))
+		b.settle(second, 10000, "pi_1")
+		b.release(first, ProofRefused)
+	}, figures{0, 10000}},
+	"the first is refused, then the second succeeds": {func(b *books) {
+		first, second := b.hold(total("pi_1", 10000)), b.hold(total("pi_1", 10000))
+		b.release(first, ProofRefused)
+		b.settle(second, 10000, "pi_1")
+	}, figures{0, 10000}},
+	"both confirmations are refused": {func(b *books) {
+		first, second := b.hold(total("pi_1", 10000)), b.hold(total("pi_1", 10000))
+		b.release(first, ProofRefused)
+		b.release(second, ProofAbsent)
+	}, figures{0, 0}},
+	"an update raises it, then it is confirmed": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.settle(b.hold(total("pi_1", 15000)), 15000, "pi_1")
+		b.settle(b.hold(total("pi_1", 15000)), 15000, "pi_1")
+	}, figures{0, 15000}},
+	"an update lowers it and gives nothing back": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.settle(b.hold(total("pi_1", 2000)), 2000, "pi_1")
+	}, figures{0, 10000}},
+	"an update is unknown while the intent is confirmed": {func(b *books) {
+		b.resolve(b.hold(total("pi_1", 15000)), Fate{State: Unresolved})
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+	}, figures{15000, 0}},
+	"and the update turns out to have been refused": {func(b *books) {
+		update := b.hold(total("pi_1", 15000))
+		b.resolve(update, Fate{State: Unresolved})
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.release(update, ProofAbsent)
+	}, figures{0, 10000}},
+	"the capture of another's authorisation counts in full": {func(b *books) {
+		b.settle(b.hold(part("pi_2", 4000, 10000)), 4000, "pi_2")
+	}, figures{0, 4000}},
+	"and so does its rest": {func(b *books) {
+		b.settle(b.hold(part("pi_2", 4000, 10000)), 4000, "pi_2")
+		b.settle(b.hold(part("pi_2", 6000, 10000)), 6000, "pi_2")
+	}, figures{0, 10000}},
+	"a capture of one's own authorisation adds nothing": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.settle(b.hold(part("pi_1", 10000, 10000)), 10000, "pi_1")
+	}, figures{0, 10000}},
+	"a partial capture and the rest add nothing": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.settle(b.hold(part("pi_1", 3000, 10000)), 3000, "pi_1")
+		b.settle(b.hold(part("pi_1", 7000, 10000)), 7000, "pi_1")
+	}, figures{0, 10000}},
+	"a final partial capture gives the rest back": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.resolve(b.hold(part("pi_1", 3000, 10000)), Fate{
+			State: Settled, Moved: []Moved{{Amount: usd(3000), Object: "pi_1"}},
+			Finals: []Final{{Bucket: intents, Object: "pi_1", Amount: usd(3000)}}})
+	}, figures{0, 3000}},
+	"an overcapture adds what is above the authorisation": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.settle(b.hold(part("pi_1", 12000, 10000)), 12000, "pi_1")
+	}, figures{0, 12000}},
+	"a part without a ceiling adds in full": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.hold(part("pi_1", 3000, 0))
+	}, figures{3000, 10000}},
+	"a part that moved more than asked, answered after a later part": {func(b *books) {
+		first := b.hold(part("pi_1", 3000, 3000))
+		b.settle(b.hold(part("pi_1", 1000, 0)), 1000, "pi_1")
+		b.settle(first, 5000, "pi_1")
+	}, figures{0, 6000}},
+	"a create that names a known object counts it once": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.settle(b.hold(total("", 10000)), 10000, "pi_1")
+	}, figures{0, 10000}},
+	"a create that names a larger object than was known": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 6000)), 6000, "pi_1")
+		b.settle(b.hold(total("", 10000)), 10000, "pi_1")
+	}, figures{0, 10000}},
+	"a create whose answer comes after a part stands below it": {func(b *books) {
+		created := b.hold(total("", 10000))
+		b.settle(b.hold(part("pi_1", 3000, 0)), 3000, "pi_1")
+		b.settle(created, 10000, "pi_1")
+	}, figures{0, 13000}},
+	"another currency is another count": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		e := total("pi_1", 10000)
+		e.Amount.Currency, e.Quote.Currency = "eur", "eur"
+		b.hold(e)
+	}, figures{10000, 10000}},
+	"two effects on one object add up to it": {func(b *books) {
+		id := b.hold(total("pi_1", 10000), part("pi_1", 3000, 0))
+		b.resolve(id, Fate{State: Settled, Moved: []Moved{{usd(10000), "pi_1"}, {usd(2000), "pi_1"}}})
+	}, figures{0, 12000}},
+	"two effects on one object are refused together": {func(b *books) {
+		b.release(b.hold(total("pi_1", 10000), total("pi_1", 12000), part("pi_1", 3000, 0)), ProofRefused)
+	}, figures{0, 0}},
+	"nothing of an object holds nothing": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 0)), 0, "pi_1")
+		b.settle(b.hold(part("pi_1", 0, 10000)), 0, "pi_1")
+		b.settle(b.hold(gross(intents, 0)), 0, "pi_1")
+	}, figures{0, 0}},
+	"nothing that turns out to be something counts": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 0)), 700, "pi_1")
+	}, figures{0, 700}},
+	"a cancelled intent gives everything back": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.finish(intents, "pi_1", 0)
+	}, figures{0, 0}},
+	"a final state twice gives back once": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.finish(intents, "pi_1", 4000)
+		b.finish(intents, "pi_1", 4000)
+	}, figures{0, 4000}},
+	"a final state above what was counted raises nothing": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.finish(intents, "pi_1", 20000)
+		b.finish(intents, "pi_9", 500)
+	}, figures{0, 10000}},
+	"a final state leaves an open call what it may need": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		b.hold(total("pi_1", 15000))
+		b.finish(intents, "pi_1", 0)
+	}, figures{5000, 10000}},
+	"and gives it back once that call is refused": {func(b *books) {
+		b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
+		open := b.hold(total("pi_1", 15000))
+		b.finish(intents, "pi_1", 0)
+		b.release(open, ProofRefused)
+	}, figures{0, 0}},
+	"a gross effect adds to its object however often": {func(b *books) {
+		b.settle(b.hold(gross(intents, 500)), 500, "tr_1")
+		b.settle(b.hold(gross(intents, 500)), 500, "tr_1")
+	}, figures{0, 1000}},
+}
+
 func TestOneObjectIsCountedOnce(t *testing.T) {
 	day := dollars(intents, policy.PerDay, 1000)
-	tests := map[string]struct {
-		does func(b *books)
-		want figures
-	}{
-		"a second confirmation adds nothing": {func(b *books) {
-			b.hold(total("pi_1", 10000))
-			b.hold(total("pi_1", 10000))
-		}, figures{10000, 0}},
-		"the first confirmation is refused, the second may still succeed": {func(b *books) {
-			first := b.hold(total("pi_1", 10000))
-			b.hold(total("pi_1", 10000))
-			b.release(first, ProofRefused)
-		}, figures{10000, 0}},
-		"the second confirmation is refused, the first may still succeed": {func(b *books) {
-			b.hold(total("pi_1", 10000))
-			b.release(b.hold(total("pi_1", 10000)), ProofRefused)
-		}, figures{10000, 0}},
-		"the first is refused after the second succeeded": {func(b *books) {
-			first, second := b.hold(total("pi_1", 10000)), b.hold(total("pi_1", 10000))
-			b.settle(second, 10000, "pi_1")
-			b.release(first, ProofRefused)
-		}, figures{0, 10000}},
-		"the first is refused, then the second succeeds": {func(b *books) {
-			first, second := b.hold(total("pi_1", 10000)), b.hold(total("pi_1", 10000))
-			b.release(first, ProofRefused)
-			b.settle(second, 10000, "pi_1")
-		}, figures{0, 10000}},
-		"both confirmations are refused": {func(b *books) {
-			first, second := b.hold(total("pi_1", 10000)), b.hold(total("pi_1", 10000))
-			b.release(first, ProofRefused)
-			b.release(second, ProofAbsent)
-		}, figures{0, 0}},
-		"an update raises it, then it is confirmed": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.settle(b.hold(total("pi_1", 15000)), 15000, "pi_1")
-			b.settle(b.hold(total("pi_1", 15000)), 15000, "pi_1")
-		}, figures{0, 15000}},
-		"an update lowers it and gives nothing back": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.settle(b.hold(total("pi_1", 2000)), 2000, "pi_1")
-		}, figures{0, 10000}},
-		"an update is unknown while the intent is confirmed": {func(b *books) {
-			b.resolve(b.hold(total("pi_1", 15000)), Fate{State: Unresolved})
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-		}, figures{15000, 0}},
-		"and the update turns out to have been refused": {func(b *books) {
-			update := b.hold(total("pi_1", 15000))
-			b.resolve(update, Fate{State: Unresolved})
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.release(update, ProofAbsent)
-		}, figures{0, 10000}},
-		"the capture of another's authorisation counts in full": {func(b *books) {
-			b.settle(b.hold(part("pi_2", 4000, 10000)), 4000, "pi_2")
-		}, figures{0, 4000}},
-		"and so does its rest": {func(b *books) {
-			b.settle(b.hold(part("pi_2", 4000, 10000)), 4000, "pi_2")
-			b.settle(b.hold(part("pi_2", 6000, 10000)), 6000, "pi_2")
-		}, figures{0, 10000}},
-		"a capture of one's own authorisation adds nothing": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.settle(b.hold(part("pi_1", 10000, 10000)), 10000, "pi_1")
-		}, figures{0, 10000}},
-		"a partial capture and the rest add nothing": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.settle(b.hold(part("pi_1", 3000, 10000)), 3000, "pi_1")
-			b.settle(b.hold(part("pi_1", 7000, 10000)), 7000, "pi_1")
-		}, figures{0, 10000}},
-		"a final partial capture gives the rest back": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.resolve(b.hold(part("pi_1", 3000, 10000)), Fate{
-				State: Settled, Moved: []Moved{{Amount: usd(3000), Object: "pi_1"}},
-				Finals: []Final{{Bucket: intents, Object: "pi_1", Amount: usd(3000)}}})
-		}, figures{0, 3000}},
-		"an overcapture adds what is above the authorisation": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.settle(b.hold(part("pi_1", 12000, 10000)), 12000, "pi_1")
-		}, figures{0, 12000}},
-		"a part without a ceiling adds in full": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.hold(part("pi_1", 3000, 0))
-		}, figures{3000, 10000}},
-		"a part that moved more than asked, answered after a later part": {func(b *books) {
-			first := b.hold(part("pi_1", 3000, 3000))
-			b.settle(b.hold(part("pi_1", 1000, 0)), 1000, "pi_1")
-			b.settle(first, 5000, "pi_1")
-		}, figures{0, 6000}},
-		"a create that names a known object counts it once": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.settle(b.hold(total("", 10000)), 10000, "pi_1")
-		}, figures{0, 10000}},
-		"a create that names a larger object than was known": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 6000)), 6000, "pi_1")
-			b.settle(b.hold(total("", 10000)), 10000, "pi_1")
-		}, figures{0, 10000}},
-		"a create whose answer comes after a part stands below it": {func(b *books) {
-			created := b.hold(total("", 10000))
-			b.settle(b.hold(part("pi_1", 3000, 0)), 3000, "pi_1")
-			b.settle(created, 10000, "pi_1")
-		}, figures{0, 13000}},
-		"another currency is another count": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			e := total("pi_1", 10000)
-			e.Amount.Currency, e.Quote.Currency = "eur", "eur"
-			b.hold(e)
-		}, figures{10000, 10000}},
-		"two effects on one object add up to it": {func(b *books) {
-			id := b.hold(total("pi_1", 10000), part("pi_1", 3000, 0))
-			b.resolve(id, Fate{State: Settled, Moved: []Moved{{usd(10000), "pi_1"}, {usd(2000), "pi_1"}}})
-		}, figures{0, 12000}},
-		"two effects on one object are refused together": {func(b *books) {
-			b.release(b.hold(total("pi_1", 10000), total("pi_1", 12000), part("pi_1", 3000, 0)), ProofRefused)
-		}, figures{0, 0}},
-		"nothing of an object holds nothing": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 0)), 0, "pi_1")
-			b.settle(b.hold(part("pi_1", 0, 10000)), 0, "pi_1")
-			b.settle(b.hold(gross(intents, 0)), 0, "pi_1")
-		}, figures{0, 0}},
-		"nothing that turns out to be something counts": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 0)), 700, "pi_1")
-		}, figures{0, 700}},
-		"a cancelled intent gives everything back": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.finish(intents, "pi_1", 0)
-		}, figures{0, 0}},
-		"a final state twice gives back once": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.finish(intents, "pi_1", 4000)
-			b.finish(intents, "pi_1", 4000)
-		}, figures{0, 4000}},
-		"a final state above what was counted raises nothing": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.finish(intents, "pi_1", 20000)
-			b.finish(intents, "pi_9", 500)
-		}, figures{0, 10000}},
-		"a final state leaves an open call what it may need": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			b.hold(total("pi_1", 15000))
-			b.finish(intents, "pi_1", 0)
-		}, figures{5000, 10000}},
-		"and gives it back once that call is refused": {func(b *books) {
-			b.settle(b.hold(total("pi_1", 10000)), 10000, "pi_1")
-			open := b.hold(total("pi_1", 15000))
-			b.finish(intents, "pi_1", 0)
-			b.release(open, ProofRefused)
-		}, figures{0, 0}},
-		"a gross effect adds to its object however often": {func(b *books) {
-			b.settle(b.hold(gross(intents, 500)), 500, "tr_1")
-			b.settle(b.hold(gross(intents, 500)), 500, "tr_1")
-		}, figures{0, 1000}},
-	}
-	for name, tt := range tests {
+	for name, tt := range objectCases {
 		t.Run(name, func(t *testing.T) {
 			b := newBooks(t, day)
 			tt.does(b)
