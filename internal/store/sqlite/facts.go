@@ -144,8 +144,7 @@ func (w *writer) load(ctx context.Context) error {
 	if err := w.conn.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) + 1 FROM reservations`).Scan(&w.next); err != nil {
 		return fmt.Errorf("read reservations: %w", err)
 	}
-	if err := w.conn.QueryRowContext(ctx,
-		`SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'indexed'), 0)`).Scan(&w.indexed); err != nil {
+	if err := w.conn.QueryRowContext(ctx, selectIndexed).Scan(&w.indexed); err != nil {
 		return fmt.Errorf("read the search index's place: %w", err)
 	}
 	open, err := queryReservations(ctx, w.conn, `SELECT `+reservationColumns+` FROM reservations WHERE state < 2 ORDER BY id`)

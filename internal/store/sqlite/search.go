@@ -15,23 +15,43 @@ const (
 	indexEvery = 200 * time.Millisecond
 	// indexChunk bounds how long indexing keeps a call waiting (about a millisecond).
 	indexChunk = 256
+	// maxLag is how far the search index may fall behind a writer that never rests. What is not indexed is read
+	// record by record, and a query must not have to read millions.
+	maxLag = 100_000
+	// lagChunk is what is indexed at each tick while it is further behind: some ten milliseconds of work, five
+	// times a second, for more records than the writer can make.
+	lagChunk = 4096
+	// selectIndexed reads how far the search tables reach.
+	selectIndexed = `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'indexed'), 0)`
 	// maxQuery is the most records that one query returns.
 	maxQuery = 1000
 )
 
-// index brings the search tables one chunk further. It runs only when nobody waits; a query reads what is
-// not indexed yet directly, so being behind is never wrong.
+// index brings the search tables one chunk further. It runs when nobody waits, and one chunk at a time
+// when it is far behind; a query reads what is not indexed yet directly, so being behind is never wrong.
 func (w *writer) index() {
-	for w.db.broken.Load() == nil && w.indexed < w.chain.Seq && len(w.queue) == 0 && len(w.resolves) == 0 && len(w.brakes) == 0 && len(w.controls) == 0 {
-		if err := w.indexChunk(context.Background()); err != nil {
+	chunk := int64(indexChunk)
+	if w.chain.Seq-w.indexed > maxLag {
+		chunk = lagChunk
+	}
+	for first := true; first && chunk == lagChunk || w.resting(); first = false {
+		if w.db.broken.Load() != nil || w.indexed >= w.chain.Seq {
+			return
+		}
+		if err := w.indexChunk(context.Background(), chunk); err != nil {
 			_ = w.failed("index the audit", err) // tried again at the next tick; a dead disk is noticed there too
 			return
 		}
 	}
 }
 
-func (w *writer) indexChunk(ctx context.Context) error {
-	to := min(w.indexed+indexChunk, w.chain.Seq)
+// resting reports whether nobody waits for the writer.
+func (w *writer) resting() bool {
+	return len(w.queue) == 0 && len(w.resolves) == 0 && len(w.brakes) == 0 && len(w.controls) == 0
+}
+
+func (w *writer) indexChunk(ctx context.Context, n int64) error {
+	to := min(w.indexed+n, w.chain.Seq)
 	if err := w.stmts.begin(ctx); err != nil {
 		return err
 	}
@@ -74,34 +94,12 @@ func (t *tx) Query(q store.RecordQuery) ([]audit.Entry, error) {
 		q.Limit = 100
 	}
 	q.Limit = min(q.Limit, maxQuery)
-	var where []string
-	var args []any
-	const indexed = `(SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'indexed'), 0))`
-	if q.Key != "" {
-		where = append(where, `(seq IN (SELECT seq FROM audit_by_key WHERE key = ?) OR (seq > `+indexed+` AND key = ?))`)
-		args = append(args, string(q.Key), string(q.Key))
+	var indexed int64
+	if err := t.q.QueryRowContext(t.ctx, selectIndexed).Scan(&indexed); err != nil {
+		return nil, fmt.Errorf("read the search index's place: %w", err)
 	}
-	if q.Call != 0 {
-		where = append(where, `(seq = ? OR seq IN (SELECT seq FROM audit_by_call WHERE call = ?) OR (seq > `+indexed+` AND call = ?))`)
-		args = append(args, q.Call, q.Call, q.Call)
-	}
-	order := "DESC"
-	if q.Ascending {
-		order = "ASC"
-	}
-	switch {
-	case q.After > 0 && q.Ascending:
-		where = append(where, "seq > ?")
-		args = append(args, q.After)
-	case q.After > 0:
-		where = append(where, "seq < ?")
-		args = append(args, q.After)
-	}
-	query := `SELECT seq, at, key, call, hash, body FROM audit`
-	if len(where) > 0 {
-		query += ` WHERE ` + strings.Join(where, " AND ")
-	}
-	rows, err := t.q.QueryContext(t.ctx, query+` ORDER BY seq `+order+` LIMIT ?`, append(args, q.Limit)...)
+	query, args := searchFor(q, indexed)
+	rows, err := t.q.QueryContext(t.ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -111,4 +109,37 @@ func (t *tx) Query(q store.RecordQuery) ([]audit.Entry, error) {
 		return nil
 	})
 	return out, err
+}
+
+// searchFor writes a query so that it never walks the whole audit: numbers first, from the search tables and
+// from what is not indexed yet, records by number after. SQLite orders the joins of one big condition by the
+// audit's own order instead, and reads millions of records for a key that has three.
+func searchFor(q store.RecordQuery, indexed int64) (query string, args []any) {
+	order, bound := "DESC", ""
+	if q.Ascending {
+		order = "ASC"
+	}
+	switch {
+	case q.After > 0 && q.Ascending:
+		bound = fmt.Sprintf(" AND seq > %d", q.After)
+	case q.After > 0:
+		bound = fmt.Sprintf(" AND seq < %d", q.After)
+	}
+	const columns = `SELECT a.seq, a.at, a.key, a.call, a.hash, a.body FROM `
+	end := ` ORDER BY a.seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)
+	page := ` ORDER BY seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)
+	switch {
+	case q.Call != 0: // a call has few records: those of another key are sorted out at the end
+		query = columns + `(SELECT ? AS seq UNION SELECT seq FROM audit_by_call WHERE call = ?
+			UNION SELECT seq FROM audit WHERE seq > ? AND call = ?) AS f CROSS JOIN audit a ON a.seq = f.seq
+			WHERE (? = '' OR a.key = ?)` + strings.ReplaceAll(bound, "seq", "a.seq") + end
+		return query, []any{q.Call, q.Call, indexed, q.Call, string(q.Key), string(q.Key)}
+	case q.Key != "":
+		query = columns + `(SELECT seq FROM (SELECT seq FROM audit_by_key WHERE key = ?` + bound + page + `)
+			UNION SELECT seq FROM (SELECT seq FROM audit WHERE seq > ? AND key = ?` + bound + page + `)) AS f
+			CROSS JOIN audit a ON a.seq = f.seq` + end
+		return query, []any{string(q.Key), indexed, string(q.Key)}
+	default:
+		return columns + `audit a WHERE a.seq > 0` + strings.ReplaceAll(bound, "seq", "a.seq") + end, nil
+	}
 }
