@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -41,19 +40,7 @@ func (f *facts) Account(k ledger.AccountKey) (ledger.Account, error) {
 }
 
 func (f *facts) Object(k ledger.ObjectKey) (ledger.Object, error) {
-	var doc []byte
-	err := f.w.stmts.selectObject.QueryRowContext(f.ctx, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency)).Scan(&doc)
-	if errors.Is(err, sql.ErrNoRows) {
-		return ledger.Object{}, nil
-	}
-	if err != nil {
-		return ledger.Object{}, err
-	}
-	var o ledger.Object
-	if err := json.Unmarshal(doc, &o); err != nil {
-		return ledger.Object{}, fmt.Errorf("decode object: %w", err)
-	}
-	return o, nil
+	return scanObject(f.w.stmts.selectObject.QueryRowContext(f.ctx, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency)))
 }
 
 func (f *facts) Reservation(id ledger.ReservationID) (*ledger.Reservation, error) {

@@ -133,6 +133,9 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	if err := db.checkMaster(ctx, o.MasterCheck); err != nil {
 		return err
 	}
+	if err := db.checkFile(ctx, o.Path); err != nil {
+		return fmt.Errorf("the file is damaged (%w); restore a backup", err)
+	}
 	if db.read, err = sql.Open("sqlite", dsn(o.Path, "ro", "query_only(1)")); err != nil {
 		return err
 	}
@@ -216,7 +219,14 @@ func (db *DB) checkEngine(ctx context.Context, existed bool) error {
 		return fmt.Errorf("the file cannot be read as a database: %w", err)
 	}
 	if existed && id != applicationID {
-		return errors.New("the file is not a Keybrake store; name another one with --store")
+		// A first start that was cut short leaves a database without a table; that one may be started again.
+		var tables int64
+		if err := db.write.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+			return fmt.Errorf("the file cannot be read as a database: %w", err)
+		}
+		if id != 0 || tables > 0 {
+			return errors.New("the file is not a Keybrake store; name another one with --store")
+		}
 	}
 	if err := db.write.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
 		return err
@@ -227,11 +237,9 @@ func (db *DB) checkEngine(ctx context.Context, existed bool) error {
 	if mode != "wal" || synchronous != 2 {
 		return fmt.Errorf("journal_mode is %s and synchronous is %d where wal and 2 are needed: put the store on a local disk", mode, synchronous)
 	}
-	var check string
-	if err := db.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); existed && (err != nil || check != "ok") {
-		return fmt.Errorf("the file is damaged (%s %v); restore a backup", check, err)
-	}
-	return nil
+	// First of all, so that a start that is cut short after this is known as ours.
+	_, err := db.write.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
+	return err
 }
 
 // migrate brings the schema up to date; a newer schema than this program knows is refused.
@@ -254,8 +262,7 @@ func (db *DB) migrate(ctx context.Context) error {
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("bring the schema from %d to %d: %w", have, want, err)
 	}
-	_, err = db.write.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
-	return err
+	return nil
 }
 
 func (db *DB) checkMaster(ctx context.Context, want string) error {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -399,8 +400,38 @@ func (t *tx) OpenReservations(key policy.KeyID) ([]*ledger.Reservation, error) {
 		WHERE state < 2 AND (? = '' OR key = ?) ORDER BY id`, string(key), string(key))
 }
 
+// firstSince is the number of a key's first reservation made at since or later. The store's clock never goes
+// back, so numbers are in the order of time, and nothing older than the window needs to be read: the writer, and
+// whoever wants to pull a brake, waits while a cap is seeded.
+func (t *tx) firstSince(key policy.KeyID, since time.Time) (int64, error) {
+	if since.IsZero() {
+		return 0, nil
+	}
+	rows, err := t.q.QueryContext(t.ctx, `SELECT id, at FROM reservations WHERE key = ? ORDER BY id DESC`, string(key))
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	first := int64(math.MaxInt64)
+	for rows.Next() {
+		var id, at int64
+		if err := rows.Scan(&id, &at); err != nil {
+			return 0, err
+		}
+		if at < micros(since) {
+			break
+		}
+		first = id
+	}
+	return first, rows.Err()
+}
+
 func (t *tx) ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error {
-	rows, err := t.q.QueryContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND at >= ? ORDER BY id`, string(key), micros(since))
+	from, err := t.firstSince(key, since)
+	if err != nil {
+		return err
+	}
+	rows, err := t.q.QueryContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND id >= ? ORDER BY id`, string(key), from)
 	if err != nil {
 		return err
 	}
@@ -419,59 +450,4 @@ func (t *tx) ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger
 		}
 	}
 	return rows.Err()
-}
-
-func (t *tx) SeedCap(key policy.KeyID, c policy.Cap, zone *time.Location) error {
-	if t.w == nil {
-		return errReadOnly
-	}
-	label := ledger.Label(c.Per, t.now, zone)
-	var rs []*ledger.Reservation
-	err := t.ReservationsSince(key, ledger.StartsAt(c.Per, t.now, zone), func(r *ledger.Reservation) error {
-		rs = append(rs, r)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read reservations of %s: %w", key, err)
-	}
-	t.accountsChanged = true
-	for k, a := range ledger.Recount([]policy.Cap{c}, zone, rs) {
-		if k.Label != label {
-			continue // a window that has passed decides nothing any more
-		}
-		if _, err := t.exec(`INSERT INTO accounts (key, resource, per, unit, label, held, settled) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET held = excluded.held, settled = excluded.settled`,
-			string(k.Key), string(k.Resource), int64(k.Per), int64(k.Unit), k.Label, a.Held, a.Settled); err != nil {
-			return fmt.Errorf("seed cap: %w", err)
-		}
-	}
-	for _, r := range rs {
-		if err := t.seedHolds(r, c, zone, label); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// seedHolds gives a reservation the holds that it would have, had the cap been there when it was made, so
-// that its fate settles them too.
-func (t *tx) seedHolds(r *ledger.Reservation, c policy.Cap, zone *time.Location, label string) error {
-	var added bool
-	for _, h := range r.HoldsFor([]policy.Cap{c}, zone) {
-		has := slices.ContainsFunc(r.Holds, func(x ledger.Hold) bool { return x.Account == h.Account && x.Effect == h.Effect })
-		if h.Account.Label == label && !has {
-			r.Holds = append(r.Holds, h)
-			added = true
-		}
-	}
-	if !added {
-		return nil
-	}
-	moving, err := encodeMoving(r)
-	if err != nil {
-		return err
-	}
-	t.touchedReservations = append(t.touchedReservations, r)
-	_, err = t.exec(`UPDATE reservations SET moving = ? WHERE id = ?`, moving, int64(r.ID))
-	return err
 }

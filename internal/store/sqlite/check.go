@@ -1,0 +1,67 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/keybrake/keybrake/internal/audit"
+)
+
+const (
+	// wholeCheck is the largest file that is checked page by page at a start. The check reads everything: five
+	// million records (5 GB) would take much longer than a start may.
+	wholeCheck = 64 << 20
+	// tailCheck is how many of the last records are held against their hashes at every start: what was written
+	// when a machine died is there, and the next record will be built upon it.
+	tailCheck = 1024
+)
+
+// checkFile looks for damage in what a start builds upon, in bounded time. The whole chain is checked by
+// `keybrake audit verify`.
+func (db *DB) checkFile(ctx context.Context, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Size() <= wholeCheck {
+		var found string
+		if err := db.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
+			return err
+		}
+		if found != "ok" {
+			return errors.New(found)
+		}
+	}
+	return db.checkTail(ctx)
+}
+
+// checkTail recomputes the last hashes of the chain.
+func (db *DB) checkTail(ctx context.Context) error {
+	rows, err := db.write.QueryContext(ctx, `SELECT seq, at, key, call, hash, body FROM audit ORDER BY seq DESC LIMIT ?`, tailCheck+1)
+	if err != nil {
+		return err
+	}
+	var after *audit.Entry
+	var oldest audit.Entry
+	err = eachEntry(rows, func(e audit.Entry) error {
+		if after != nil {
+			if e.Seq != after.Seq-1 {
+				return fmt.Errorf("record %d is missing", after.Seq-1)
+			}
+			if audit.Link(e.Hash, after.Bytes) != after.Hash {
+				return fmt.Errorf("record %d is not as it was written", after.Seq)
+			}
+		}
+		after, oldest = &e, e
+		return nil
+	})
+	if err != nil || oldest.Seq != 1 {
+		return err
+	}
+	if audit.Link(audit.NewChain(audit.FirstChain).Hash, oldest.Bytes) != oldest.Hash {
+		return errors.New("record 1 is not as it was written")
+	}
+	return nil
+}

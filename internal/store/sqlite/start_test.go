@@ -1,0 +1,76 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store/sqlite"
+	"github.com/keybrake/keybrake/internal/store/storetest"
+)
+
+// TestAFirstStartThatWasCutShortCanBeRepeated: the process died after the file was made and before anything
+// was in it.
+func TestAFirstStartThatWasCutShortCanBeRepeated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keybrake.db")
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raw.ExecContext(t.Context(), "PRAGMA journal_mode = WAL"); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		t.Fatalf("the file is empty, which is another case (%v)", err)
+	}
+	open(t, sqlite.Options{Path: path})
+}
+
+// TestADamagedStoreIsRefused flips bytes in the records that a start reads: a damaged end of the chain must
+// not be built upon.
+func TestADamagedStoreIsRefused(t *testing.T) {
+	for name, damage := range map[string]string{
+		"a record was changed": `UPDATE audit SET body = replace(CAST(body AS TEXT), 'second', 'changed') WHERE seq = 2`,
+		"a record is missing":  `DELETE FROM audit WHERE seq = 2`,
+		"a hash was changed":   `UPDATE audit SET hash = zeroblob(32) WHERE seq = 3`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "keybrake.db")
+			o := sqlite.Options{Path: path, Signer: storetest.NewSigner("test")}
+			db, err := sqlite.Open(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, action := range []string{"first", "second", "third"} {
+				if _, err := db.Log(t.Context(), &audit.Record{Kind: audit.KindSystem, Action: action}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := sql.Open("sqlite", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := raw.ExecContext(t.Context(), damage); err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if db, err := sqlite.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "damaged") {
+				if db != nil {
+					_ = db.Close()
+				}
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
