@@ -32,8 +32,56 @@ func TestAFirstStartThatWasCutShortCanBeRepeated(t *testing.T) {
 	open(t, sqlite.Options{Path: path})
 }
 
-// TestADamagedStoreIsRefused flips bytes in the records that a start reads: a damaged end of the chain must
-// not be built upon.
+// TestAStoreWithADamagedPageIsRefused: a page that no start would read on its own.
+func TestAStoreWithADamagedPageIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keybrake.db")
+	o := sqlite.Options{Path: path, Signer: storetest.NewSigner("test")}
+	db, err := sqlite.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if _, err := db.Log(t.Context(), &audit.Record{Kind: audit.KindSystem, Action: strings.Repeat("x", 200)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page, size int64
+	if err := raw.QueryRowContext(t.Context(), "SELECT rootpage FROM sqlite_schema WHERE name = 'objects'").Scan(&page); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.QueryRowContext(t.Context(), "PRAGMA page_size").Scan(&size); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte(strings.Repeat("?", int(size))), (page-1)*size); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if db, err := sqlite.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "damaged") {
+		if db != nil {
+			_ = db.Close()
+		}
+		t.Errorf("%v", err)
+	}
+}
+
+// TestADamagedStoreIsRefused changes the records that a start reads: a damaged end of the chain must not be
+// built upon.
 func TestADamagedStoreIsRefused(t *testing.T) {
 	for name, damage := range map[string]string{
 		"a record was changed": `UPDATE audit SET body = replace(CAST(body AS TEXT), 'second', 'changed') WHERE seq = 2`,
