@@ -207,3 +207,14 @@ func (b *books) upstream(ctx context.Context, base string) (policy.UpstreamID, e
 	})
 	return policy.UpstreamID(up.ID), err
 }
+
+// key makes a vault key of the upstream from a policy with room for its own number and the upstream's name.
+func (b *books) key(ctx context.Context, yaml string, up policy.UpstreamID) (admin.KeyCreated, error) {
+	u, ok := b.admin.Ring.Upstream(up)
+	if !ok {
+		return admin.KeyCreated{}, fmt.Errorf("no upstream %s", up)
+	}
+	return b.admin.CreateKey(ctx, admin.Actor{Name: "bench"}, admin.KeyRequest{
+		PolicyEdit: admin.PolicyEdit{Policy: fmt.Sprintf(yaml, time.Now().UnixMilli(), u.Name), PolicyFile: "bench.yaml"},
+	})
+}

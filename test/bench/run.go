@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
 )
@@ -169,14 +168,11 @@ func (r *rig) makeKeys(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		u, _ := b.admin.Ring.Upstream(up)
 		for _, k := range []struct {
 			key  *string
 			yaml string
 		}{{&r.creator, creatorPolicy}, {&r.refunder, refunderPolicy}} {
-			made, err := b.admin.CreateKey(ctx, admin.Actor{Name: "bench"}, admin.KeyRequest{
-				PolicyEdit: admin.PolicyEdit{Policy: fmt.Sprintf(k.yaml, time.Now().UnixMilli(), u.Name), PolicyFile: "bench.yaml"},
-			})
+			made, err := b.key(ctx, k.yaml, up)
 			if err != nil {
 				return err
 			}

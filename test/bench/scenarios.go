@@ -9,10 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/store/storetest"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // withRig runs f on a rig and takes it down.
@@ -77,7 +80,7 @@ func lone(ctx context.Context, o *options) error {
 		if err != nil {
 			return err
 		}
-		commits, err := twoCommits(ctx, o)
+		commits, err := pairs(ctx, o, "", 1)
 		if err != nil {
 			return err
 		}
@@ -87,42 +90,59 @@ func lone(ctx context.Context, o *options) error {
 	})
 }
 
-// twoCommits is the floor of a money call: an admission and a settlement, one after the other.
-func twoCommits(ctx context.Context, o *options) (*result, error) {
-	dir, err := os.MkdirTemp("", "keybrake-bench-")
-	if err != nil {
-		return nil, err
+// pairs admits and settles on one hot cap in a loop, each caller one after the other: the floor of a money
+// call. dir is the store's folder; empty: a new one that goes away.
+func pairs(ctx context.Context, o *options, dir string, callers int) (_ *result, err error) {
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "keybrake-bench-"); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	b, err := openBooks(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	r := &result{took: o.last}
-	err = func() error {
-		var version int64
-		err := b.store.Update(ctx, store.LaneControl, func(tx store.Tx) (err error) {
-			version, err = tx.PutKey(store.KeyRow{ID: "key_1", Name: "bench", Upstream: "up_1", Live: true, Digest: "d", Policy: []byte("p"), Doc: []byte("{}")})
-			return err
+	defer func() { err = errors.Join(err, b.close()) }()
+	up, err := b.upstream(ctx, "https://api.stripe.com")
+	if err != nil {
+		return nil, err
+	}
+	made, err := b.key(ctx, creatorPolicy, up)
+	if err != nil {
+		return nil, err
+	}
+	key, _ := b.admin.Ring.FindKey(made.ID)
+	each := make([][]time.Duration, callers)
+	failed := make([]error, callers)
+	var wg sync.WaitGroup
+	end := time.Now().Add(o.last)
+	for c := range callers {
+		wg.Go(func() {
+			for time.Now().Before(end) && failed[c] == nil {
+				begin := time.Now()
+				failed[c] = pair(ctx, b.store, key)
+				each[c] = append(each[c], time.Since(begin))
+			}
 		})
-		if err != nil {
-			return err
-		}
-		for end := time.Now().Add(o.last); time.Now().Before(end); {
-			begin := time.Now()
-			a, err := b.store.Admit(ctx, storetest.Admission("key_1", version, nil, storetest.USD("payment_intents", 100)))
-			if err != nil {
-				return err
-			}
-			if _, err := b.store.Resolve(ctx, storetest.Settle(a.Reservation)); err != nil {
-				return err
-			}
-			r.latencies = append(r.latencies, time.Since(begin))
-		}
-		slices.Sort(r.latencies)
-		return nil
-	}()
-	return r, errors.Join(err, b.close())
+	}
+	wg.Wait()
+	r := &result{took: o.last, latencies: slices.Concat(each...)}
+	slices.Sort(r.latencies)
+	return r, errors.Join(failed...)
+}
+
+func pair(ctx context.Context, db store.DB, key *vault.Key) error {
+	caps := []policy.Cap{storetest.DayCap("payment_intents", 1<<40)}
+	a, err := db.Admit(ctx, storetest.Admission(key.ID, key.Version, caps, storetest.USD("payment_intents", 100)))
+	if err != nil {
+		return err
+	}
+	if a.Reservation == nil {
+		return fmt.Errorf("not admitted: %v", a.Full)
+	}
+	_, err = db.Resolve(ctx, storetest.Settle(a.Reservation))
+	return err
 }
 
 // rounds is how often the ways of a read are measured in turn; the median counts.
@@ -278,25 +298,40 @@ func big(ctx context.Context, o *options) error {
 	}
 	fmt.Printf("\nlarge store ready after %s\n", time.Since(begin).Round(time.Second))
 	heading(os.Stdout, fmt.Sprintf("payment_intents.create on an empty store and on one with %d keys and %d records", o.keys, o.rows))
-	var rates [2]float64
+	names, dirs := [2]string{"empty store", "large store"}, [2]string{"", dir}
+	var creates, settled [2][]float64
 	var started, idle, loaded string
-	for i, where := range []string{"", dir} {
-		err := withRig(ctx, o, where, func(r *rig) error {
-			result, _, err := shoot(os.Stdout, []string{"empty store", "large store"}[i], r.creates(o, fmt.Sprint("b", i), connections), r.gateway, r.sandbox)
+	for round := range rounds {
+		for i := range dirs {
+			err := withRig(ctx, o, dirs[i], func(r *rig) error {
+				result, _, err := shoot(os.Stdout, names[i], r.creates(o, fmt.Sprint("b", round, i), connections), r.gateway, r.sandbox)
+				if err != nil {
+					return err
+				}
+				creates[i] = append(creates[i], result.rate())
+				rss, err := r.gateway.rss()
+				started, idle, loaded = r.up.Round(time.Millisecond).String(), mb(r.idle), mb(rss)
+				return err
+			})
 			if err != nil {
 				return err
 			}
-			rates[i] = result.rate()
-			rss, err := r.gateway.rss()
-			started, idle, loaded = r.up.Round(time.Millisecond).String(), mb(r.idle), mb(rss)
-			return err
-		})
-		if err != nil {
-			return err
+			result, err := pairs(ctx, o, dirs[i], connections)
+			if err != nil {
+				return err
+			}
+			settled[i] = append(settled[i], result.rate())
+			fmt.Printf("| %s: pairs in the store alone | %d | %.0f | %s | %s | %s | |\n", names[i], connections, result.rate(), ms(result.at(0.5)), ms(result.at(0.99)), ms(result.at(0.999)))
 		}
 	}
-	fmt.Printf("\nlarge/empty = %.2f; start-up with the large store %s; resident memory %s after start, %s after the load\n", rates[1]/rates[0], started, idle, loaded)
+	fmt.Printf("\nlarge/empty, medians of %d rounds: creates %.2f, pairs %.2f; start-up with the large store %s; resident memory %s after start, %s after the load\n",
+		rounds, median(creates[1])/median(creates[0]), median(settled[1])/median(settled[0]), started, idle, loaded)
 	return nil
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
 }
 
 func mb(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
