@@ -22,7 +22,8 @@ import (
 // Errors that callers branch on.
 var (
 	// ErrUnavailable: the store could not take the work (closed, full, broken disk). Nothing was made
-	// durable, and it is safe to say so to an agent.
+	// durable, and it is safe to say so to an agent. One case is open: after a failed flush the work may be there
+	// at the next start, as a hold whose outcome is unknown; the store takes nothing more until then.
 	ErrUnavailable = errors.New("store unavailable")
 	// ErrBusy: the queue is full or the wait was too long; nothing was made durable.
 	ErrBusy = errors.New("store busy")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 )
@@ -64,4 +65,27 @@ func (db *DB) checkTail(ctx context.Context) error {
 		return errors.New("record 1 is not as it was written")
 	}
 	return nil
+}
+
+// probe writes something while the last transaction is known to have failed: readiness is red then, so nobody may
+// send the call that would find out that space has come back.
+func (w *writer) probe() {
+	if w.db.stuck.Load() == nil || w.db.broken.Load() != nil {
+		return
+	}
+	ctx := context.Background()
+	if err := w.stmts.begin(ctx); err != nil {
+		_ = w.failed("begin", err) // kept for Check; tried again at the next tick
+		return
+	}
+	_, err := w.stmts.setMeta.ExecContext(ctx, "probe", w.db.Now().Format(time.RFC3339Nano))
+	if err == nil {
+		err = w.stmts.commit(ctx)
+	}
+	if err != nil {
+		_ = w.failed("probe", err)
+		w.rollback(ctx)
+		return
+	}
+	w.db.stuck.Store(nil)
 }

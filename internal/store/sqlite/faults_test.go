@@ -62,11 +62,17 @@ func TestAReadOnlyStoreRefuses(t *testing.T) {
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
+	if err := db.Check(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the store says that it is ready: %v", err)
+	}
 	if err := db.SetReadOnly(false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Admit(t.Context(), storetest.Admission("key_1", version, nil, storetest.USD("refunds", 100))); err != nil {
 		t.Errorf("writable again: %v", err)
+	}
+	if err := db.Check(t.Context()); err != nil {
+		t.Errorf("writable again and not ready: %v", err)
 	}
 }
 

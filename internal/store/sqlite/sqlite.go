@@ -81,6 +81,7 @@ type DB struct {
 
 	last   atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
 	broken atomic.Pointer[error]
+	stuck  atomic.Pointer[error] // the last transaction failed for want of space, say; nil once one succeeds
 
 	closing sync.Once
 
@@ -293,6 +294,9 @@ func (db *DB) Now() time.Time {
 func (db *DB) Check(ctx context.Context) error {
 	if err := db.broken.Load(); err != nil {
 		return *err
+	}
+	if err := db.stuck.Load(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
 	}
 	var one int
 	return db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one)

@@ -101,6 +101,7 @@ func (w *writer) guarded(t *tx, f func(store.Tx) error) (err error) {
 }
 
 func (w *writer) adoptControl(t *tx) {
+	w.db.stuck.Store(nil)
 	if t.chain.Seq != w.chain.Seq {
 		w.db.last.Store(t.now.UnixMicro())
 	}

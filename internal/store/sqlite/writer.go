@@ -160,6 +160,7 @@ func (w *writer) run() {
 		case u := <-w.queue:
 			w.batch(u)
 		case <-tick.C:
+			w.probe()
 			w.index()
 		case <-w.restartLog:
 			w.db.copyOnce(w.conn)
@@ -335,6 +336,9 @@ func decide(b *store.Batch, u *unit) (err error) {
 // back. A failed read, write or flush cannot: what is on the disk is no longer known.
 func (w *writer) failed(what string, err error) error {
 	w.db.look(what, err)
+	if engineFault(err) {
+		w.db.stuck.Store(&err)
+	}
 	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, what, err)
 }
 
@@ -362,6 +366,7 @@ func (w *writer) rollback(ctx context.Context) {
 // adopt makes the committed state the writer's own.
 func (w *writer) adopt(b *store.Batch, c ledger.Changes) {
 	w.chain, w.next = b.Chain, c.Next
+	w.db.stuck.Store(nil)
 	if n := len(b.Entries); n > 0 {
 		w.db.last.Store(b.Now.UnixMicro())
 	}
