@@ -41,6 +41,11 @@ const (
 	maxWait = 10 * time.Second
 	// readers is the number of read-only connections.
 	readers = 4
+	// writerCache is the writer's page cache in bytes: the inner pages of the indexes that every call touches.
+	writerCache = 64 << 20
+	// readerCache is that of each other connection. They look up single rows or read a table once, which would
+	// only keep a second copy of it; behind them is the kernel's cache.
+	readerCache = 4 << 20
 	// maxCachedAccounts bounds the cache of running totals (about 200 bytes each).
 	maxCachedAccounts = 65536
 	// applicationID marks the file as Keybrake's ("kbrk").
@@ -121,7 +126,7 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if db.write, err = sql.Open("sqlite", dsn(o.Path, "rwc", "synchronous(FULL)")); err != nil {
+	if db.write, err = sql.Open("sqlite", dsn(o.Path, "rwc", "synchronous(FULL)", writerCache)); err != nil {
 		return err
 	}
 	db.write.SetMaxOpenConns(1)
@@ -137,7 +142,7 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	if err := db.checkFile(ctx, o.Path); err != nil {
 		return fmt.Errorf("the file is damaged (%w); restore a backup", err)
 	}
-	if db.read, err = sql.Open("sqlite", dsn(o.Path, "ro", "query_only(1)")); err != nil {
+	if db.read, err = sql.Open("sqlite", dsn(o.Path, "ro", "query_only(1)", readerCache)); err != nil {
 		return err
 	}
 	db.read.SetMaxOpenConns(readers)
@@ -145,7 +150,7 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	if db.attached, err = db.read.PrepareContext(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND idem = ?`); err != nil {
 		return err
 	}
-	if db.side, err = sql.Open("sqlite", dsn(o.Path, "rwc", "synchronous(FULL)")); err != nil {
+	if db.side, err = sql.Open("sqlite", dsn(o.Path, "rwc", "synchronous(FULL)", readerCache)); err != nil {
 		return err
 	}
 	db.side.SetMaxOpenConns(1)
@@ -161,10 +166,10 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	return nil
 }
 
-func dsn(path, mode, pragma string) string {
+func dsn(path, mode, pragma string, cache int) string {
 	q := url.Values{
 		"mode":    {mode},
-		"_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-65536)", pragma},
+		"_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "temp_store(MEMORY)", fmt.Sprintf("cache_size(-%d)", cache/1024), pragma},
 	}
 	if mode == "rwc" {
 		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "wal_autocheckpoint(0)",
