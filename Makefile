@@ -33,11 +33,21 @@ check: ## under a minute: format, vet, staticcheck, repo rules, short tests
 demo: build ## the runaway agent, against real processes
 	scripts/demo build/keybrake
 
-bench: ## figures for docs/benchmarks.md
+bench: bench-go bench-load ## figures for docs/benchmarks.md; BENCH=create,refund,lone,reads,big chooses
+
+bench-go: ## the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/store/sqlite ./internal/upstream/stripe ./internal/vault ./internal/audit ./internal/policy ./internal/ledger ./internal/gateway/...
-	cd test && $(GO) run ./bench
+
+BENCH ?= create,refund,lone,reads,big
+
+bench-load: build ## real processes under load; makes a 5 GB store in the temporary folder, once
+	cd test && $(GO) build -o ../build/bench ./bench && $(GO) build -o ../build/caddy ./bench/caddy
+	build/bench run -keybrake build/keybrake -caddy build/caddy -what $(BENCH)
+
+crash: ## processes killed with SIGKILL under load, ROUNDS times (default 200), held against what they acknowledged
+	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -timeout 60m -run Kill ./internal/store/sqlite
 
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $${FUZZTIME:-1m}
 
-.PHONY: help run build setup test check demo bench fuzz
+.PHONY: help run build setup test check demo bench bench-go bench-load fuzz
