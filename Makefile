@@ -50,4 +50,4 @@ crash: ## processes killed with SIGKILL under load, ROUNDS times (default 200), 
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $${FUZZTIME:-1m}
 
-.PHONY: help run build setup test check demo bench bench-go bench-load fuzz
+.PHONY: help run build setup test check demo bench bench-go bench-load crash fuzz
