@@ -149,12 +149,20 @@ func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome,
 		return failure(upstream.CodeUnreachable, true, "The upstream could not be reached; nothing was sent.")
 	case o.Fate == upstream.Unknown && j.call.Writes() && !shows(answer):
 		return failure(upstream.CodeOutcomeUnknown, j.call.IdempotencyKey != "",
-			"The call was sent, but its outcome is not known ("+o.Why+"). What it may have moved stays held. Send it again with the same idempotency key to learn the outcome.")
+			"The call was sent, but its outcome is not known ("+o.Why+"). What it may have moved stays held. "+cure(j))
 	case !shows(answer):
 		return failure(upstream.CodeUnreachable, true, "The upstream gave no usable answer to this read ("+o.Why+").")
 	}
 	guarded := g.Adapter.Guard(j.call, p, answer)
 	return upstream.Response{Status: guarded.Status, Header: guarded.Header, Body: guarded.Body}, guarded
+}
+
+// cure says how an agent learns the outcome of a call that nobody knows yet.
+func cure(j *journey) string {
+	if j.call.IdempotencyKey != "" {
+		return "Send it again with the same idempotency key to learn the outcome."
+	}
+	return "It had no idempotency key, so sending it again could do it twice: look at Stripe whether it happened, or ask an operator."
 }
 
 // shows reports whether an answer is whole and the vendor's own word about the call.

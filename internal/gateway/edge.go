@@ -80,7 +80,7 @@ func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 	const why = "Keybrake failed while it handled the call"
 	record := g.outcomeRecord(j, nil, upstream.Outcome{Why: why})
 	d := g.denial(j, policy.Failure{Code: upstream.CodeOutcomeUnknown, Rule: "keybrake", Message: why +
-		"; what it may have moved stays held. Send it again with the same idempotency key to learn the outcome."})
+		"; what it may have moved stays held. " + cure(j)})
 	d.Retry = j.call.IdempotencyKey != ""
 	response := g.Adapter.Refuse(d)
 	record.Status = response.Status

@@ -248,11 +248,14 @@ func (b *Batch) outcomePending(a *Admission) (*ledger.Reservation, error) {
 
 // PendingFailure is the denial of a call that repeats one whose outcome is unknown.
 func PendingFailure(r *ledger.Reservation) policy.Failure {
+	cure := "Send it again with the idempotency key of that call to learn it."
+	if r.IdemKey == "" {
+		cure = "That call had no idempotency key: look at Stripe whether it happened, or ask an operator."
+	}
 	return policy.Failure{
 		Code: policy.CodeOutcomePending, Rule: "repeat_unknown",
-		Message: fmt.Sprintf("The same call was sent at %s and its outcome is not known yet (reservation %d). "+
-			"Send it again with the idempotency key of that call to learn it, or wait until it is reconciled.",
-			r.FirstSent.UTC().Format(time.RFC3339), r.ID),
+		Message: fmt.Sprintf("The same call was sent at %s and its outcome is not known yet (reservation %d). %s",
+			r.FirstSent.UTC().Format(time.RFC3339), r.ID, cure),
 	}
 }
 
