@@ -300,7 +300,8 @@ func big(ctx context.Context, o *options) error {
 	heading(os.Stdout, fmt.Sprintf("payment_intents.create on an empty store and on one with %d keys and %d records", o.keys, o.rows))
 	names, dirs := [2]string{"empty store", "large store"}, [2]string{"", dir}
 	var creates, settled [2][]float64
-	var started, idle, loaded string
+	var memory [2]string
+	var started time.Duration
 	for round := range rounds {
 		for i := range dirs {
 			err := withRig(ctx, o, dirs[i], func(r *rig) error {
@@ -310,7 +311,8 @@ func big(ctx context.Context, o *options) error {
 				}
 				creates[i] = append(creates[i], result.rate())
 				rss, err := r.gateway.rss()
-				started, idle, loaded = r.up.Round(time.Millisecond).String(), mb(r.idle), mb(rss)
+				started = r.up.Round(time.Millisecond)
+				memory[i] = mb(r.idle) + " after start and " + mb(rss) + " after the load"
 				return err
 			})
 			if err != nil {
@@ -324,8 +326,8 @@ func big(ctx context.Context, o *options) error {
 			fmt.Printf("| %s: pairs in the store alone | %d | %.0f | %s | %s | %s | |\n", names[i], connections, result.rate(), ms(result.at(0.5)), ms(result.at(0.99)), ms(result.at(0.999)))
 		}
 	}
-	fmt.Printf("\nlarge/empty, medians of %d rounds: creates %.2f, pairs %.2f; start-up with the large store %s; resident memory %s after start, %s after the load\n",
-		rounds, median(creates[1])/median(creates[0]), median(settled[1])/median(settled[0]), started, idle, loaded)
+	fmt.Printf("\nlarge/empty, medians of %d rounds: creates %.2f, pairs %.2f; start-up with the large store %s\nresident memory, last round: empty %s; large %s\n",
+		rounds, median(creates[1])/median(creates[0]), median(settled[1])/median(settled[0]), started, memory[0], memory[1])
 	return nil
 }
 
