@@ -155,13 +155,13 @@ func TestNoFileNamesTheMachineItWasWrittenOn(t *testing.T) {
 
 func TestLeaksAreSeen(t *testing.T) {
 	for text, want := range map[string]int{
-		"see /wor" + "k/main/a.go":               1,
-		"cd /roo" + "t/keybrake":                 1,
-		"CONFIG=/hom" + "e/ann/c":                1,
-		`"resolv` + `ed": "http://a/b"`:          1,
-		"from regis" + "try.a.org":               1,
-		"the home/start page, stripe.com/work/x": 0,
-		"GET /v1/charges":                        0,
+		"see /wor" + "k/main/a.go":                    1,
+		"cd /roo" + "t/keybrake":                      1,
+		"CONFIG=/hom" + "e/ann/c":                     1,
+		`"resolv` + `ed": "http://a/b"`:               1,
+		"from regis" + "try.a.org":                    1,
+		"the home/start page, stripe.com/wor" + "k/x": 0,
+		"GET /v1/charges":                             0,
 	} {
 		if got := leaksIn(text); len(got) != want {
 			t.Errorf("%q: %q, want %d findings", text, got, want)

@@ -233,7 +233,7 @@ func (g *Gateway) refuse(ctx context.Context, j *journey, retry bool, why string
 	}
 	denial := g.denial(j, failures[0])
 	denial.Retry = retry
-	record.Status = g.Adapter.Refuse(denial).Status
+	record.Status = g.statusOf(failures[0])
 	id, err := g.recordDenial(context.WithoutCancel(ctx), j, record)
 	if err != nil {
 		return g.unavailable(j, err)

@@ -23,12 +23,12 @@ type selfBody struct {
 	Shadow    bool              `json:"shadow,omitempty"`
 	Scopes    map[string]string `json:"scopes"`
 	Customers any               `json:"customers"` // "any" or a list
-	Caps      []CapJSON         `json:"caps"`
+	Caps      []capBody         `json:"caps"`
 	AsOf      time.Time         `json:"as_of"`
 }
 
-// CapJSON is one cap with how it stands: amounts as decimal strings, calls as digits.
-type CapJSON struct {
+// capBody is one cap with how it stands: amounts as decimal strings, calls as digits.
+type capBody struct {
 	Resource string     `json:"resource"`
 	Per      string     `json:"per"`
 	Unit     string     `json:"unit"`
@@ -56,7 +56,7 @@ func (g *Gateway) self(ctx context.Context, j *journey) upstream.Response {
 	body := selfBody{
 		ID: j.key.ID, Name: j.key.Name, Mode: j.key.Mode.String(), AsOf: g.Store.Now(),
 		Shadow: j.policy.Enforcement == policy.Shadow, Scopes: make(map[string]string, len(j.policy.Scopes)),
-		Customers: j.policy.Customers.List, Caps: make([]CapJSON, 0, len(caps)),
+		Customers: j.policy.Customers.List, Caps: make([]capBody, 0, len(caps)),
 	}
 	if !j.key.Expires.IsZero() {
 		body.Expires = &j.key.Expires
@@ -68,7 +68,7 @@ func (g *Gateway) self(ctx context.Context, j *journey) upstream.Response {
 		body.Scopes[string(r)] = a.String()
 	}
 	for _, c := range caps {
-		body.Caps = append(body.Caps, capJSON(c))
+		body.Caps = append(body.Caps, bodyOf(c))
 	}
 	encoded, err := json.Marshal(body)
 	if err != nil {
@@ -96,14 +96,14 @@ func (g *Gateway) capStates(ctx context.Context, id policy.KeyID, p *policy.Poli
 	return out, nil
 }
 
-func capJSON(c store.CapState) CapJSON {
+func bodyOf(c store.CapState) capBody {
 	show := func(n int64) string {
 		if c.Cap.Unit == policy.UnitCalls {
 			return strconv.FormatInt(n, 10)
 		}
 		return money.USD(n).String()
 	}
-	out := CapJSON{
+	out := capBody{
 		Resource: string(c.Cap.Resource), Per: c.Cap.Per.String(), Unit: c.Cap.Unit.String(),
 		Limit: show(c.Cap.Limit), Held: show(c.Held), Settled: show(c.Settled), Left: show(c.Left),
 	}
