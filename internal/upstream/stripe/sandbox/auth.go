@@ -124,14 +124,26 @@ func (s *Server) authenticate(key string) (*credential, *stripeError) {
 	return nil, errUnauthorized("Invalid API Key provided: " + maskKey(key))
 }
 
-// checkAccount refuses to act for another account: this one has no Connect.
-func (s *Server) checkAccount(who *credential, account string) *stripeError {
-	if account == "" || account == s.accountID {
-		return nil
+// onBehalfOf is the account that a call is for: the platform, or the connected
+// account that the Stripe-Account header names.
+func (s *Server) onBehalfOf(who *credential, id string) (*account, *stripeError) {
+	if id == "" || id == s.platform.accountID {
+		return s.platform, nil
 	}
 	if !who.full {
-		return errForbidden("You passed a restricted API key with the Stripe-Account header, but the restricted API key does not have any Connect permissions.")
+		return nil, errForbidden("You passed a restricted API key with the Stripe-Account header, but the restricted API key does not have any Connect permissions.")
 	}
+	for _, a := range s.connected {
+		if a.accountID == id {
+			return a, nil
+		}
+	}
+	return nil, errNoAccount(who, id)
+}
+
+// errNoAccount is an account that is not connected, or does not exist: Stripe
+// does not tell which.
+func errNoAccount(who *credential, account string) *stripeError {
 	f := errForbidden(fmt.Sprintf("The provided key '%s' does not have access to account '%s' (or that account does not exist). "+
 		"Application access may have been revoked.", maskKey(who.key), account))
 	f.code = "account_invalid"

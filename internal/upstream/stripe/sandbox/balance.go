@@ -122,10 +122,7 @@ var accountRoutes = []*operation{
 		if c.args[0] == c.s.accountID {
 			return accountView{}, nil
 		}
-		f := errForbidden("The provided key '" + maskKey(c.who.key) + "' does not have access to account '" + c.args[0] +
-			"' (or that account does not exist). Application access may have been revoked.")
-		f.code = "account_invalid"
-		return nil, f
+		return nil, errNoAccount(c.who, c.args[0])
 	}),
 	get("/v1/balance", "balance", kindNone, func(*call) (view, *stripeError) { return balanceView{}, nil }),
 	get("/v1/balance_transactions", "balance_transactions", "list:balance_transaction", listTransactions),

@@ -28,19 +28,19 @@ func TestBooksAlwaysBalance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(Options{Seed: 3})
 		seed := s.Seed()
-		opening := s.ledgers["usd"]
-		before := s.transactions.next
+		opening := s.platform.ledgers["usd"]
+		before := s.platform.transactions.next
 		for range rapid.IntRange(1, 40).Draw(t, "calls") {
 			randomCall(t, s, seed)
 		}
 		checkCharges(t, s)
 		var net, want int64
-		for _, b := range s.transactions.order[before:] {
+		for _, b := range s.platform.transactions.order[before:] {
 			net += b.amount - b.fee
 			want -= b.fee
 		}
-		if s.ledgers["usd"] != opening+net {
-			t.Fatalf("balance %d, books say %d", s.ledgers["usd"], opening+net)
+		if s.platform.ledgers["usd"] != opening+net {
+			t.Fatalf("balance %d, books say %d", s.platform.ledgers["usd"], opening+net)
 		}
 		sign := map[EffectKind]int64{EffectPayment: 1, EffectCapture: 1, EffectRefund: -1, EffectRefundFailed: 1, EffectPayout: -1, EffectPayoutBack: 1}
 		for kind, k := range sign {
@@ -58,10 +58,10 @@ func randomCall(t *rapid.T, s *Server, seed Seeded) {
 	card := []string{"pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired", "pm_card_pendingRefund"}[pick("card", 4)]
 	switch pick("what", 9) {
 	case 0:
-		ch := s.charges.order[pick("charge", len(s.charges.order))]
+		ch := s.platform.charges.order[pick("charge", len(s.platform.charges.order))]
 		direct(s, "POST", "/v1/refunds", fmt.Sprintf("charge=%s&amount=%d", ch.id, amount))
 	case 1:
-		ch := s.charges.order[pick("charge", len(s.charges.order))]
+		ch := s.platform.charges.order[pick("charge", len(s.platform.charges.order))]
 		direct(s, "POST", "/v1/charges/"+ch.id+"/refund", "")
 	case 2:
 		direct(s, "POST", "/v1/payment_intents", fmt.Sprintf("amount=%d&currency=usd&confirm=true&payment_method=%s", amount, card))
@@ -69,20 +69,20 @@ func randomCall(t *rapid.T, s *Server, seed Seeded) {
 		direct(s, "POST", "/v1/payment_intents", fmt.Sprintf("amount=%d&currency=usd&capture_method=manual&confirm=true&payment_method=%s"+
 			"&payment_method_options[card][request_incremental_authorization]=if_available", amount, card))
 	case 4:
-		pi := s.intents.order[pick("intent", len(s.intents.order))]
+		pi := s.platform.intents.order[pick("intent", len(s.platform.intents.order))]
 		verb := []string{"capture", "cancel", "confirm", "increment_authorization", "capture"}[pick("verb", 5)]
 		form := map[string]string{"capture": fmt.Sprintf("amount_to_capture=%d&final_capture=%t", amount, amount%2 == 0), "cancel": "",
 			"confirm": "payment_method=pm_card_visa", "increment_authorization": fmt.Sprintf("amount=%d", amount)}[verb]
 		direct(s, "POST", "/v1/payment_intents/"+pi.id+"/"+verb, form)
 	case 5:
-		if len(s.refunds.order) > 0 {
-			re := s.refunds.order[pick("refund", len(s.refunds.order))]
+		if len(s.platform.refunds.order) > 0 {
+			re := s.platform.refunds.order[pick("refund", len(s.platform.refunds.order))]
 			_ = s.SetRefundStatus(re.id, []string{"failed", "succeeded"}[pick("end", 2)]) // a refused change is one of the cases
 		}
 	case 6:
 		direct(s, "POST", "/v1/payouts", fmt.Sprintf("amount=%d&currency=usd", amount))
 	case 7:
-		po := s.payouts.order[pick("payout", len(s.payouts.order))]
+		po := s.platform.payouts.order[pick("payout", len(s.platform.payouts.order))]
 		_ = s.SetPayoutStatus(po.id, []string{"failed", "paid"}[pick("end", 2)]) // a refused change is one of the cases
 		direct(s, "POST", "/v1/payouts/"+po.id+"/reverse", "")
 	case 8:
@@ -93,17 +93,17 @@ func randomCall(t *rapid.T, s *Server, seed Seeded) {
 
 func checkCharges(t *rapid.T, s *Server) {
 	sent := map[string]int64{}
-	for _, r := range s.refunds.order {
-		if ch := s.charges.byID[r.charge]; r.status != "failed" && r.status != "canceled" && ch.isCaptured {
+	for _, r := range s.platform.refunds.order {
+		if ch := s.platform.charges.byID[r.charge]; r.status != "failed" && r.status != "canceled" && ch.isCaptured {
 			sent[r.charge] += r.amount
 		}
 	}
-	for _, ch := range s.charges.order {
+	for _, ch := range s.platform.charges.order {
 		if ch.refundedMoney != sent[ch.id] || ch.refundedMoney < 0 || ch.refundedMoney > ch.captured || ch.captured+ch.released > ch.amount {
 			t.Fatalf("charge %s: amount %d, captured %d, released %d, refunded %d, refunds %d", ch.id, ch.amount, ch.captured, ch.released,
 				ch.refundedMoney, sent[ch.id])
 		}
-		if pi := s.intents.byID[ch.intent]; pi != nil && pi.latestCharge == ch.id && pi.received != ch.captured {
+		if pi := s.platform.intents.byID[ch.intent]; pi != nil && pi.latestCharge == ch.id && pi.received != ch.captured {
 			t.Fatalf("intent %s received %d, its charge captured %d", pi.id, pi.received, ch.captured)
 		}
 	}
@@ -111,7 +111,7 @@ func checkCharges(t *rapid.T, s *Server) {
 
 func TestMemoryStaysBounded(t *testing.T) {
 	s := New(Options{Seed: 1})
-	s.intents.limit, s.events.limit, s.idem.limit, s.journal.keep = 10, 10, 10, 10
+	s.platform.intents.limit, s.platform.events.limit, s.platform.idem.limit, s.journal.keep = 10, 10, 10, 10
 	for i := range 50 {
 		r := httptest.NewRequest("POST", "/v1/payment_intents", strings.NewReader("amount=500&currency=usd&customer="))
 		r.Header.Set("Authorization", "Bearer sk_test_x")
@@ -122,11 +122,11 @@ func TestMemoryStaysBounded(t *testing.T) {
 			t.Fatal(w.Body.String())
 		}
 	}
-	if n := len(s.intents.byID); n != 10 {
+	if n := len(s.platform.intents.byID); n != 10 {
 		t.Errorf("%d intents kept", n)
 	}
-	if n := len(s.idem.byKey); n > 11 || s.idem.forgot < 39 {
-		t.Errorf("%d keys kept, %d dropped", n, s.idem.forgot)
+	if n := len(s.platform.idem.byKey); n > 11 || s.platform.idem.forgot < 39 {
+		t.Errorf("%d keys kept, %d dropped", n, s.platform.idem.forgot)
 	}
 	j := s.Journal()
 	if len(j) != 10 || j[0].Seq != 41 || j[9].Seq != 50 || s.Arrivals() != 50 {
@@ -135,7 +135,7 @@ func TestMemoryStaysBounded(t *testing.T) {
 	if h := s.health(); h.Dropped["payment_intents"] != 40 || h.KeysDropped < 39 {
 		t.Errorf("dropped %v, keys %d", h.Dropped, h.KeysDropped)
 	}
-	if u := New(Options{Unbounded: true}); u.intents.limit != 0 || u.idem.limit != 0 {
+	if u := New(Options{Unbounded: true}); u.platform.intents.limit != 0 || u.platform.idem.limit != 0 {
 		t.Error("unbounded has bounds")
 	}
 }

@@ -25,6 +25,7 @@ type record interface {
 // the list filters that a busy account would otherwise scan for.
 type collection[T record] struct {
 	what    string // the noun of "No such charge"
+	scope   string // the permission that reads it
 	byID    map[string]T
 	order   []T
 	index   map[string][]T
@@ -36,6 +37,14 @@ type collection[T record] struct {
 func newCollection[T record](what string, limit int) collection[T] {
 	return collection[T]{what: what, byID: map[string]T{}, index: map[string][]T{}, limit: limit}
 }
+
+func (c *collection[T]) find(id string) (view, bool) {
+	r, ok := c.byID[id]
+	return r, ok
+}
+
+func (c *collection[T]) resource() string           { return c.scope }
+func (c *collection[T]) count() (kept, dropped int) { return len(c.byID), c.evicted }
 
 func (c *collection[T]) insert(r T) {
 	h := r.base()

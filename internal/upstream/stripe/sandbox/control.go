@@ -159,7 +159,7 @@ func (s *Server) outside(do func(*call) *stripeError) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.opts.Now()
-	c := &call{s: s, p: &node{kind: nodeMap}, at: at, now: at.Unix()}
+	c := &call{s: s.platform, p: &node{kind: nodeMap}, at: at, now: at.Unix()}
 	if f := do(c); f != nil {
 		return errors.New(f.message)
 	}
@@ -202,22 +202,18 @@ type health struct {
 func (s *Server) health() health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := health{Status: "ok", Account: s.accountID, Arrivals: s.journal.total, Effects: len(s.effects), Hanging: s.hanging,
-		KeysDropped: s.idem.forgot, FaultsInjected: len(s.faults), Objects: map[string]int{}, Dropped: map[string]int{}}
+	h := health{Status: "ok", Account: s.platform.accountID, Arrivals: s.journal.total, Effects: len(s.effects), Hanging: s.hanging,
+		KeysDropped: s.platform.idem.forgot, FaultsInjected: len(s.faults), Objects: map[string]int{}, Dropped: map[string]int{}}
 	note := func(name string, kept, dropped int) {
-		h.Objects[name] = kept
+		h.Objects[name] += kept
 		if dropped > 0 {
-			h.Dropped[name] = dropped
+			h.Dropped[name] += dropped
 		}
 	}
-	note("customers", len(s.customers.byID), s.customers.evicted)
-	note("payment_methods", len(s.methods.byID), s.methods.evicted)
-	note("payment_intents", len(s.intents.byID), s.intents.evicted)
-	note("charges", len(s.charges.byID), s.charges.evicted)
-	note("refunds", len(s.refunds.byID), s.refunds.evicted)
-	note("invoices", len(s.invoices.byID), s.invoices.evicted)
-	note("balance_transactions", len(s.transactions.byID), s.transactions.evicted)
-	note("events", len(s.events.byID), s.events.evicted)
-	note("idempotency_keys", len(s.idem.byKey), s.idem.forgot)
+	for _, shelf := range s.platform.shelves {
+		kept, dropped := shelf.count()
+		note(shelf.resource(), kept, dropped)
+	}
+	note("idempotency_keys", len(s.platform.idem.byKey), s.platform.idem.forgot)
 	return h
 }

@@ -9,7 +9,7 @@ import (
 // the gateway, and reflection would be most of its cost.
 type enc struct {
 	b []byte
-	s *Server
+	s *account
 	// fail is set when an expansion was not permitted; the whole call fails then.
 	fail *stripeError
 	// who limits what may be expanded; nil is Stripe itself (events).

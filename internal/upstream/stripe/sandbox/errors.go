@@ -90,7 +90,7 @@ func errForbidden(message string) *stripeError {
 }
 
 // errPermission is a restricted key without the permission it would need.
-func errPermission(s *Server, who *credential, resource string, need Access) *stripeError {
+func errPermission(s *account, who *credential, resource string, need Access) *stripeError {
 	return errForbidden(fmt.Sprintf("The provided key '%s' does not have the required permissions for this endpoint on account '%s'. "+
 		"Having the '%s' permission would allow this request to continue.", maskKey(who.key), s.accountID, permissionName(resource, need)))
 }

@@ -77,17 +77,9 @@ var expandable = map[kind]map[string]kind{
 		"credit_note": kindAny, "checkout_session": kindAny},
 }
 
-// kindResource is the permission that reading an object of a kind needs.
-var kindResource = map[kind]string{
-	"customer": "customers", "payment_method": "payment_methods", "payment_intent": "payment_intents", "charge": "charges",
-	"list:refund": "refunds", "refund": "refunds", "balance_transaction": "balance_transactions", "payout": "payouts",
-	"invoice": "invoices", "invoiceitem": "invoiceitems", "price": "prices", "plan": "plans", "product": "products",
-	"list:payment_method": "payment_methods",
-}
-
 // parseExpand turns expand[] into a tree and checks each path against what the
 // answer will be.
-func (s *Server) parseExpand(n *node, answer kind, who *credential) (*expansion, *stripeError) {
+func (s *account) parseExpand(n *node, answer kind, who *credential) (*expansion, *stripeError) {
 	if n.blank() {
 		return nil, nil
 	}
@@ -108,7 +100,7 @@ func (s *Server) parseExpand(n *node, answer kind, who *credential) (*expansion,
 				return nil, errInvalid("expand", "", "This property cannot be expanded ("+item.text()+").")
 			}
 			// Before anything runs: a write must not happen and then fail on its answer.
-			if resource := kindResource[at]; resource != "" && !who.may(resource, Read) {
+			if resource := s.scopes[at]; resource != "" && !who.may(resource, Read) {
 				return nil, errPermission(s, who, resource, Read)
 			}
 		}

@@ -338,7 +338,7 @@ func (c *call) arm(o *invoice) {
 
 // tick does what the passing of time does: drafts with auto_advance finalize and
 // collect without any call.
-func (s *Server) tick(at time.Time) {
+func (s *account) tick(at time.Time) {
 	for i := 0; i < len(s.armed); i++ {
 		o := s.armed[i]
 		if o.status == "draft" && o.autoAdvance && !o.deleted && o.finalizes > at.Unix() {

@@ -187,7 +187,7 @@ func parseBool(n *node) (value, ok bool) {
 
 // call is one execution of one operation.
 type call struct {
-	s       *Server
+	s       *account
 	op      *operation
 	p       *node
 	args    []string // ids out of the path, in order

@@ -143,7 +143,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		c := &call{s: s, p: p, at: s.opts.Now(), path: path, who: &credential{full: true}}
+		c := &call{s: s.platform, p: p, at: s.opts.Now(), path: path, who: &credential{full: true}}
 		x, fail := s.route(c, method, "")
 		if fail != nil {
 			return

@@ -45,8 +45,8 @@ func (s *Server) Seed() Seeded {
 		return *s.seeded
 	}
 	start := s.opts.Now().Add(-seedHistory * 24 * time.Hour)
-	b := &seeder{s: s, at: start}
-	out := Seeded{Account: s.accountID}
+	b := &seeder{s: s.platform, at: start}
+	out := Seeded{Account: s.platform.accountID}
 	b.call().book(booking{typ: "topup", source: "tu_" + s.random(s.ids, idLength), description: "Seed balance", currency: "usd", amount: seedBalance})
 	out.Product = b.run("POST", "/v1/products", "name=Support plan").(*product).id
 	out.Price = b.run("POST", "/v1/prices", "currency=usd&unit_amount=2000&recurring[interval]=month&product="+out.Product).(*price).id
@@ -65,7 +65,7 @@ func (s *Server) Seed() Seeded {
 
 // seeder runs the sandbox's own operations, an hour apart.
 type seeder struct {
-	s  *Server
+	s  *account
 	at time.Time
 }
 
@@ -107,40 +107,4 @@ func (b *seeder) customer(name string, i, charges int) SeededCustomer {
 	b.run("POST", "/v1/invoices/"+in.id+"/finalize", "")
 	out.Invoice = in.id
 	return out
-}
-
-// find is the object behind an id for an expansion, with the resource whose read
-// permission it needs. Nil where there is none.
-func (s *Server) find(id string) (view, string) {
-	if v, ok := s.customers.byID[id]; ok {
-		return v, "customers"
-	}
-	if v, ok := s.methods.byID[id]; ok {
-		return v, "payment_methods"
-	}
-	if v, ok := s.charges.byID[id]; ok {
-		return v, "charges"
-	}
-	if v, ok := s.intents.byID[id]; ok {
-		return v, "payment_intents"
-	}
-	if v, ok := s.refunds.byID[id]; ok {
-		return v, "refunds"
-	}
-	if v, ok := s.transactions.byID[id]; ok {
-		return v, "balance_transactions"
-	}
-	if v, ok := s.payouts.byID[id]; ok {
-		return v, "payouts"
-	}
-	if v, ok := s.invoices.byID[id]; ok {
-		return v, "invoices"
-	}
-	if v, ok := s.products.byID[id]; ok {
-		return v, "products"
-	}
-	if v, ok := s.prices.byID[id]; ok {
-		return v, "prices"
-	}
-	return nil, ""
 }

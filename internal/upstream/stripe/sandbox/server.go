@@ -60,32 +60,15 @@ type Server struct {
 
 	mu        sync.Mutex
 	ids, reqs *rand.Rand
-	accountID string
+	platform  *account
+	connected []*account // in order of creation
 	keys      map[string]*credential
-	idem      idempotency
 	journal   journal
 	effects   []Effect
 	faults    []*Fault
 	released  chan struct{}
 	hanging   int
 	seeded    *Seeded
-	ledgers   map[string]int64 // available balance by currency, minor units
-	armed     []*invoice       // waiting to finalize themselves, oldest first
-
-	customers    collection[*customer]
-	methods      collection[*paymentMethod]
-	intents      collection[*paymentIntent]
-	charges      collection[*charge]
-	refunds      collection[*refund]
-	invoices     collection[*invoice]
-	items        collection[*invoiceItem]
-	products     collection[*product]
-	prices       collection[*price]
-	plans        collection[*plan]
-	payouts      collection[*payout]
-	transactions collection[*balanceTransaction]
-	adjustments  collection[*customerTransaction]
-	events       collection[*event]
 }
 
 // New makes an empty account; [Server.Seed] fills it.
@@ -117,29 +100,10 @@ func (s *Server) Close() { s.ClearFaults() }
 func (s *Server) clear() {
 	s.ids = rand.New(rand.NewPCG(uint64(s.opts.Seed), 0x5ca1ab1e))
 	s.reqs = rand.New(rand.NewPCG(uint64(s.opts.Seed), 0xc0ffee))
-	s.accountID = "acct_" + s.random(s.ids, 16)
-	objects, events, keys := keepObjects, keepEvents, keepKeys
-	if s.opts.Unbounded {
-		objects, events, keys = 0, 0, 0
-	}
+	s.platform = s.newAccount("acct_" + s.random(s.ids, 16))
+	s.connected = nil
 	s.journal = journal{keep: journalKeep}
-	s.idem = idempotency{byKey: map[string]*remembered{}, limit: keys}
-	s.effects, s.seeded, s.armed = nil, nil, nil
-	s.ledgers = map[string]int64{}
-	s.customers = newCollection[*customer]("customer", objects)
-	s.methods = newCollection[*paymentMethod]("payment_method", objects)
-	s.intents = newCollection[*paymentIntent]("payment_intent", objects)
-	s.charges = newCollection[*charge]("charge", objects)
-	s.refunds = newCollection[*refund]("refund", objects)
-	s.invoices = newCollection[*invoice]("invoice", objects)
-	s.items = newCollection[*invoiceItem]("invoiceitem", objects)
-	s.products = newCollection[*product]("product", objects)
-	s.prices = newCollection[*price]("price", objects)
-	s.plans = newCollection[*plan]("plan", objects)
-	s.payouts = newCollection[*payout]("payout", objects)
-	s.transactions = newCollection[*balanceTransaction]("balance_transaction", objects)
-	s.adjustments = newCollection[*customerTransaction]("customer_balance_transaction", objects)
-	s.events = newCollection[*event]("event", events)
+	s.effects, s.seeded = nil, nil
 }
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -247,10 +211,10 @@ func (s *Server) settleKey(in *inbound, instead *answer, faults []Fault) {
 	defer s.mu.Unlock()
 	f := findFault(faults, false, FaultError)
 	if f != nil && instead != nil && f.Memory == MemoryError {
-		s.idem.finish(in.c.idemKey, instead.status, instead.body)
+		in.c.s.idem.finish(in.c.idemKey, instead.status, instead.body)
 		return
 	}
-	s.idem.forget(in.c.idemKey)
+	in.c.s.idem.forget(in.c.idemKey)
 }
 
 // prepare reads and judges a request up to the point where it would execute. It
@@ -260,8 +224,11 @@ func (s *Server) prepare(r *http.Request, body []byte, arrival *Arrival) (*inbou
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.opts.Now()
-	s.tick(at)
-	c := &call{s: s, p: p, at: at, now: at.Unix(), reqID: arrival.RequestID, path: path.Clean(r.URL.Path)}
+	s.platform.tick(at)
+	for _, a := range s.connected {
+		a.tick(at)
+	}
+	c := &call{s: s.platform, p: p, at: at, now: at.Unix(), reqID: arrival.RequestID, path: path.Clean(r.URL.Path)}
 	x, fail := s.judge(c, r, err)
 	if fail != nil {
 		return nil, s.failure(c, fail)
@@ -269,7 +236,7 @@ func (s *Server) prepare(r *http.Request, body []byte, arrival *Arrival) (*inbou
 	if c.idemKey == "" {
 		return &inbound{c, x}, nil
 	}
-	first, fail := s.idem.begin(c, c.path, at)
+	first, fail := c.s.idem.begin(c, c.path, at)
 	if fail != nil {
 		return nil, s.failure(c, fail)
 	}
@@ -297,7 +264,8 @@ func (s *Server) judge(c *call, r *http.Request, parseErr error) (*expansion, *s
 	if meta["_stripe_account"] != "" {
 		account = meta["_stripe_account"]
 	}
-	if fail = s.checkAccount(c.who, account); fail != nil {
+	if c.s, fail = s.onBehalfOf(c.who, account); fail != nil {
+		c.s = s.platform
 		return nil, fail
 	}
 	if v := r.Header.Get("Stripe-Version"); v != "" && !validVersion(v) {
@@ -331,7 +299,7 @@ func (s *Server) route(c *call, method, idemKey string) (*expansion, *stripeErro
 	}
 	c.op, c.args = op, args
 	if !c.who.may(op.resource, op.access) {
-		return nil, errPermission(s, c.who, op.resource, op.access)
+		return nil, errPermission(c.s, c.who, op.resource, op.access)
 	}
 	if fail := op.validate(c.p); fail != nil {
 		return nil, fail
@@ -343,7 +311,7 @@ func (s *Server) route(c *call, method, idemKey string) (*expansion, *stripeErro
 		}
 		c.idemKey = idemKey
 	}
-	return s.parseExpand(c.p.get("expand"), op.answers, c.who)
+	return c.s.parseExpand(c.p.get("expand"), op.answers, c.who)
 }
 
 // methodOf honours Rack's method override: a gateway that lets it through would
@@ -390,12 +358,12 @@ func (s *Server) execute(in *inbound, faults []Fault) *answer {
 	broken := findFault(faults, true, FaultError)
 	switch {
 	case memory == MemoryNone:
-		s.idem.forget(in.c.idemKey)
+		in.c.s.idem.forget(in.c.idemKey)
 	case broken != nil && memory != MemoryAnswer:
 		e := errorAnswer(broken.Status)
-		s.idem.finish(in.c.idemKey, e.status, e.body)
+		in.c.s.idem.finish(in.c.idemKey, e.status, e.body)
 	default:
-		s.idem.finish(in.c.idemKey, ans.status, ans.body)
+		in.c.s.idem.finish(in.c.idemKey, ans.status, ans.body)
 	}
 	return ans
 }
@@ -409,7 +377,7 @@ func (s *Server) run(in *inbound) *answer {
 	}
 	body := in.c.body
 	if body == nil || in.x != nil {
-		e := &enc{b: make([]byte, 0, 2048), s: s, who: in.c.who}
+		e := &enc{b: make([]byte, 0, 2048), s: in.c.s, who: in.c.who}
 		v.render(e, in.x)
 		if e.fail != nil {
 			return s.failure(in.c, e.fail)
@@ -428,7 +396,7 @@ func (in *inbound) original() string {
 }
 
 func (s *Server) failure(c *call, fail *stripeError) *answer {
-	e := &enc{b: make([]byte, 0, 512), s: s}
+	e := &enc{b: make([]byte, 0, 512), s: c.s}
 	fail.render(e, nil)
 	return &answer{status: fail.status, body: e.b, retry: fail.retry, effects: c.effects}
 }

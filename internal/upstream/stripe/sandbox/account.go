@@ -1,0 +1,80 @@
+package sandbox
+
+// account is one Stripe account: its objects and its money. The one whose keys
+// are used is the platform; the others are accounts connected to it.
+type account struct {
+	*Server
+	accountID string
+	idem      idempotency
+	ledgers   map[string]int64 // available balance by currency, minor units
+	armed     []*invoice       // waiting to finalize themselves, oldest first
+	shelves   []shelf
+	scopes    map[kind]string // which permission reads an object of a kind
+
+	customers    collection[*customer]
+	methods      collection[*paymentMethod]
+	intents      collection[*paymentIntent]
+	charges      collection[*charge]
+	refunds      collection[*refund]
+	invoices     collection[*invoice]
+	items        collection[*invoiceItem]
+	products     collection[*product]
+	prices       collection[*price]
+	plans        collection[*plan]
+	payouts      collection[*payout]
+	transactions collection[*balanceTransaction]
+	adjustments  collection[*customerTransaction]
+	events       collection[*event]
+}
+
+// shelf is a collection without its type.
+type shelf interface {
+	find(id string) (view, bool)
+	resource() string
+	count() (kept, dropped int)
+}
+
+// newAccount makes an account with no objects in it.
+func (s *Server) newAccount(id string) *account {
+	objects, events, keys := keepObjects, keepEvents, keepKeys
+	if s.opts.Unbounded {
+		objects, events, keys = 0, 0, 0
+	}
+	a := &account{Server: s, accountID: id, ledgers: map[string]int64{}, scopes: map[kind]string{},
+		idem: idempotency{byKey: map[string]*remembered{}, limit: keys}}
+	open(a, &a.customers, "customer", "customers", objects)
+	open(a, &a.methods, "payment_method", "payment_methods", objects)
+	open(a, &a.intents, "payment_intent", "payment_intents", objects)
+	open(a, &a.charges, "charge", "charges", objects)
+	open(a, &a.refunds, "refund", "refunds", objects)
+	open(a, &a.invoices, "invoice", "invoices", objects)
+	open(a, &a.items, "invoiceitem", "invoiceitems", objects)
+	open(a, &a.products, "product", "products", objects)
+	open(a, &a.prices, "price", "prices", objects)
+	open(a, &a.plans, "plan", "plans", objects)
+	open(a, &a.payouts, "payout", "payouts", objects)
+	open(a, &a.transactions, "balance_transaction", "balance_transactions", objects)
+	open(a, &a.adjustments, "customer_balance_transaction", "customers", objects)
+	open(a, &a.events, "event", "events", events)
+	return a
+}
+
+// open makes a collection ready for objects of a kind, which need the permission
+// resource to be read, and which ids can then be expanded into.
+func open[T record](a *account, c *collection[T], object kind, resource string, limit int) {
+	*c = newCollection[T](string(object), limit)
+	c.scope = resource
+	a.shelves = append(a.shelves, c)
+	a.scopes[object] = resource
+}
+
+// find is the object behind an id, with the resource whose read permission it
+// needs. Nil where there is none.
+func (a *account) find(id string) (view, string) {
+	for _, shelf := range a.shelves {
+		if v, ok := shelf.find(id); ok {
+			return v, shelf.resource()
+		}
+	}
+	return nil, ""
+}
