@@ -1,7 +1,8 @@
-// Command gentables writes the generated tables of internal/upstream/stripe from the OpenAPI document:
-// which parameters every operation takes and what `expand` can open. Run it from the folder test:
+// Command gentables writes what is generated from the OpenAPI document into internal/upstream/stripe: which
+// parameters every operation takes and what `expand` can open (tables), and which parameters and fields the
+// sandbox holds itself to, in a form of its own (sandbox). Run it from the folder test:
 //
-//	go run ./gentables ../internal/upstream/stripe/tables
+//	go run ./gentables ../internal/upstream/stripe
 package main
 
 import (
@@ -27,10 +28,11 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	for name, text := range map[string]string{
-		"params.txt": openapi.ParamTable(d),
-		"expand.txt": openapi.ExpandTable(d),
-	} {
+	tables, err := openapi.Tables(d)
+	if err != nil {
+		return err
+	}
+	for name, text := range tables {
 		if err := os.WriteFile(filepath.Join(os.Args[1], name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write a table: %w", err)
 		}

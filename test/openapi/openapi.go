@@ -26,9 +26,10 @@ type Document struct {
 type Operation struct {
 	OperationID string `json:"operationId"`
 	Parameters  []struct {
-		Name   string  `json:"name"`
-		In     string  `json:"in"`
-		Schema *Schema `json:"schema"`
+		Name     string  `json:"name"`
+		In       string  `json:"in"`
+		Required bool    `json:"required"`
+		Schema   *Schema `json:"schema"`
 	} `json:"parameters"`
 	RequestBody struct {
 		Content map[string]struct {
@@ -48,6 +49,7 @@ type Schema struct {
 	Type       string             `json:"type"`
 	Enum       []any              `json:"enum"`
 	Properties map[string]*Schema `json:"properties"`
+	Required   []string           `json:"required"`
 	Items      *Schema            `json:"items"`
 	AnyOf      []*Schema          `json:"anyOf"`
 	// Additional is a schema for maps, or false.
@@ -119,4 +121,19 @@ func (op *Operation) Answer() *Schema {
 		}
 	}
 	return nil
+}
+
+// Tables are the generated files by their path below internal/upstream/stripe: what the catalog reads, and what
+// the sandbox, which shares nothing with it, holds itself to.
+func Tables(d *Document) (map[string]string, error) {
+	fields, err := SandboxFields(d)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{
+		"tables/params.txt":            ParamTable(d),
+		"tables/expand.txt":            ExpandTable(d),
+		"sandbox/params.txt":           SandboxParams(d),
+		"sandbox/testdata/fields.json": fields,
+	}, nil
 }

@@ -22,5 +22,5 @@
 //
 // Parameter names, types and enumerations (params.txt) and field names
 // (testdata/fields.json) are facts taken from Stripe's OpenAPI document of API
-// version 2026-08-26.dahlia.
+// version 2026-08-26.dahlia by gentables in the module test.
 package sandbox

@@ -48,10 +48,29 @@ const (
 	kindNone kind = ""
 )
 
-// expandable says which fields of an object may be expanded and into what.
-// Fields that this sandbox always leaves null are included: asking for them is
-// no error at Stripe either.
-var expandable = map[kind]map[string]kind{
+// fieldsOf says which fields of an object may be expanded and into what. Fields
+// that this sandbox always leaves null are included: asking for them is no error
+// at Stripe either.
+type fieldsOf map[kind]map[string]kind
+
+// expandable joins the tables of the rooms.
+var expandable = join(coreFields)
+
+// join makes one table out of several; a kind that two of them tell of is a mistake.
+func join(tables ...fieldsOf) fieldsOf {
+	all := fieldsOf{}
+	for _, t := range tables {
+		for name, fields := range t {
+			if all[name] != nil {
+				panic("sandbox: two tables tell of the fields of " + string(name)) // a broken table, caught by any test
+			}
+			all[name] = fields
+		}
+	}
+	return all
+}
+
+var coreFields = fieldsOf{
 	"customer": {"default_source": "payment_method", "sources": "list:payment_method", "test_clock": kindAny,
 		"subscriptions": kindAny, "tax": kindAny, "tax_ids": kindAny, "cash_balance": kindAny, "invoice_settings": "invoice_settings"},
 	"invoice_settings": {"default_payment_method": "payment_method"},
@@ -77,6 +96,12 @@ var expandable = map[kind]map[string]kind{
 		"credit_note": kindAny, "checkout_session": kindAny},
 }
 
+// element is the kind of what is in a list; other kinds are their own.
+func (k kind) element() kind {
+	inner, _ := strings.CutPrefix(string(k), listOf)
+	return kind(inner)
+}
+
 // parseExpand turns expand[] into a tree and checks each path against what the
 // answer will be.
 func (s *account) parseExpand(n *node, answer kind, who *credential) (*expansion, *stripeError) {
@@ -100,7 +125,7 @@ func (s *account) parseExpand(n *node, answer kind, who *credential) (*expansion
 				return nil, errInvalid("expand", "", "This property cannot be expanded ("+item.text()+").")
 			}
 			// Before anything runs: a write must not happen and then fail on its answer.
-			if resource := s.scopes[at]; resource != "" && !who.may(resource, Read) {
+			if resource := s.scopes[at.element()]; resource != "" && !who.may(resource, Read) {
 				return nil, errPermission(s, who, resource, Read)
 			}
 		}

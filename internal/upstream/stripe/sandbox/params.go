@@ -11,13 +11,18 @@ import (
 	"time"
 )
 
-// paramsTable holds one line per operation that the sandbox serves: method,
-// path, then name:type for each top-level parameter in Stripe's OpenAPI
-// document. Types: i integer, b boolean, s string, n number, o object, a array,
+// paramsTable holds one line per operation of Stripe's OpenAPI document, served
+// here or not (gentables in the module test writes it): method, path, then
+// name:type for each top-level parameter. Types: i integer, b boolean, s string, n number, o object, a array,
 // r integer or range, x anything, e=a|b one of; "!" marks a required one.
 //
 //go:embed params.txt
 var paramsTable string
+
+// paramsOfSDKs is the same, by hand, for operations that only Stripe's SDKs know.
+//
+//go:embed params_sdk.txt
+var paramsOfSDKs string
 
 type paramSpec struct {
 	typ      byte
@@ -28,7 +33,10 @@ type paramSpec struct {
 // loadParams parses the table once; the key is "METHOD /path".
 var loadParams = sync.OnceValue(func() map[string]map[string]paramSpec {
 	ops := make(map[string]map[string]paramSpec)
-	for line := range strings.Lines(paramsTable) {
+	for line := range strings.Lines(paramsTable + paramsOfSDKs) {
+		if line[0] == '#' {
+			continue
+		}
 		fields := strings.Fields(line)
 		specs := make(map[string]paramSpec, len(fields))
 		for _, f := range fields[2:] {

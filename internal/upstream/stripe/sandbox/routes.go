@@ -90,13 +90,25 @@ func remove(pattern, resource string, h handler) *operation {
 	return &operation{method: http.MethodDelete, pattern: pattern, resource: resource, answers: kindNone, handler: h}
 }
 
-// operations is everything served, in the order of Stripe's paths.
+// routeTables are the operations served, a table for each room of the API.
+var routeTables = [][]*operation{
+	accountRoutes,
+	catalogRoutes,
+	chargeRoutes,
+	customerRoutes,
+	intentRoutes,
+	invoiceRoutes,
+	methodRoutes,
+	payoutRoutes,
+	refundRoutes,
+}
+
+// operations is everything served, with copies of its own: servers do not share what newRouter fills in.
 func operations() []*operation {
 	var all []*operation
-	for _, part := range [][]*operation{accountRoutes, customerRoutes, methodRoutes, intentRoutes, chargeRoutes,
-		refundRoutes, invoiceRoutes, catalogRoutes, payoutRoutes} {
-		for _, op := range part {
-			own := *op // servers do not share what newRouter fills in
+	for _, table := range routeTables {
+		for _, op := range table {
+			own := *op
 			all = append(all, &own)
 		}
 	}

@@ -38,8 +38,10 @@ func TestServedFieldsAreStripes(t *testing.T) {
 		"/v1/payment_intents/search?query=currency:'usd'"} {
 		checkShape(t, path, r.ok("GET", path, "").body, known, seen)
 	}
-	for name := range known {
-		if seen[name] == 0 && name != "dispute" {
+	for _, name := range []string{"account", "balance", "balance_transaction", "charge", "customer", "customer_balance_transaction", "event",
+		"invoice", "invoiceitem", "line_item", "payment_intent", "payment_method", "payout", "plan", "price", "product", "refund",
+		"list", "search_result"} {
+		if seen[name] == 0 {
 			t.Errorf("no %s was served, so nothing was checked", name)
 		}
 	}
