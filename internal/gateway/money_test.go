@@ -367,3 +367,29 @@ func TestMoreMovedThanHeldIsWrittenAndFreezesTheKey(t *testing.T) {
 		t.Error("nobody was told")
 	}
 }
+
+// A policy that would hold nothing against anything asks for no figures, and sends what it was given.
+func TestTheFullyOpenPolicyLooksNothingUpAndPinsNothing(t *testing.T) {
+	w := newWorld(t)
+	key, _ := w.key("name: agent-dev-open-test\nscopes: {\"*\": write}\nuncapped: true\nunmetered: [\"*\"]\ncustomers: any\n")
+	own := w.Seeded.Customers[0]
+	for _, c := range []struct{ path, form string }{
+		{"/v1/refunds", "charge=" + own.Charges[0]},
+		{"/v1/payment_intents/" + own.PaymentIntent, "amount=100"},
+		{"/v1/invoices/" + own.Invoice + "/pay", ""},
+	} {
+		reads, writes := w.arrivals("GET"), w.arrivals("POST")
+		for range 2 { // a retry too is sent as it came
+			w.call(key, "POST", c.path, c.form, "Idempotency-Key", c.path)
+		}
+		if w.arrivals("GET") != reads || w.arrivals("POST") != writes+2 {
+			t.Errorf("%s: %d look-ups, %d calls", c.path, w.arrivals("GET")-reads, w.arrivals("POST")-writes)
+		}
+		if sent := w.lastBody("POST"); sent != c.form {
+			t.Errorf("%s: sent %q, not %q", c.path, sent, c.form)
+		}
+	}
+	if r := w.call(key, "GET", "/v1/charges/"+own.Charges[0], ""); r.num("amount_refunded") != 20000 {
+		t.Errorf("refunded %d", r.num("amount_refunded"))
+	}
+}

@@ -13,6 +13,20 @@ func (p *Policy) Unmeters(name OperationName) bool {
 	return slices.Contains(p.Unmetered, name) || slices.Contains(p.Unmetered, "*")
 }
 
+// Waive marks the effects that p counts nowhere and whose amount the call does not say as unmeterable: p unmeters
+// the operation and has no cap in dollars on their bucket. Nothing is looked up or pinned for them, so the
+// call is sent as it came. Call it on an operation that is not resolved yet.
+func (p *Policy) Waive(op *Operation) {
+	if !p.Unmeters(op.Name) {
+		return
+	}
+	for i := range op.Effects {
+		if e := &op.Effects[i]; !e.Known && !p.hasUSDCap(e.Bucket) {
+			e.Unmeterable = true
+		}
+	}
+}
+
 // Counted returns the effects that must be held: those with a known amount. The others are there only
 // because the policy unmeters the operation. It returns op.Effects itself where it can, so the result must
 // not be changed. Call it on what Decide allowed after resolution.

@@ -356,3 +356,50 @@ func TestAFullCapSaysWhatIsLeftAndWhen(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+func TestWaive(t *testing.T) {
+	open := func() *Policy {
+		return &Policy{Scopes: map[Resource]Access{"*": Write}, Uncapped: true, Unmetered: []OperationName{"*"}, Customers: Customers{Any: true}}
+	}
+	for name, test := range map[string]struct {
+		p       func(*Policy)
+		op      func(*Operation)
+		looksUp bool
+	}{
+		"nothing to hold an amount against":   {},
+		"admitted by its name":                {p: func(p *Policy) { p.Unmetered = []OperationName{"refunds.create"} }},
+		"a cap in calls":                      {p: func(p *Policy) { p.Caps = []Cap{{"refunds", PerDay, UnitCalls, 5}} }},
+		"a cap on another bucket":             {p: func(p *Policy) { p.Caps = []Cap{{"charges", PerDay, UnitUSD, 5}} }},
+		"a cap in dollars":                    {p: func(p *Policy) { p.Caps = []Cap{{"refunds", PerDay, UnitUSD, 5}} }, looksUp: true},
+		"a cap in dollars on everything":      {p: func(p *Policy) { p.Caps = []Cap{{"*", PerMonth, UnitUSD, 5}} }, looksUp: true},
+		"a cap in dollars per call":           {p: func(p *Policy) { p.Caps = []Cap{{"*", PerCall, UnitUSD, 5}} }, looksUp: true},
+		"not admitted uncounted":              {p: func(p *Policy) { p.Unmetered = nil }, looksUp: true},
+		"another operation admitted":          {p: func(p *Policy) { p.Unmetered = []OperationName{"refunds.update"} }, looksUp: true},
+		"a customer under a list":             {p: func(p *Policy) { p.Customers = Customers{List: []CustomerID{"cus_A"}} }, looksUp: true},
+		"a second effect under a cap":         {p: func(p *Policy) { p.Caps = []Cap{{"charges", PerDay, UnitUSD, 5}} }, op: func(op *Operation) { op.Effects = append(op.Effects, Effect{Bucket: "charges"}) }, looksUp: true},
+		"an amount that the call itself says": {op: func(op *Operation) { op.Effects[0] = cents("refunds", 2000) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, op := open(), refund()
+			op.Effects, op.Resolved, op.Customer = []Effect{{Bucket: "refunds"}}, false, CustomerTie{Kind: TieLookup}
+			if test.p != nil {
+				test.p(p)
+			}
+			if test.op != nil {
+				test.op(op)
+			}
+			known := op.Effects[0].Known
+			p.Waive(op)
+			if op.NeedsLookup(p) != test.looksUp {
+				t.Errorf("looks up: %v", !test.looksUp)
+			}
+			if known && op.Effects[0].Unmeterable {
+				t.Error("a known amount is not counted")
+			}
+			op.Resolved = true
+			if d := Decide(p, op); !test.looksUp && d.Verdict != Allow {
+				t.Errorf("denied: %+v", d.Failures)
+			}
+		})
+	}
+}
