@@ -19,9 +19,9 @@ var passedHeaders = [...]string{
 
 // Guard turns Stripe's answer into what the agent may see.
 //
-// Secrets never pass: client_secret (unless the policy lets it), signing secrets, card numbers and codes,
-// and anything that looks like a Stripe key in a text. Taking a member out leaves all other bytes as they
-// were.
+// Secrets do not pass: client_secret (unless the policy lets it), signing secrets and other credentials (unless
+// the policy lets secrets pass and admits the very operation under `unmetered`), card numbers and codes, and
+// anything that looks like a Stripe key in a text. Taking a member out leaves all other bytes as they were.
 //
 // Under a customer list every customer that the answer names by field is judged. A foreign one trips the
 // guard: a read is to be replaced by a denial, and of an executed write the bare facts are left, because
@@ -76,7 +76,7 @@ func guestTrips(call *upstream.Call) bool {
 // customer list it passes, its text cleaned; with one nobody can say whose it is.
 func guardUnreadable(out upstream.Guarded, call *upstream.Call, executed bool, g *guard) upstream.Guarded {
 	if (!g.judge || g.soft) && !g.encoded && !g.tooDeep {
-		body, n := cleanAll(out.Body, !g.secretsPass)
+		body, n := cleanAll(out.Body, g.pass)
 		out.Body, out.Withheld = body, n
 		return out
 	}
@@ -112,8 +112,7 @@ type guard struct {
 	soft    bool // shadow mode: judged, and nothing done about it
 	list    []policy.CustomerID
 	created string
-	// secretsPass: client_secret and what is made from it may pass.
-	secretsPass bool
+	pass    secrets
 	// texts: some text of the answer may hold a key and all are looked at.
 	texts   bool
 	encoded bool
@@ -138,7 +137,9 @@ func newGuard(call *upstream.Call, p *policy.Policy, answer *upstream.Answer) *g
 		g.encoded = true // we never ask for it, so nothing here can read it
 	}
 	if p != nil {
-		g.judge, g.list, g.secretsPass = !p.Customers.Any, p.Customers.List, p.ClientSecrets
+		g.judge, g.list = !p.Customers.Any, p.Customers.List
+		// A credential is the whole point of an operation that hands one out and that the policy admits uncounted.
+		g.pass = secrets{client: p.ClientSecrets, issued: p.ClientSecrets && p.Unmeters(call.Operation.Name)}
 		g.soft = p.Enforcement == policy.Shadow
 	}
 	g.texts = suspicious(answer.Body)
@@ -339,9 +340,9 @@ func (g *guard) closeObject(o *objectPass, v *seen, class memberClass, free bool
 func (g *guard) drops(mc memberClass, free bool) bool {
 	switch mc {
 	case memberClientSecret:
-		return !g.secretsPass
+		return !g.pass.client
 	case memberSecret:
-		return !free
+		return !free && !g.pass.issued
 	case memberCVC:
 		return true
 	}

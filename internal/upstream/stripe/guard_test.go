@@ -97,6 +97,28 @@ func TestGuardLetsClientSecretsPassOnlyByPolicy(t *testing.T) {
 	}
 }
 
+func TestGuardLetsPassWhatAnAdmittedOperationHandsOut(t *testing.T) {
+	call := aWrite()
+	call.Operation.Name = "ephemeral_keys.create"
+	in := `{"secret":"ek_test_1","signing_secret":"whsec_1","cvc":"123","note":"sk_test_1 ek_live_2","client_secret":"a"}`
+	for name, tt := range map[string]struct {
+		p    policy.Policy
+		want string
+	}{
+		"admitted, secrets allowed":        {policy.Policy{ClientSecrets: true, Unmetered: []policy.OperationName{"ephemeral_keys.create"}}, `{"secret":"ek_test_1","signing_secret":"whsec_1","note":"[withheld] ek_live_2","client_secret":"a"}`},
+		"everything admitted":              {policy.Policy{ClientSecrets: true, Unmetered: []policy.OperationName{"*"}}, `{"secret":"ek_test_1","signing_secret":"whsec_1","note":"[withheld] ek_live_2","client_secret":"a"}`},
+		"admitted, secrets withheld":       {policy.Policy{Unmetered: []policy.OperationName{"*"}}, `{"note":"[withheld] [withheld]"}`},
+		"another admitted, secrets passed": {policy.Policy{ClientSecrets: true, Unmetered: []policy.OperationName{"account_links.create"}}, `{"note":"[withheld] [withheld]","client_secret":"a"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.p.Customers.Any = true
+			if g := (&Adapter{}).Guard(call, &tt.p, answer(200, in)); string(g.Body) != tt.want {
+				t.Errorf("got  %s\nwant %s", g.Body, tt.want)
+			}
+		})
+	}
+}
+
 func TestGuardReturnsTheSameBytesWhereNothingIsWithheld(t *testing.T) {
 	a := answer(200, `{"id":"ch_1","customer":"cus_foreign","metadata":{"a":"b"}}`)
 	g := (&Adapter{}).Guard(aRead(), anyCustomer, a)

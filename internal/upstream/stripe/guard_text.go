@@ -35,10 +35,17 @@ func mayHoldSecret(b []byte, suspicious bool) bool {
 	return suspicious || has("secret") || has(`"cvc"`) || has(`"number"`) && has(`"exp_`) || has(`\u`)
 }
 
-// keyPrefixes begin Stripe's keys: secret, restricted, ephemeral, organisation and webhook signing keys.
-// Stripe's own errors show them masked ("rk_live_****abcd"), which still tells which key it is.
-var keyPrefixes = [...]string{
-	"sk_live_", "sk_test_", "sk_org_", "rk_live_", "rk_test_", "rk_org_", "ek_live_", "ek_test_", "whsec_",
+// keyPrefixes begin the keys of a Stripe account: secret, restricted, organisation. Stripe's own errors show
+// them masked ("rk_live_****abcd"), which still tells which key it is.
+var keyPrefixes = [...]string{"sk_live_", "sk_test_", "sk_org_", "rk_live_", "rk_test_", "rk_org_"}
+
+// issuedPrefixes begin what operations hand out: ephemeral keys and webhook signing secrets.
+var issuedPrefixes = [...]string{"ek_live_", "ek_test_", "whsec_"}
+
+// secrets says which of them may pass. The zero value lets none.
+type secrets struct {
+	client bool // client_secret and what is made from it
+	issued bool // what the call itself hands out
 }
 
 // minSecret is how long the part after "_secret_" is at least in a real client secret.
@@ -52,22 +59,21 @@ var wordByte = func() (t [256]bool) {
 	return t
 }()
 
-// secretWord reports whether a run of word bytes is a key, or a client secret.
-func secretWord(w []byte, client bool) bool {
-	for _, p := range keyPrefixes {
-		if bytes.HasPrefix(w, []byte(p)) {
-			return true
-		}
+// secretWord reports whether a run of word bytes is a secret that may not pass.
+func secretWord(w []byte, pass secrets) bool {
+	begins := func(p string) bool { return bytes.HasPrefix(w, []byte(p)) }
+	if slices.ContainsFunc(keyPrefixes[:], begins) || !pass.issued && slices.ContainsFunc(issuedPrefixes[:], begins) {
+		return true
 	}
-	if !client {
+	if pass.client {
 		return false
 	}
 	i := bytes.Index(w, []byte("_secret_"))
 	return i > 0 && len(w)-i-len("_secret_") >= minSecret
 }
 
-// secretWords calls found with every secret in a text, in order.
-func secretWords(s []byte, client bool, found func(span)) {
+// secretWords calls found with every secret in a text that may not pass, in order.
+func secretWords(s []byte, pass secrets, found func(span)) {
 	for i := 0; i < len(s); {
 		if !wordByte[s[i]] {
 			i++
@@ -77,7 +83,7 @@ func secretWords(s []byte, client bool, found func(span)) {
 		for i < len(s) && wordByte[s[i]] {
 			i++
 		}
-		if secretWord(s[start:i], client) {
+		if secretWord(s[start:i], pass) {
 			found(span{start, i})
 		}
 	}
@@ -89,25 +95,25 @@ func (g *guard) cleanText(s span, escaped bool) {
 	if escaped {
 		var buf [256]byte
 		hit := false
-		secretWords(unescape(s.of(g.b), true, buf[:]), !g.secretsPass, func(span) { hit = true })
+		secretWords(unescape(s.of(g.b), true, buf[:]), g.pass, func(span) { hit = true })
 		if hit {
 			g.edits = append(g.edits, edit{s, withheldText})
 			g.withheld++
 		}
 		return
 	}
-	secretWords(s.of(g.b), !g.secretsPass, func(w span) {
+	secretWords(s.of(g.b), g.pass, func(w span) {
 		g.edits = append(g.edits, edit{span{s.start + w.start, s.start + w.end}, withheldText})
 		g.withheld++
 	})
 }
 
-// cleanAll takes keys and client secrets out of a body that is not JSON.
-func cleanAll(b []byte, client bool) (body []byte, withheld int) {
+// cleanAll takes the secrets that may not pass out of a body that is not JSON.
+func cleanAll(b []byte, pass secrets) (body []byte, withheld int) {
 	if !suspicious(b) {
 		return b, 0
 	}
-	g := guard{jsonReader: jsonReader{b: b}, secretsPass: !client}
+	g := guard{jsonReader: jsonReader{b: b}, pass: pass}
 	g.cleanText(span{0, len(b)}, false)
 	return g.edited(), g.withheld
 }

@@ -63,7 +63,7 @@ func missing(body []byte, param string) *policy.Refusal {
 	message := "No such object."
 	if validJSON(body) {
 		if m := findText(body, Field{"error", "message"}); m != "" {
-			clean, _ := cleanAll([]byte(m), true)
+			clean, _ := cleanAll([]byte(m), secrets{})
 			message = string(clean)
 		}
 	}
