@@ -47,6 +47,8 @@ type Operation struct {
 type Schema struct {
 	Ref        string             `json:"$ref"`
 	Type       string             `json:"type"`
+	Format     string             `json:"format"`
+	MaxLength  int                `json:"maxLength"`
 	Enum       []any              `json:"enum"`
 	Properties map[string]*Schema `json:"properties"`
 	Required   []string           `json:"required"`
@@ -99,7 +101,7 @@ func Name(s *Schema) string { return strings.TrimPrefix(s.Ref, "#/components/sch
 
 // Request is the schema of everything that an operation takes, path parameters excepted.
 func (op *Operation) Request() *Schema {
-	all := &Schema{Type: "object", Properties: map[string]*Schema{}}
+	all := &Schema{Type: "object", Properties: map[string]*Schema{}, Required: op.Required()}
 	for _, p := range op.Parameters {
 		if p.In == "query" {
 			all.Properties[p.Name] = p.Schema

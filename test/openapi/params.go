@@ -54,7 +54,7 @@ func merge(s *Schema) form {
 		case "string", "integer", "number", "boolean":
 			f.letters += s.Type[:1]
 		case "array":
-			f.elements = s.Items
+			f.elements = either(f.elements, s.Items)
 		case "object":
 			if len(s.Properties) == 0 && len(s.Additional) > 0 && string(s.Additional) != "false" {
 				f.letters += "m"
@@ -63,7 +63,9 @@ func merge(s *Schema) form {
 			if f.members == nil {
 				f.members = map[string]*Schema{}
 			}
-			maps.Copy(f.members, s.Properties)
+			for name, member := range s.Properties {
+				f.members[name] = either(f.members[name], member)
+			}
 		}
 	}
 	add(s)
@@ -71,6 +73,14 @@ func merge(s *Schema) form {
 	slices.Sort(letters)
 	f.letters = string(slices.Compact(letters))
 	return f
+}
+
+// either is what two alternatives of the same name take; nil stands for none.
+func either(a, b *Schema) *Schema {
+	if a == nil {
+		return b
+	}
+	return &Schema{AnyOf: []*Schema{a, b}}
 }
 
 // plain writes a schema without sharing: the key under which equal ones are found.

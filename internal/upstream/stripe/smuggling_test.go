@@ -291,3 +291,14 @@ func TestACheckedParameterCannotHideInAnotherForm(t *testing.T) {
 		t.Errorf("%+v", call.Operation.Customer)
 	}
 }
+
+// Two alternatives of one parameter may each have a member of the same name; the members of both are taken.
+func TestAMoneyCallTakesEveryAlternativeOfAParameter(t *testing.T) {
+	a := newAdapter(t)
+	for _, body := range []string{
+		"mandate_data[customer_acceptance][type]=offline&mandate_data[customer_acceptance][accepted_at]=1893456000",
+		"mandate_data[customer_acceptance][type]=online&mandate_data[customer_acceptance][online][ip_address]=1.2.3.4",
+	} {
+		mustParse(t, a, post("/v1/payment_intents/pi_1/confirm", body))
+	}
+}
