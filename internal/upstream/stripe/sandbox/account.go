@@ -7,7 +7,7 @@ type account struct {
 	accountID string
 	idem      idempotency
 	ledgers   map[string]int64 // available balance by currency, minor units
-	armed     []*invoice       // waiting to finalize themselves, oldest first
+	agenda    agenda
 	shelves   []shelf
 	scopes    map[kind]string // which permission reads an object of a kind
 
@@ -25,6 +25,7 @@ type account struct {
 	transactions collection[*balanceTransaction]
 	adjustments  collection[*customerTransaction]
 	events       collection[*event]
+	billingShelves
 }
 
 // shelf is a collection without its type.
@@ -56,6 +57,7 @@ func (s *Server) newAccount(id string) *account {
 	open(a, &a.transactions, "balance_transaction", "balance_transactions", objects)
 	open(a, &a.adjustments, "customer_balance_transaction", "customers", objects)
 	open(a, &a.events, "event", "events", events)
+	a.openBilling(objects)
 	return a
 }
 

@@ -21,6 +21,7 @@ import (
 //	POST   /_sandbox/release               hanging calls go on, faults stay
 //	POST   /_sandbox/keys                  {"key":"rk_test_..","permissions":{"charges":"read"}}
 //	POST   /_sandbox/seed                  what Seed returns
+//	POST   /_sandbox/advance               {"seconds":N}: time passes, and what is due happens
 //	POST   /_sandbox/reset                 everything forgotten but the keys
 //	POST   /_sandbox/refunds/{id}          {"status":"failed"} or succeeded
 //	POST   /_sandbox/payouts/{id}          {"status":"paid"} or failed
@@ -78,6 +79,8 @@ func (s *Server) command(r *http.Request) (any, error) {
 		return s.commandKey(r.Body)
 	case "POST seed":
 		return s.Seed(), nil
+	case "POST advance":
+		return s.commandAdvance(r.Body)
 	case "POST reset":
 		s.Reset()
 		return done{true}, nil
@@ -110,6 +113,19 @@ func (s *Server) commandFault(body io.Reader) (any, error) {
 		in.Latency = time.Duration(in.LatencyMS) * time.Millisecond
 	}
 	if err := s.Inject(in.Fault); err != nil {
+		return nil, badCommand(err)
+	}
+	return done{true}, nil
+}
+
+func (s *Server) commandAdvance(body io.Reader) (any, error) {
+	var in struct {
+		Seconds int64 `json:"seconds"`
+	}
+	if err := decode(body, &in); err != nil {
+		return nil, err
+	}
+	if err := s.Advance(time.Duration(in.Seconds) * time.Second); err != nil {
 		return nil, badCommand(err)
 	}
 	return done{true}, nil
@@ -154,11 +170,25 @@ func (s *Server) commandStatus(body io.Reader, kind, id string) (any, error) {
 	return done{true}, nil
 }
 
+// Advance moves the clock ahead by d and does what becomes due: drafts finalize
+// and collect, subscriptions renew. A time that does not pass is an error. What
+// is on a test clock stays there. Safe for concurrent use.
+func (s *Server) Advance(d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("advance by %s: time only passes", d)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead.Add(int64(d))
+	s.pass()
+	return nil
+}
+
 // outside runs what happens without any call of the merchant.
 func (s *Server) outside(do func(*call) *stripeError) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := s.opts.Now()
+	at := s.pass()
 	c := &call{s: s.platform, p: &node{kind: nodeMap}, at: at, now: at.Unix()}
 	if f := do(c); f != nil {
 		return errors.New(f.message)

@@ -1,6 +1,9 @@
 package sandbox
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 type customer struct {
 	head
@@ -12,13 +15,18 @@ type customer struct {
 	defaultSource, defaultMethod    string
 	invoicePrefix                   string
 	nextInvoice                     int64
+	clock                           string // the test clock it lives on
 }
 
 func (o *customer) links() []string {
-	if o.email == "" {
-		return nil
+	var keys []string
+	if o.email != "" {
+		keys = append(keys, "email="+o.email)
 	}
-	return []string{"email=" + o.email}
+	if o.clock != "" {
+		keys = append(keys, "test_clock="+o.clock)
+	}
+	return keys
 }
 
 func (o *customer) render(e *enc, x *expansion) {
@@ -54,7 +62,7 @@ func (o *customer) render(e *enc, x *expansion) {
 	e.constant(`"preferred_locales":[]`)
 	e.raw("shipping", o.shipping)
 	e.str("tax_exempt", o.taxExempt)
-	e.null("test_clock")
+	e.ref("test_clock", o.clock, x)
 	e.close()
 }
 
@@ -126,15 +134,24 @@ var customerRoutes = []*operation{
 
 func listCustomers(c *call) (view, *stripeError) {
 	link := ""
+	clock := c.str("test_clock")
 	if email := c.str("email"); email != "" {
 		link = "email=" + email
 	}
-	return c.s.customers.page(c, link, nil)
+	// Customers on a test clock are listed by naming it only.
+	return c.s.customers.page(c, link, func(o *customer) bool { return o.clock == clock })
 }
 
 func createCustomer(c *call) (view, *stripeError) {
 	o := &customer{head: c.s.head("cus", c), taxExempt: "none", nextInvoice: 1}
 	o.invoicePrefix = strings.ToUpper(c.s.random(c.s.ids, 8))
+	if c.set("test_clock") {
+		clock, f := c.s.clocks.get(c.str("test_clock"), "test_clock")
+		if f != nil {
+			return nil, f
+		}
+		o.clock, o.created = clock.id, clock.frozen
+	}
 	if f := c.fillCustomer(o); f != nil {
 		return nil, f
 	}
@@ -242,12 +259,16 @@ func deleteCustomer(c *call) (view, *stripeError) {
 	if f != nil {
 		return nil, f
 	}
+	c.dropCustomer(o)
+	return &deletedView{"customer", o.id}, nil
+}
+
+func (c *call) dropCustomer(o *customer) {
 	c.emit("customer.deleted", o)
 	o.deleted = true
-	for _, m := range append([]*paymentMethod(nil), c.s.methods.index["customer="+o.id]...) {
+	for _, m := range slices.Clone(c.s.methods.index["customer="+o.id]) {
 		c.s.methods.relink(m, func() { m.customer = "" })
 	}
-	return &deletedView{"customer", o.id}, nil
 }
 
 // adjust changes a customer's own balance, which later invoices use up.

@@ -333,28 +333,16 @@ func (c *call) arm(o *invoice) {
 	if o.finalizes == 0 {
 		o.finalizes = c.now + int64(autoAdvance/time.Second)
 	}
-	c.s.armed = append(c.s.armed, o)
-}
-
-// tick does what the passing of time does: drafts with auto_advance finalize and
-// collect without any call.
-func (s *account) tick(at time.Time) {
-	for i := 0; i < len(s.armed); i++ {
-		o := s.armed[i]
-		if o.status == "draft" && o.autoAdvance && !o.deleted && o.finalizes > at.Unix() {
-			continue
+	at := o.finalizes
+	c.later(o.customer, at, func(c *call) {
+		if o.status != "draft" || !o.autoAdvance || o.deleted || o.finalizes != at {
+			return
 		}
-		s.armed = append(s.armed[:i], s.armed[i+1:]...)
-		i--
-		if o.status != "draft" || !o.autoAdvance || o.deleted {
-			continue
-		}
-		c := &call{s: s, p: &node{kind: nodeMap}, at: at, now: at.Unix()}
 		if f := c.finalize(o); f == nil && o.status == "open" && o.collection == "charge_automatically" {
 			// A card that declines leaves the invoice open, as it would at Stripe.
 			_ = c.collectInvoice(o)
 		}
-	}
+	})
 }
 
 func updateInvoice(c *call) (view, *stripeError) {

@@ -133,7 +133,7 @@ func (s *Server) Moved(kind EffectKind, since time.Time) map[string]int64 {
 
 // arrive writes a request into the journal.
 func (s *Server) arrive(r *http.Request, body []byte, secret string, faults []string) *Arrival {
-	a := &Arrival{At: s.opts.Now().UTC(), Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Body: body, Faults: faults,
+	a := &Arrival{At: s.now().UTC(), Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Body: body, Faults: faults,
 		IdempotencyKey: r.Header.Get("Idempotency-Key"), StripeVersion: r.Header.Get("Stripe-Version"),
 		StripeAccount: r.Header.Get("Stripe-Account"), StripeContext: r.Header.Get("Stripe-Context"),
 		ContentType: r.Header.Get("Content-Type"), UserAgent: r.UserAgent()}

@@ -251,7 +251,10 @@ const (
 // metadata merges the metadata parameter into m: an empty value removes a key,
 // an empty parameter removes all.
 func (c *call) metadata(m pairs) (pairs, *stripeError) {
-	n := c.p.get("metadata")
+	return mergeMetadata("metadata", c.p.get("metadata"), m)
+}
+
+func mergeMetadata(name string, n *node, m pairs) (pairs, *stripeError) {
 	if n == nil {
 		return m, nil
 	}
@@ -259,13 +262,13 @@ func (c *call) metadata(m pairs) (pairs, *stripeError) {
 		return nil, nil
 	}
 	if n.kind != nodeMap {
-		return nil, errInvalid("metadata", "", "Invalid object")
+		return nil, errInvalid(name, "", "Invalid object")
 	}
 	out := slices.Clone(m)
 	for i, k := range n.keys {
 		v := n.vals[i]
 		if len(k) > maxMetadataKey || len(v.text()) > maxMetadataValue {
-			return nil, errInvalid("metadata["+k+"]", "", "Metadata keys can have up to 40 characters and values up to 500 characters")
+			return nil, errInvalid(name+"["+k+"]", "", "Metadata keys can have up to 40 characters and values up to 500 characters")
 		}
 		at := slices.IndexFunc(out, func(e pair) bool { return e.k == k })
 		switch {
@@ -279,14 +282,16 @@ func (c *call) metadata(m pairs) (pairs, *stripeError) {
 		}
 	}
 	if len(out) > maxMetadataKeys {
-		return nil, errInvalid("metadata", "", "You cannot have more than 50 metadata keys on an object")
+		return nil, errInvalid(name, "", "You cannot have more than 50 metadata keys on an object")
 	}
 	return out, nil
 }
 
 // currency reads a currency parameter; Stripe takes any letter case.
-func (c *call) currency(name string) (string, *stripeError) {
-	code := strings.ToLower(c.str(name))
+func (c *call) currency(name string) (string, *stripeError) { return readCurrency(name, c.str(name)) }
+
+func readCurrency(name, text string) (string, *stripeError) {
+	code := strings.ToLower(text)
 	if !known(currencies, code) {
 		return "", errInvalid(name, "", "Invalid currency: "+code+". Stripe currently supports these currencies: "+
 			strings.Join(strings.Fields(currencies), ", "))

@@ -95,6 +95,7 @@ var routeTables = [][]*operation{
 	accountRoutes,
 	catalogRoutes,
 	chargeRoutes,
+	clockRoutes,
 	customerRoutes,
 	intentRoutes,
 	invoiceRoutes,

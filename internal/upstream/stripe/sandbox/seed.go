@@ -44,7 +44,7 @@ func (s *Server) Seed() Seeded {
 	if s.seeded != nil {
 		return *s.seeded
 	}
-	start := s.opts.Now().Add(-seedHistory * 24 * time.Hour)
+	start := s.now().Add(-seedHistory * 24 * time.Hour)
 	b := &seeder{s: s.platform, at: start}
 	out := Seeded{Account: s.platform.accountID}
 	b.call().book(booking{typ: "topup", source: "tu_" + s.random(s.ids, idLength), description: "Seed balance", currency: "usd", amount: seedBalance})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -69,6 +70,7 @@ type Server struct {
 	released  chan struct{}
 	hanging   int
 	seeded    *Seeded
+	ahead     atomic.Int64 // nanoseconds that Advance has added to the clock
 }
 
 // New makes an empty account; [Server.Seed] fills it.
@@ -104,6 +106,20 @@ func (s *Server) clear() {
 	s.connected = nil
 	s.journal = journal{keep: journalKeep}
 	s.effects, s.seeded = nil, nil
+	s.ahead.Store(0)
+}
+
+// now is the time on the clock, moved ahead by Advance.
+func (s *Server) now() time.Time { return s.opts.Now().Add(time.Duration(s.ahead.Load())) }
+
+// pass lets the time that went by since the last call do its work, and returns the time.
+func (s *Server) pass() time.Time {
+	at := s.now()
+	s.platform.tick(at)
+	for _, a := range s.connected {
+		a.tick(at)
+	}
+	return at
 }
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -223,11 +239,7 @@ func (s *Server) prepare(r *http.Request, body []byte, arrival *Arrival) (*inbou
 	p, err := parseRequest(r.URL.RawQuery, r.Header.Get("Content-Type"), body)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := s.opts.Now()
-	s.platform.tick(at)
-	for _, a := range s.connected {
-		a.tick(at)
-	}
+	at := s.pass()
 	c := &call{s: s.platform, p: p, at: at, now: at.Unix(), reqID: arrival.RequestID, path: path.Clean(r.URL.Path)}
 	x, fail := s.judge(c, r, err)
 	if fail != nil {

@@ -1,0 +1,150 @@
+package sandbox
+
+import "strconv"
+
+// part is a nested parameter, or all of them, with its name as Stripe writes it
+// in errors: items[0]. What is first found wrong with it, or with any part read
+// out of it, is kept: a reader takes all it needs and then asks for the fault.
+type part struct {
+	n    *node
+	name string
+	bad  *fault
+}
+
+// fault is the first thing that was wrong.
+type fault struct{ f *stripeError }
+
+// whole is all parameters of the call.
+func (c *call) whole() part { return part{n: c.p, bad: &fault{}} }
+
+// fault is the first thing that was wrong, or nil.
+func (p part) fault() *stripeError { return p.bad.f }
+
+// refuse keeps a fault of a field of p.
+func (p part) refuse(field, code, message string) {
+	p.keep(errInvalid(p.nameOf(field), code, message))
+}
+
+// keep keeps a fault that was found elsewhere; nil is none.
+func (p part) keep(f *stripeError) {
+	if p.bad.f == nil {
+		p.bad.f = f
+	}
+}
+
+func (p part) nameOf(field string) string {
+	if p.name == "" {
+		return field
+	}
+	return p.name + "[" + field + "]"
+}
+
+// sub is a part of p; one that was not sent has nothing in it.
+func (p part) sub(field string) part {
+	return part{n: p.n.get(field), name: p.nameOf(field), bad: p.bad}
+}
+
+// list is the elements of a list in p.
+func (p part) list(field string) []part {
+	v := p.n.get(field)
+	if v.blank() {
+		return nil
+	}
+	items, ok := v.items()
+	if !ok {
+		p.refuse(field, "", "Invalid array")
+		return nil
+	}
+	out := make([]part, len(items))
+	for i, n := range items {
+		out[i] = part{n: n, name: p.nameOf(field) + "[" + strconv.Itoa(i) + "]", bad: p.bad}
+	}
+	return out
+}
+
+// sent reports that a field is there, maybe empty to unset it.
+func (p part) sent(field string) bool { return p.n.get(field) != nil }
+
+// has reports that a field is there and not empty.
+func (p part) has(field string) bool { return !p.n.get(field).blank() }
+
+func (p part) str(field string) string { return p.n.get(field).text() }
+
+// int is a whole number; zero where none was sent.
+func (p part) int(field string) int64 {
+	if !p.has(field) {
+		return 0
+	}
+	v, err := parseInt(p.n.get(field))
+	if err != nil {
+		p.refuse(field, "parameter_invalid_integer", "Invalid integer: "+p.str(field))
+	}
+	return v
+}
+
+// count is a whole number of zero or more; def where none was sent.
+func (p part) count(field string, def int64) int64 {
+	if !p.has(field) {
+		return def
+	}
+	v := p.int(field)
+	if v < 0 {
+		p.refuse(field, "parameter_invalid_integer", "Invalid non-negative integer")
+	}
+	return v
+}
+
+func (p part) bool(field string) bool {
+	if !p.has(field) {
+		return false
+	}
+	v, ok := parseBool(p.n.get(field))
+	if !ok {
+		p.refuse(field, "", "Invalid boolean: "+p.str(field))
+	}
+	return v
+}
+
+// one is a value out of a closed list; def where none was sent.
+func (p part) one(field, def string, of ...string) string {
+	if !p.has(field) {
+		return def
+	}
+	v := p.str(field)
+	for _, known := range of {
+		if v == known {
+			return v
+		}
+	}
+	p.refuse(field, "", "Invalid "+p.nameOf(field)+": must be one of "+orList(of))
+	return def
+}
+
+// must refuses p where a field is not there.
+func (p part) must(field string) {
+	if !p.has(field) {
+		p.keep(errMissingParam(p.nameOf(field)))
+	}
+}
+
+// currency is a currency code; Stripe takes any letter case.
+func (p part) currency(field string) string {
+	code, f := readCurrency(p.nameOf(field), p.str(field))
+	p.keep(f)
+	return code
+}
+
+// metadata merges p's metadata into m.
+func (p part) metadata(m pairs) pairs {
+	out, f := mergeMetadata(p.nameOf("metadata"), p.n.get("metadata"), m)
+	p.keep(f)
+	return out
+}
+
+// json is a nested parameter kept as it came; empty where none was sent.
+func (p part) json(field string) string {
+	if !p.has(field) {
+		return ""
+	}
+	return string(p.n.get(field).json(nil))
+}
