@@ -28,11 +28,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	tables, err := openapi.Tables(d)
-	if err != nil {
-		return err
-	}
-	for name, text := range tables {
+	for name, text := range openapi.Tables(d) {
 		if err := os.WriteFile(filepath.Join(os.Args[1], name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write a table: %w", err)
 		}

@@ -54,6 +54,7 @@ type Schema struct {
 	Required   []string           `json:"required"`
 	Items      *Schema            `json:"items"`
 	AnyOf      []*Schema          `json:"anyOf"`
+	Nullable   bool               `json:"nullable"`
 	// Additional is a schema for maps, or false.
 	Additional json.RawMessage `json:"additionalProperties"`
 	Expandable []string        `json:"x-expandableFields"`
@@ -105,12 +106,16 @@ func (op *Operation) Request() *Schema {
 	for _, p := range op.Parameters {
 		if p.In == "query" {
 			all.Properties[p.Name] = p.Schema
+			if p.Required {
+				all.Required = append(all.Required, p.Name)
+			}
 		}
 	}
 	for _, c := range op.RequestBody.Content {
 		for name, s := range c.Schema.Properties {
 			all.Properties[name] = s
 		}
+		all.Required = append(all.Required, c.Schema.Required...)
 	}
 	return all
 }
@@ -127,15 +132,12 @@ func (op *Operation) Answer() *Schema {
 
 // Tables are the generated files by their path below internal/upstream/stripe: what the catalog reads, and what
 // the sandbox, which shares nothing with it, holds itself to.
-func Tables(d *Document) (map[string]string, error) {
-	fields, err := SandboxFields(d)
-	if err != nil {
-		return nil, err
-	}
+func Tables(d *Document) map[string]string {
 	return map[string]string{
-		"tables/params.txt":            ParamTable(d),
-		"tables/expand.txt":            ExpandTable(d),
-		"sandbox/params.txt":           SandboxParams(d),
-		"sandbox/testdata/fields.json": fields,
-	}, nil
+		"tables/params.txt":           ParamTable(d),
+		"tables/expand.txt":           ExpandTable(d),
+		"sandbox/params.txt":          SandboxParams(d),
+		"sandbox/expand.txt":          SandboxExpand(d),
+		"sandbox/testdata/shapes.txt": SandboxShapes(d),
+	}
 }

@@ -1,139 +1,277 @@
 package openapi
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 )
 
-// SandboxParams writes what every operation takes at top level, for the sandbox: method, path, then name:type.
-// Types: i integer, b boolean, s string, n number, o object, a array, r integer or range, x anything of several,
-// e=a|b one of; "!" marks a required one.
+// The sandbox of internal/upstream/stripe is a witness of its own, so its tables are written by code of their
+// own. A type is its alternatives, one after the other: s(tring) i(nteger) n(umber) b(oolean) m(ap of anything),
+// (one|of|these), [elements], {members}, @component, and _ for "may be empty" (a request) or null (an answer).
+// A member that must be there has a "!" behind its name.
+
+// SandboxParams writes what every operation takes, one line each. Types that recur are written once, as
+// "#7 {...}", and named by "#7".
 func SandboxParams(d *Document) string {
-	var out strings.Builder
-	out.WriteString(header(d, "gentables: parameters"))
+	w := typeWriter{uses: map[string]int{}, ids: map[string]int{}}
+	d.Each(func(_, _ string, op *Operation) { w.count(op.Request()) })
+	var lines strings.Builder
 	d.Each(func(method, path string, op *Operation) {
-		fmt.Fprintf(&out, "%s %s", method, path)
-		all, required := op.Request(), op.Required()
-		for _, name := range slices.Sorted(maps.Keys(all.Properties)) {
-			fmt.Fprintf(&out, " %s:%s", name, sandboxType(all.Properties[name]))
-			if slices.Contains(required, name) {
-				out.WriteByte('!')
+		takes := "{}"
+		if r := op.Request(); len(r.Properties) > 0 {
+			takes = w.text(r)
+		}
+		fmt.Fprintf(&lines, "%s %s %s\n", method, path, takes)
+	})
+	return header(d, "gentables: parameters") + w.defs.String() + lines.String()
+}
+
+// SandboxShapes writes what every operation answers: a line for each component that an answer can hold, then
+// one for each operation.
+func SandboxShapes(d *Document) string {
+	w := typeWriter{}
+	var lines strings.Builder
+	reached := map[string]string{}
+	d.Each(func(method, path string, op *Operation) {
+		if s := op.Answer(); s != nil {
+			fmt.Fprintf(&lines, "%s %s %s\n", method, path, w.text(s))
+			d.reach(s, &w, reached)
+		}
+	})
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(reached)) {
+		fmt.Fprintf(&out, "@%s %s\n", name, reached[name])
+	}
+	return header(d, "gentables: answers") + out.String() + lines.String()
+}
+
+// reach writes the components behind a schema into reached.
+func (d *Document) reach(s *Schema, w *typeWriter, reached map[string]string) {
+	if s.Ref != "" {
+		name := Name(s)
+		if _, done := reached[name]; done {
+			return
+		}
+		reached[name] = ""
+		c := d.Resolve(s)
+		reached[name] = w.text(c)
+		d.reach(c, w, reached)
+		return
+	}
+	for _, a := range s.AnyOf {
+		d.reach(a, w, reached)
+	}
+	if s.Items != nil {
+		d.reach(s.Items, w, reached)
+	}
+	for _, p := range s.Properties {
+		d.reach(p, w, reached)
+	}
+}
+
+// SandboxExpand writes what can be expanded: for each component the fields that open something, or lead to one
+// that does, and what is behind them.
+func SandboxExpand(d *Document) string {
+	fields := map[string]map[string][]string{}
+	for name, s := range d.Components.Schemas {
+		fields[name] = map[string][]string{}
+		for _, field := range s.Expandable {
+			if p := s.Properties[field]; p != nil {
+				fields[name][field] = behind(p)
 			}
 		}
-		out.WriteByte('\n')
-	})
-	return out.String()
-}
-
-// Required names the parameters that an operation cannot do without.
-func (op *Operation) Required() []string {
-	var names []string
-	for _, p := range op.Parameters {
-		if p.In == "query" && p.Required {
-			names = append(names, p.Name)
+	}
+	for pruned := true; pruned; {
+		pruned = false
+		for name := range fields {
+			for field, to := range fields[name] {
+				if !opens(d.Components.Schemas[name].Properties[field]) && !slices.ContainsFunc(to, func(k string) bool { return len(fields[k]) > 0 }) {
+					delete(fields[name], field)
+					pruned = true
+				}
+			}
 		}
 	}
-	for _, c := range op.RequestBody.Content {
-		names = append(names, c.Schema.Required...)
-	}
-	return names
-}
-
-func sandboxType(s *Schema) string {
-	switch {
-	case isRange(s):
-		return "r"
-	case len(s.AnyOf) > 0:
-		return sandboxChoice(s.AnyOf)
-	}
-	switch s.Type {
-	case "integer":
-		return "i"
-	case "boolean":
-		return "b"
-	case "number":
-		return "n"
-	case "array":
-		return "a"
-	case "object":
-		return "o"
-	}
-	var values []string
-	for _, v := range s.Enum {
-		if text, _ := v.(string); text != "" {
-			values = append(values, text)
-		}
-	}
-	if len(values) == 0 {
-		return "s"
-	}
-	slices.Sort(values)
-	return "e=" + strings.Join(values, "|")
-}
-
-// sandboxChoice is the type of alternatives where they have one in common; "or empty to unset", which is no
-// type, does not count beside a string.
-func sandboxChoice(alternatives []*Schema) string {
-	var types []string
-	for _, a := range alternatives {
-		t := sandboxType(a)
-		if len(a.Enum) == 1 && a.Enum[0] == "" {
-			t = "s"
-		}
-		if !slices.Contains(types, t) {
-			types = append(types, t)
-		}
-	}
-	if len(types) == 1 {
-		return types[0]
-	}
-	return "x"
-}
-
-// isRange reports a filter such as created: an integer, or an object of gt, gte, lt and lte.
-func isRange(s *Schema) bool {
-	return slices.ContainsFunc(s.AnyOf, func(a *Schema) bool { return a.Properties["gte"] != nil }) &&
-		slices.ContainsFunc(s.AnyOf, func(a *Schema) bool { return a.Type == "integer" })
-}
-
-// SandboxFields writes the field names of every object that names itself, as JSON: "!" marks those that are
-// always there. What is left of a deleted object is merged into the object.
-func SandboxFields(d *Document) (string, error) {
-	fields := map[string]map[string]bool{} // object -> field -> always there
-	for _, name := range slices.Sorted(maps.Keys(d.Components.Schemas)) {
-		s := d.Components.Schemas[name]
-		object := s.Properties["object"]
-		if object == nil || len(object.Enum) != 1 {
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if len(fields[name]) == 0 {
 			continue
 		}
-		kind, _ := object.Enum[0].(string)
-		if fields[kind] == nil {
-			fields[kind] = map[string]bool{}
+		out.WriteString(name)
+		for _, field := range slices.Sorted(maps.Keys(fields[name])) {
+			fmt.Fprintf(&out, " %s>%s", field, strings.Join(fields[name][field], "|"))
 		}
-		for f := range s.Properties {
-			always, known := fields[kind][f]
-			fields[kind][f] = slices.Contains(s.Required, f) && (always || !known) && f != "deleted"
-		}
+		out.WriteByte('\n')
 	}
-	fields["list"] = map[string]bool{"data": true, "has_more": true, "object": true, "url": true}
-	fields["search_result"] = map[string]bool{"data": true, "has_more": true, "next_page": false, "object": true, "total_count": false, "url": true}
-	var lines []string
-	for _, kind := range slices.Sorted(maps.Keys(fields)) {
-		var names []string
-		for _, f := range slices.Sorted(maps.Keys(fields[kind])) {
-			if fields[kind][f] {
-				f += "!"
+	return header(d, "gentables: expansions") + out.String()
+}
+
+// opens reports a field that is an id until it is expanded, or a list that is left out until then.
+func opens(p *Schema) bool {
+	return p.Expansion != nil || p.Items != nil && p.Items.Expansion != nil || p.Properties["data"] != nil
+}
+
+// behind is what an expandable field opens: components, or "list:" and one.
+func behind(p *Schema) []string {
+	if p.Expansion != nil {
+		var out []string
+		for _, s := range p.Expansion.OneOf {
+			if name := Name(s); !strings.HasPrefix(name, "deleted_") {
+				out = append(out, name)
 			}
-			names = append(names, f)
 		}
-		text, err := json.Marshal(names)
-		if err != nil {
-			return "", fmt.Errorf("write the fields of %s: %w", kind, err)
-		}
-		lines = append(lines, fmt.Sprintf("  %q: %s", kind, text))
+		return out
 	}
-	return "{\n" + strings.Join(lines, ",\n") + "\n}\n", nil
+	if data := p.Properties["data"]; data != nil && data.Items != nil {
+		var out []string
+		for _, name := range behind(data.Items) {
+			out = append(out, "list:"+name)
+		}
+		return out
+	}
+	if p.Items != nil {
+		return behind(p.Items)
+	}
+	if p.Ref != "" {
+		return []string{Name(p)}
+	}
+	var out []string
+	for _, a := range p.AnyOf {
+		if name := Name(a); name != "" && !strings.HasPrefix(name, "deleted_") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// typeWriter writes types. Without the map of uses it shares none.
+type typeWriter struct {
+	uses map[string]int
+	ids  map[string]int
+	defs strings.Builder
+}
+
+// typed is a schema with its alternatives merged.
+type typed struct {
+	letters  string
+	enums    []string
+	refs     []string
+	elements *Schema
+	members  map[string]*Schema
+	required []string
+	blank    bool
+}
+
+func (t *typed) add(s *Schema) {
+	if s.Nullable {
+		t.blank = true
+	}
+	if s.Ref != "" {
+		t.refs = append(t.refs, Name(s))
+		return
+	}
+	for _, a := range s.AnyOf {
+		t.add(a)
+	}
+	switch s.Type {
+	case "string":
+		t.addEnum(s)
+	case "integer", "number", "boolean":
+		t.letters += s.Type[:1]
+	case "array":
+		t.elements = s.Items
+	case "object":
+		if len(s.Properties) == 0 {
+			t.letters += "m"
+			return
+		}
+		if t.members == nil {
+			t.members, t.required = map[string]*Schema{}, s.Required
+		} else {
+			t.required = slices.DeleteFunc(slices.Clone(t.required), func(r string) bool { return !slices.Contains(s.Required, r) })
+		}
+		maps.Copy(t.members, s.Properties)
+	}
+}
+
+func (t *typed) addEnum(s *Schema) {
+	if len(s.Enum) == 0 {
+		t.letters += "s"
+	}
+	for _, e := range s.Enum {
+		if text := fmt.Sprint(e); text == "" {
+			t.blank = true
+		} else {
+			t.enums = append(t.enums, text)
+		}
+	}
+}
+
+// text writes a type, with what recurs replaced by its number.
+func (w *typeWriter) text(s *Schema) string { return w.write(s, true) }
+
+func (w *typeWriter) write(s *Schema, share bool) string {
+	var t typed
+	t.add(s)
+	letters := []byte(t.letters)
+	slices.Sort(letters)
+	out := string(slices.Compact(letters))
+	if t.blank {
+		out += "_"
+	}
+	for _, ref := range slices.Compact(t.refs) {
+		out += "@" + ref
+	}
+	if len(t.enums) > 0 && !strings.Contains(out, "s") {
+		slices.Sort(t.enums)
+		out += "(" + strings.Join(slices.Compact(t.enums), "|") + ")"
+	}
+	if t.elements != nil {
+		out += "[" + w.inner(t.elements, share) + "]"
+	}
+	if t.members != nil {
+		var parts []string
+		for _, name := range slices.Sorted(maps.Keys(t.members)) {
+			mark := ""
+			if slices.Contains(t.required, name) {
+				mark = "!"
+			}
+			parts = append(parts, name+mark+":"+w.inner(t.members[name], share))
+		}
+		out += "{" + strings.Join(parts, " ") + "}"
+	}
+	return out
+}
+
+func (w *typeWriter) inner(s *Schema, share bool) string {
+	if !share || w.uses == nil {
+		return w.write(s, share)
+	}
+	key := w.write(s, false)
+	if w.uses[key] < 2 || len(key) < minShared {
+		return w.write(s, true)
+	}
+	if _, ok := w.ids[key]; !ok {
+		text := w.write(s, true) // numbers what is inside first
+		w.ids[key] = len(w.ids) + 1
+		fmt.Fprintf(&w.defs, "#%d %s\n", w.ids[key], text)
+	}
+	return fmt.Sprintf("#%d", w.ids[key])
+}
+
+func (w *typeWriter) count(s *Schema) {
+	key := w.write(s, false)
+	if w.uses[key]++; w.uses[key] > 1 {
+		return
+	}
+	var t typed
+	t.add(s)
+	if t.elements != nil {
+		w.count(t.elements)
+	}
+	for _, m := range t.members {
+		w.count(m)
+	}
 }

@@ -76,7 +76,7 @@ func (o *price) render(e *enc, x *expansion) {
 		e.open()
 		e.str("interval", o.interval)
 		e.int("interval_count", o.every)
-		e.constant(`"meter":null,"trial_period_days":null`)
+		e.null("meter")
 		e.str("usage_type", o.usage)
 		e.close()
 	}

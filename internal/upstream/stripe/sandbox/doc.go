@@ -20,7 +20,8 @@
 // It refuses to know what Keybrake is. Its routes under /_sandbox/ control it
 // and ask for no credential: serve it on a loopback address only.
 //
-// Parameter names, types and enumerations (params.txt) and field names
-// (testdata/fields.json) are facts taken from Stripe's OpenAPI document of API
-// version 2026-08-26.dahlia by gentables in the module test.
+// What operations take (params.txt), what can be expanded (expand.txt) and, for
+// the tests, what operations answer (testdata/shapes.txt) are facts taken from
+// Stripe's OpenAPI document of API version 2026-08-26.dahlia by gentables in the
+// module test.
 package sandbox

@@ -122,6 +122,9 @@ func (e *enc) ref(k, id string, x *expansion) {
 	if e.who != nil && !e.who.may(resource, Read) && e.fail == nil {
 		e.fail = errPermission(e.s, e.who, resource, Read)
 	}
+	if m, ok := target.(*paymentMethod); ok && k == "default_source" {
+		target = cardSource{m}
+	}
 	e.key(k)
 	target.render(e, sub)
 }

@@ -131,11 +131,18 @@ func (r *rig) try(method, target, body string, headers ...string) (*reply, error
 	return out, nil
 }
 
+// do sends a request; a success is held against what Stripe says it answers.
 func (r *rig) do(method, target, body string, headers ...string) *reply {
 	r.t.Helper()
 	out, err := r.try(method, target, body, headers...)
 	if err != nil {
 		r.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	path, _, _ := strings.Cut(target, "?")
+	if out.status == http.StatusOK && out.body != nil && out.at("deleted") == nil {
+		for _, wrong := range sandbox.Misshapen(method, path, []byte(out.raw)) {
+			r.t.Errorf("%s %s answers%s", method, path, wrong)
+		}
 	}
 	return out
 }

@@ -11,10 +11,9 @@ import (
 	"time"
 )
 
-// paramsTable holds one line per operation of Stripe's OpenAPI document, served
-// here or not (gentables in the module test writes it): method, path, then
-// name:type for each top-level parameter. Types: i integer, b boolean, s string, n number, o object, a array,
-// r integer or range, x anything, e=a|b one of; "!" marks a required one.
+// paramsTable holds one line for each operation in Stripe's OpenAPI document,
+// served here or not: method, path, and the type of what it takes (see typReader).
+// gentables in the module test writes it.
 //
 //go:embed params.txt
 var paramsTable string
@@ -24,137 +23,43 @@ var paramsTable string
 //go:embed params_sdk.txt
 var paramsOfSDKs string
 
-type paramSpec struct {
-	typ      byte
-	required bool
-	enum     []string
-}
-
 // loadParams parses the table once; the key is "METHOD /path".
-var loadParams = sync.OnceValue(func() map[string]map[string]paramSpec {
-	ops := make(map[string]map[string]paramSpec)
-	for line := range strings.Lines(paramsTable + paramsOfSDKs) {
-		if line[0] == '#' {
-			continue
+var loadParams = sync.OnceValue(func() map[string]*typ {
+	ops := map[string]*typ{}
+	shared := map[string]*typ{}
+	eachLine(paramsTable+paramsOfSDKs, func(word, rest string) {
+		if id, ok := strings.CutPrefix(word, "#"); ok {
+			shared[id] = (&typReader{rest, shared}).read()
+			return
 		}
-		fields := strings.Fields(line)
-		specs := make(map[string]paramSpec, len(fields))
-		for _, f := range fields[2:] {
-			name, typ, _ := strings.Cut(f, ":")
-			var ps paramSpec
-			typ, ps.required = strings.CutSuffix(typ, "!")
-			ps.typ = typ[0]
-			if list, ok := strings.CutPrefix(typ, "e="); ok {
-				ps.enum = strings.Split(list, "|")
-			}
-			specs[name] = ps
-		}
-		ops[fields[0]+" "+fields[1]] = specs
-	}
+		path, text, _ := strings.Cut(rest, " ")
+		ops[word+" "+path] = (&typReader{text, shared}).read()
+	})
+	addCards(ops)
 	return ops
 })
 
-// unsettable parameters may not be emptied, because an empty value means "unset".
-const unsettable = " amount currency charge payment_intent amount_to_capture amount_to_confirm price product limit confirm "
+// addCards lets payment_method_data be a card. The document leaves that out, but
+// Stripe takes it from whoever may handle card numbers.
+func addCards(ops map[string]*typ) {
+	card := ops["POST /v1/payment_methods"].members["card"]
+	for _, op := range ops {
+		data := op.members["payment_method_data"]
+		if data.typ == nil || data.members["type"].typ == nil {
+			continue
+		}
+		data.members["card"] = card
+		if t := data.members["type"]; !slices.Contains(t.enum, "card") {
+			t.enum = append(t.enum, "card")
+		}
+	}
+}
 
 // metaParams are read out of the form by Stripe itself, not by the operation.
 var metaParams = []string{"key", "_method", "_stripe_account", "_stripe_version", "payment_user_agent"}
 
-// validate checks names and types against the table. What fails here never
-// began to execute, so its idempotency key stays free.
-func (op *operation) validate(p *node) *stripeError {
-	for i, name := range p.keys {
-		spec, ok := op.params[name]
-		if !ok {
-			f := errInvalid(name, "parameter_unknown", "Received unknown parameter: "+name)
-			return f
-		}
-		v := p.vals[i]
-		if v.blank() {
-			if strings.Contains(unsettable, " "+name+" ") {
-				return errInvalid(name, "parameter_invalid_empty", fmt.Sprintf("You passed an empty string for '%s'. "+
-					"We assume empty values are an attempt to unset a parameter; however '%s' cannot be unset. "+
-					"You should remove '%s' from your request or supply a non-empty value.", name, name, name))
-			}
-			continue
-		}
-		if f := spec.check(name, v); f != nil {
-			return f
-		}
-	}
-	for name, spec := range op.params {
-		if spec.required && p.get(name) == nil {
-			return errMissingParam(op.firstMissing(p))
-		}
-	}
-	return nil
-}
-
-// firstMissing names the alphabetically first absent required parameter, so
-// that the answer does not depend on the order of a map.
-func (op *operation) firstMissing(p *node) string {
-	var missing []string
-	for name, spec := range op.params {
-		if spec.required && p.get(name) == nil {
-			missing = append(missing, name)
-		}
-	}
-	slices.Sort(missing)
-	return missing[0]
-}
-
 func errMissingParam(name string) *stripeError {
 	return errInvalid(name, "parameter_missing", "Missing required param: "+name+".")
-}
-
-func (ps paramSpec) check(name string, v *node) *stripeError {
-	switch ps.typ {
-	case 'i':
-		if _, err := parseInt(v); err != nil {
-			return errInvalid(name, "parameter_invalid_integer", "Invalid integer: "+v.text())
-		}
-	case 'b':
-		if _, ok := parseBool(v); !ok {
-			return errInvalid(name, "", "Invalid boolean: "+v.text())
-		}
-	case 's':
-		if v.kind != nodeString {
-			return errInvalid(name, "", "Invalid string: "+string(v.json(nil)))
-		}
-	case 'e':
-		if !slices.Contains(ps.enum, v.text()) {
-			return errInvalid(name, "", "Invalid "+name+": must be one of "+orList(ps.enum))
-		}
-	case 'o':
-		if v.kind != nodeMap {
-			return errInvalid(name, "", "Invalid object")
-		}
-	case 'a':
-		if _, ok := v.items(); !ok {
-			return errInvalid(name, "", "Invalid array")
-		}
-	case 'r':
-		return checkRange(name, v)
-	}
-	return nil
-}
-
-func checkRange(name string, v *node) *stripeError {
-	if v.kind == nodeString {
-		if _, err := parseInt(v); err != nil {
-			return errInvalid(name, "parameter_invalid_integer", "Invalid integer: "+v.text())
-		}
-		return nil
-	}
-	for i, k := range v.keys {
-		if k != "gt" && k != "gte" && k != "lt" && k != "lte" {
-			return errInvalid(name+"["+k+"]", "parameter_unknown", "Received unknown parameter: "+name+"["+k+"]")
-		}
-		if _, err := parseInt(v.vals[i]); err != nil {
-			return errInvalid(name+"["+k+"]", "parameter_invalid_integer", "Invalid integer: "+v.vals[i].text())
-		}
-	}
-	return nil
 }
 
 func orList(list []string) string {
@@ -232,12 +137,12 @@ func (c *call) assign(name string, field *string) {
 	}
 }
 
-// assignJSON is assign for a nested parameter that is kept as it came.
+// assignJSON is assign for a nested parameter that is kept as it came, typed.
 func (c *call) assignJSON(name string, field *string) {
 	if v := c.p.get(name); v != nil {
 		*field = ""
 		if !v.blank() {
-			*field = string(v.json(nil))
+			*field = string(c.op.params.members[name].json(nil, v))
 		}
 	}
 }

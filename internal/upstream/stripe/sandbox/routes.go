@@ -16,7 +16,7 @@ type operation struct {
 	access   Access
 	answers  kind
 	handler  handler
-	params   map[string]paramSpec
+	params   *typ
 	segments []string
 }
 

@@ -313,7 +313,7 @@ func (s *Server) route(c *call, method, idemKey string) (*expansion, *stripeErro
 	if !c.who.may(op.resource, op.access) {
 		return nil, errPermission(c.s, c.who, op.resource, op.access)
 	}
-	if fail := op.validate(c.p); fail != nil {
+	if fail := op.params.check("", c.p); fail != nil {
 		return nil, fail
 	}
 	if method == http.MethodPost {
@@ -323,7 +323,7 @@ func (s *Server) route(c *call, method, idemKey string) (*expansion, *stripeErro
 		}
 		c.idemKey = idemKey
 	}
-	return c.s.parseExpand(c.p.get("expand"), op.answers, c.who)
+	return c.s.parseExpand(c.p.get("expand"), op.answers, c.who, op.access == Write)
 }
 
 // methodOf honours Rack's method override: a gateway that lets it through would
