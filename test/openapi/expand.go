@@ -18,7 +18,7 @@ func ExpandTable(d *Document) string {
 			return
 		}
 		var roots []string
-		for _, s := range alternatives(op.Answer()) {
+		for _, s := range d.Alternatives(op.Answer()) {
 			if node := w.node(s); node != "" {
 				roots = append(roots, node)
 			}
@@ -37,11 +37,21 @@ type expandWriter struct {
 	seen  int
 }
 
-func alternatives(s *Schema) []*Schema {
-	if len(s.AnyOf) > 0 {
-		return s.AnyOf
+// Alternatives lists what a schema may be, each a reference or an inline schema: also those of a component that
+// is nothing but alternatives (a payment source).
+func (d *Document) Alternatives(s *Schema) []*Schema {
+	either := s.AnyOf
+	if s.Ref != "" {
+		either = d.Resolve(s).AnyOf
 	}
-	return []*Schema{s}
+	if len(either) == 0 {
+		return []*Schema{s}
+	}
+	var out []*Schema
+	for _, a := range either {
+		out = append(out, d.Alternatives(a)...)
+	}
+	return out
 }
 
 // node writes the line of a schema with expandable fields and returns its name; "" if it has none.
@@ -102,10 +112,10 @@ func (w *expandWriter) targets(p *Schema) []string {
 	if p.Items != nil {
 		return w.targets(p.Items)
 	}
-	for _, s := range alternatives(p) {
+	for _, s := range w.doc.Alternatives(p) {
 		if list := s.Properties["data"]; list != nil && list.Items != nil {
 			// A list that is left out unless it is asked for shows the objects in it.
-			for _, item := range alternatives(list.Items) {
+			for _, item := range w.doc.Alternatives(list.Items) {
 				if Name(item) != "" {
 					out = append(out, "!"+Name(item))
 				}

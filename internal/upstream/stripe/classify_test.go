@@ -245,6 +245,9 @@ func TestExpandAsksForTheScopesThatItOpens(t *testing.T) {
 		{formCall("GET", "/v1/charges/ch_1", "expand[]=billing_details", ""), nil},
 		{formCall("GET", "/v1/invoices/in_1", "expand[]=lines", ""), nil},
 		{post("/v1/refunds", "charge=ch_1&expand[]=charge"), []policy.Resource{"charges"}},
+		{formCall("GET", "/v1/customers/cus_1/sources/ba_1", "expand[]=customer", ""), []policy.Resource{"customers"}},
+		{formCall("DELETE", "/v1/customers/cus_1/sources/ba_1", "expand[]=customer.default_source", ""), []policy.Resource{"customers", "sources"}},
+		{post("/v1/accounts/acct_1/external_accounts", "external_account=btok_1&expand[]=account"), []policy.Resource{"accounts"}},
 	} {
 		call := mustParse(t, a, c.raw)
 		var got []policy.Resource
