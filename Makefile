@@ -24,6 +24,9 @@ test: setup ## everything that must be green: vet, tests, race detector on the c
 	$(GO) test -race -short ./internal/ledger ./internal/vault ./internal/store/... ./internal/gateway/... ./internal/admin
 	cd test && $(GO) vet ./... && $(GO) test -count=1 ./... # not from the cache: it cannot see the binary that they build
 
+generate: ## docs/permissions.md from the catalog
+	$(GO) test -count=1 ./docs -run TestThePermissionMap -update
+
 check: ## under a minute: format, vet, staticcheck, repo rules, short tests
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
@@ -50,4 +53,4 @@ crash: ## processes killed with SIGKILL under load, ROUNDS times (default 200), 
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $${FUZZTIME:-1m}
 
-.PHONY: help run build setup test check demo bench bench-go bench-load crash fuzz
+.PHONY: help run build setup test generate check demo bench bench-go bench-load crash fuzz

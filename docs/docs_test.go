@@ -3,9 +3,7 @@
 package docs_test
 
 import (
-	"cmp"
 	"errors"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -237,111 +235,6 @@ func TestEverySettingIsInOperating(t *testing.T) {
 			}
 		}
 	}
-}
-
-var update = flag.Bool("update", false, "write the generated table of docs/permissions.md")
-
-const (
-	tableBegins = "<!-- generated: go test ./docs -run Permission -update -->\n"
-	tableEnds   = "<!-- end -->"
-)
-
-func TestThePermissionTableIsTheCatalogs(t *testing.T) {
-	page := read(t, "permissions.md")
-	before, rest, ok := strings.Cut(page, tableBegins)
-	have, after, ended := strings.Cut(rest, tableEnds)
-	if !ok || !ended {
-		t.Fatal("docs/permissions.md has lost the marks around its table")
-	}
-	want := permissionTable(t)
-	if have == want {
-		return
-	}
-	if *update {
-		if err := os.WriteFile("permissions.md", []byte(before+tableBegins+want+tableEnds+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	t.Error("the table in docs/permissions.md is not the catalog's; run `go test ./docs -run Permission -update`")
-}
-
-// permissionTable lists the operations of every resource that a preset grants.
-func permissionTable(t *testing.T) string {
-	t.Helper()
-	adapter, err := stripe.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	catalog := adapter.Catalog()
-	shown := map[policy.Resource]bool{}
-	for _, preset := range policy.Presets() {
-		p, _, err := policy.ParseEdited(preset.Name, preset.YAML, catalog.Vocabulary(), policy.Edit{Name: "agent-a-b-c"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for r := range p.Scopes {
-			shown[r] = true
-		}
-	}
-	rows := catalog.Rows()
-	slices.SortStableFunc(rows, func(a, b *stripe.Row) int {
-		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Access, b.Access), cmp.Compare(a.Name, b.Name))
-	})
-	var out strings.Builder
-	last := policy.Resource("")
-	for _, r := range rows {
-		if !shown[r.Resource] || r.Release == stripe.Preview {
-			continue
-		}
-		if r.Resource != last {
-			fmt.Fprintf(&out, "\n### %s\n\n| operation | route | access | money | customer |\n|---|---|---|---|---|\n", r.Resource)
-			last = r.Resource
-		}
-		fmt.Fprintf(&out, "| `%s` | `%s %s` | %s | %s | %s |\n", r.Name, r.Method, r.Template, r.Access, moneyWords(r), customerWords(r))
-	}
-	return out.String() + "\n"
-}
-
-func moneyWords(r *stripe.Row) string {
-	m := &r.Money
-	effect := m.First
-	switch {
-	case r.Default != stripe.AllowByScope && r.Default != stripe.DenyUnmetered:
-		return "needs `unmetered`"
-	case effect == nil && m.Final != nil:
-		return "gives back"
-	case !m.Klass.Metered():
-		return ""
-	case !m.Interpreted:
-		return "needs `unmetered`"
-	case effect == nil:
-		return "some parameters need `unmetered`"
-	case len(effect.Amount) == 0 || effect.Amount[0].Kind == stripe.IsUnmeterable:
-		if effect.When.Always || len(m.Refused) == 0 {
-			return "needs `unmetered`"
-		}
-		return "some parameters need `unmetered`"
-	case !effect.When.Always:
-		return "counted on `" + string(effect.Bucket) + "`, on some parameters only"
-	default:
-		return "counted on `" + string(effect.Bucket) + "`"
-	}
-}
-
-func customerWords(r *stripe.Row) string {
-	words := map[stripe.CustomerForm]string{
-		stripe.CustomerPath: "path", stripe.CustomerParam: "parameter", stripe.CustomerLookup: "look-up",
-		stripe.CustomerParent: "look-up", stripe.CustomerListFilter: "list", stripe.CustomerNone: "none",
-		stripe.CustomerUnknown: "unfilterable",
-	}
-	if r.Customer.Creates {
-		return "creates one"
-	}
-	if r.Customer.Form == stripe.CustomerListFilter {
-		return "list, by `" + r.Customer.Param.Param() + "`"
-	}
-	return words[r.Customer.Form]
 }
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
 )
@@ -17,123 +16,235 @@ import (
 // scope is one resource of the permission map.
 type scope struct {
 	Resource string `json:"resource"`
-	Reads    int    `json:"reads"`  // operations that Read grants
-	Writes   int    `json:"writes"` // further operations that Write grants
-	// Moves are the buckets in which its writes move or commit money: a write scope needs a cap for each.
+	Title    string `json:"title"`
+	Group    string `json:"group"`
+	Risk     string `json:"risk"`
+	// Worst is the worst case by morning, if an agent with all access to it repeats itself all night.
+	Worst string `json:"worst"`
+	// Shows is what reading shows; empty where nothing can be read.
+	Shows  string `json:"shows"`
+	Reads  int    `json:"reads"`  // operations that Read grants
+	Writes int    `json:"writes"` // further operations that Write grants
+	// Moves are the buckets in which its writes move or commit money by an amount that is counted: a write scope
+	// needs a cap for each.
 	Moves []string `json:"moves"`
-	// ReachesCustomers: a policy that grants it must say whose customers.
-	ReachesCustomers bool `json:"reaches_customers"`
+	// Money is all that its writes can do to money, counted or not.
+	Money []movement `json:"money"`
+	// ReachesCustomers: a policy that grants it must say whose customers. Customers says whether a list can
+	// follow: none, followed, partly, any.
+	ReachesCustomers bool     `json:"reaches_customers"`
+	Customers        string   `json:"customers"`
+	SuggestedCaps    []string `json:"suggested_caps"` // as --cap takes them
+	Presets          []string `json:"presets"`
+	// RestrictedRead and RestrictedWrite are Stripe's names for the permission on a restricted key.
+	RestrictedRead  []string `json:"restricted_read"`
+	RestrictedWrite []string `json:"restricted_write"`
+}
+
+// movement is one way in which money moves.
+type movement struct {
+	Direction string `json:"direction"` // in, out, in later, out later, owed
+	Bucket    string `json:"bucket"`
+	Counted   bool   `json:"counted"` // else calls that make it are denied unless the policy names them
 }
 
 // scopeOperation is one operation of a resource.
 type scopeOperation struct {
-	Name            string   `json:"name"`
-	Access          string   `json:"access"`
-	Method          string   `json:"method"`
-	Path            string   `json:"path"`
-	Default         string   `json:"default"` // what happens to it without a special grant
-	Moves           []string `json:"moves"`
-	ReachesCustomer bool     `json:"reaches_customer"`
+	Name            string     `json:"name"`
+	Access          string     `json:"access"`
+	Method          string     `json:"method"`
+	Path            string     `json:"path"`
+	Default         string     `json:"default"` // what happens to it without a special grant
+	Moves           []string   `json:"moves"`
+	Money           []movement `json:"money"`
+	Effect          string     `json:"effect"` // what it does to money and how that is dealt with, in words
+	ReachesCustomer bool       `json:"reaches_customer"`
+	Customer        string     `json:"customer"` // how a call is tied to its customer
+}
+
+// scopesAnswer and scopeAnswer are lists like all others; the second says what resource it is about.
+type scopesAnswer struct {
+	Items []scope `json:"items"`
+	Next  string  `json:"next"` // always empty: all are there
+}
+
+type scopeAnswer struct {
+	Resource scope            `json:"resource"`
+	Items    []scopeOperation `json:"items"`
+	Next     string           `json:"next"`
 }
 
 func newScopes(s streams) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "scopes [RESOURCE]", Short: "The permission map: every scope name and what it grants", Args: cobra.MaximumNArgs(1),
+		Use: "scopes [RESOURCE]", Short: "The permission map: what each scope opens, and the worst that it could do by morning",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			adapter, err := stripe.New()
 			if err != nil {
 				return err
 			}
-			voc := adapter.Catalog().Vocabulary()
+			catalog := adapter.Catalog()
+			voc := catalog.Vocabulary()
+			all := catalog.Permissions()
 			if len(args) == 0 {
-				return s.printScopes(*outputOf(cmd), scopesOf(voc))
+				return s.printScopes(*outputOf(cmd), all, voc)
 			}
-			resource := policy.Resource(args[0])
-			if !voc.HasResource(resource) {
+			i := slices.IndexFunc(all, func(p stripe.Permission) bool { return string(p.Resource) == args[0] })
+			if i < 0 {
 				hint := ""
 				if near, ok := voc.NearestResource(args[0]); ok {
 					hint = fmt.Sprintf("; did you mean `%s`?", near)
 				}
 				return fmt.Errorf("there is no resource %q%s (`keybrake scopes` lists them)", args[0], hint)
 			}
-			return s.printOperations(*outputOf(cmd), operationsOf(adapter.Catalog(), voc, resource))
+			return s.printScope(*outputOf(cmd), &all[i], voc)
 		},
 	}
 	outputFlag(cmd)
 	return cmd
 }
 
-func scopesOf(voc *policy.Vocabulary) admin.List[scope] {
-	byName := map[policy.Resource]*scope{}
-	for _, r := range voc.Resources() {
-		byName[r] = &scope{Resource: string(r), Moves: []string{}}
+func scopeView(p *stripe.Permission, voc *policy.Vocabulary) scope {
+	out := scope{
+		Resource: string(p.Resource), Title: p.Title, Group: string(p.Group), Risk: string(p.Risk), Worst: p.Worst, Shows: p.Shows,
+		Moves: []string{}, Money: movements(p.Moves), Customers: string(p.Reach), ReachesCustomers: p.Reach != stripe.ReachNone,
+		SuggestedCaps: capFlags(p.Caps), Presets: append([]string{}, p.Presets...),
+		RestrictedRead: append([]string{}, p.RestrictedRead...), RestrictedWrite: append([]string{}, p.RestrictedWrite...),
 	}
-	for _, name := range voc.Operations() {
-		op, _ := voc.Operation(name) // it lists only what it has
-		sc := byName[op.Resource]
+	for _, op := range p.Operations {
 		if op.Access == policy.Write {
-			sc.Writes++
+			out.Writes++
 		} else {
-			sc.Reads++
+			out.Reads++
 		}
-		sc.ReachesCustomers = sc.ReachesCustomers || op.ReachesCustomer
-		for _, b := range op.Buckets {
-			if !slices.Contains(sc.Moves, string(b)) {
-				sc.Moves = append(sc.Moves, string(b))
+		for _, b := range buckets(voc, op.Name) {
+			if !slices.Contains(out.Moves, b) {
+				out.Moves = append(out.Moves, b)
 			}
 		}
 	}
-	out := admin.List[scope]{Items: []scope{}}
-	for _, r := range voc.Resources() {
-		slices.Sort(byName[r].Moves)
-		out.Items = append(out.Items, *byName[r])
+	slices.Sort(out.Moves)
+	return out
+}
+
+// buckets are those that a policy which grants the operation must cap.
+func buckets(voc *policy.Vocabulary, name policy.OperationName) []string {
+	out := []string{}
+	if term, ok := voc.Operation(name); ok {
+		for _, b := range term.Buckets {
+			out = append(out, string(b))
+		}
 	}
 	return out
 }
 
-func operationsOf(c *stripe.Catalog, voc *policy.Vocabulary, resource policy.Resource) admin.List[scopeOperation] {
-	out := admin.List[scopeOperation]{Items: []scopeOperation{}}
-	for _, name := range voc.Operations() {
-		op, _ := voc.Operation(name) // it lists only what it has
-		row := c.Operation(name)
-		if op.Resource != resource || row == nil {
-			continue
-		}
-		o := scopeOperation{
-			Name: string(name), Access: op.Access.String(), Method: row.Method, Path: row.Template, Default: string(row.Default),
-			Moves: []string{}, ReachesCustomer: op.ReachesCustomer,
-		}
-		for _, b := range op.Buckets {
-			o.Moves = append(o.Moves, string(b))
-		}
-		out.Items = append(out.Items, o)
+func movements(list []stripe.Movement) []movement {
+	out := []movement{}
+	for _, m := range list {
+		out = append(out, movement{Direction: m.Direction(), Bucket: string(m.Bucket), Counted: m.Counted})
 	}
 	return out
 }
 
-func (s streams) printScopes(f format, list admin.List[scope]) error {
-	return s.print(f, list, func(w io.Writer) {
-		var rows [][]string
-		for _, sc := range list.Items {
-			rows = append(rows, []string{sc.Resource, strconv.Itoa(sc.Reads), strconv.Itoa(sc.Writes), strings.Join(sc.Moves, ","), yes(sc.ReachesCustomers)})
-		}
-		table(w, "RESOURCE READS WRITES BUCKETS CUSTOMERS", rows)
-	})
-}
-
-func (s streams) printOperations(f format, list admin.List[scopeOperation]) error {
-	return s.print(f, list, func(w io.Writer) {
-		var rows [][]string
-		for _, o := range list.Items {
-			rows = append(rows, []string{o.Name, o.Access, o.Method, o.Path, o.Default, strings.Join(o.Moves, ","), yes(o.ReachesCustomer)})
-		}
-		table(w, "OPERATION ACCESS METHOD PATH DEFAULT BUCKETS CUSTOMER", rows)
-	})
-}
-
-func yes(b bool) string {
-	if b {
-		return "yes"
+func capFlags(caps []policy.Cap) []string {
+	out := []string{}
+	for _, c := range caps {
+		out = append(out, c.Flag())
 	}
-	return "no"
+	return out
+}
+
+// moneyCell says what moves which way: "out", "in later on subscriptions", with a star where it is denied
+// unless named. A bucket is named where it is another resource.
+func moneyCell(resource string, list []movement) string {
+	cells := make([]string, len(list))
+	for i, m := range list {
+		cells[i] = m.Direction
+		if m.Bucket != resource {
+			cells[i] += " on " + m.Bucket
+		}
+		if !m.Counted {
+			cells[i] += "*"
+		}
+	}
+	return strings.Join(cells, ", ")
+}
+
+// capsCell writes caps shorter than flags do: "500.00/day", "30calls/hour", "refunds 500.00/day".
+func capsCell(resource policy.Resource, caps []policy.Cap) string {
+	cells := make([]string, len(caps))
+	for i, c := range caps {
+		_, limit, _ := strings.Cut(c.Flag(), "=")
+		cells[i] = limit + "/" + c.Per.String()
+		if c.Resource != resource {
+			cells[i] = string(c.Resource) + " " + cells[i]
+		}
+	}
+	return strings.Join(cells, ", ")
+}
+
+func (s streams) printScopes(f format, all []stripe.Permission, voc *policy.Vocabulary) error {
+	out := scopesAnswer{Items: make([]scope, len(all))}
+	for i := range all {
+		out.Items[i] = scopeView(&all[i], voc)
+	}
+	return s.print(f, out, func(w io.Writer) {
+		var rows [][]string
+		for i, sc := range out.Items {
+			rows = append(rows, []string{
+				sc.Resource, sc.Risk, strconv.Itoa(sc.Reads), strconv.Itoa(sc.Writes), moneyCell(sc.Resource, sc.Money), sc.Customers,
+				capsCell(all[i].Resource, all[i].Caps), sc.Worst,
+			})
+		}
+		table(w, "RESOURCE RISK READS WRITES MONEY CUSTOMERS CAPS WORST", rows)
+		fmt.Fprintln(w, "\nWORST is the state of things by morning, if an agent with all access to the resource repeats itself all night.\n"+
+			"MONEY is on the resource's own bucket if none is named; with a star, calls that move it are denied unless the\n"+
+			"policy names the operation under `unmetered`. CAPS are a suggestion.\n"+
+			"CUSTOMERS says whether a customer list can follow its calls. `keybrake scopes RESOURCE` shows the operations.")
+	})
+}
+
+func (s streams) printScope(f format, p *stripe.Permission, voc *policy.Vocabulary) error {
+	out := scopeAnswer{Resource: scopeView(p, voc), Items: []scopeOperation{}}
+	for _, op := range p.Operations {
+		term, _ := voc.Operation(op.Name) // the map shows only what policies can name
+		out.Items = append(out.Items, scopeOperation{
+			Name: string(op.Name), Access: op.Access.String(), Method: op.Method, Path: op.Template, Default: string(op.Default),
+			Moves: buckets(voc, op.Name), Money: movements(op.Moves), Effect: op.Money, ReachesCustomer: term.ReachesCustomer, Customer: op.Customers,
+		})
+	}
+	return s.print(f, out, func(w io.Writer) {
+		describe(w, &out.Resource)
+		var rows [][]string
+		for _, o := range out.Items {
+			rows = append(rows, []string{o.Name, o.Access, o.Method, o.Path, strings.ReplaceAll(o.Effect, "`", ""), strings.ReplaceAll(o.Customer, "`", "")})
+		}
+		table(w, "OPERATION ACCESS METHOD PATH MONEY CUSTOMER", rows)
+	})
+}
+
+// describe says what the three accesses to a resource mean, and what is at stake.
+func describe(w io.Writer, sc *scope) {
+	fmt.Fprintf(w, "%s (%s), %s risk\n\n  worst case by morning: %s\n", sc.Title, sc.Resource, sc.Risk, sc.Worst)
+	fmt.Fprintf(w, "  none:  every call is refused with 401\n")
+	if sc.Reads > 0 {
+		fmt.Fprintf(w, "  read:  %s; shows %s\n", count(sc.Reads, "operation"), sc.Shows)
+	}
+	switch {
+	case sc.Writes == 0:
+		fmt.Fprintf(w, "  write: there is nothing to write\n")
+	case len(sc.Money) == 0:
+		fmt.Fprintf(w, "  write: %s; moves no money\n", count(sc.Writes, "further operation"))
+	default:
+		fmt.Fprintf(w, "  write: %s; money: %s\n", count(sc.Writes, "further operation"), moneyCell(sc.Resource, sc.Money))
+	}
+	for _, line := range [][2]string{
+		{"customers", sc.Customers}, {"suggested caps", strings.Join(sc.SuggestedCaps, " ")}, {"presets", strings.Join(sc.Presets, ", ")},
+		{"restricted key", strings.Join(append(slices.Clone(sc.RestrictedRead), sc.RestrictedWrite...), ", ")},
+	} {
+		if line[1] != "" {
+			fmt.Fprintf(w, "  %s: %s\n", line[0], line[1])
+		}
+	}
+	fmt.Fprintln(w)
 }

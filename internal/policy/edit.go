@@ -52,6 +52,15 @@ func ParseLabel(s string) (string, error) {
 	return s, nil
 }
 
+// Flag writes the cap as ParseCapFlag reads it: "refunds/day=500.00", "refunds/hour=30calls".
+func (c Cap) Flag() string {
+	unit := ""
+	if c.Unit == UnitCalls {
+		unit = UnitCalls.String()
+	}
+	return string(c.Resource) + "/" + c.Per.String() + "=" + c.LimitString() + unit
+}
+
 // ParseCapFlag reads a cap as flags write it: resource/window=limit, in dollars ("refunds/day=500.00",
 // "*/month=5000") or in calls ("refunds/hour=30calls"). Whether the resource exists is checked with the
 // policy.

@@ -258,6 +258,9 @@ func TestParseCapFlag(t *testing.T) {
 		if got, err := ParseCapFlag(in); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", in, got, err)
 		}
+		if again, err := ParseCapFlag(want.Flag()); err != nil || again != want {
+			t.Errorf("%s is written as %s, which is read as %+v, %v", in, want.Flag(), again, err)
+		}
 	}
 	for in, want := range map[string]string{
 		"": "write resource/window=dollars", "refunds=5": "write resource/window=dollars", "refunds/day": "write resource",

@@ -15,6 +15,8 @@ type Catalog struct {
 	byName map[policy.OperationName]*Row
 	// buckets are the resources that money can be counted on.
 	buckets map[policy.Resource]bool
+	// risks are what people say of each resource that a policy can name.
+	risks   map[policy.Resource]*Judgement
 	routes  *route
 	expands *expansions
 }
@@ -47,6 +49,9 @@ func loadCatalog(files fs.FS) (*Catalog, error) {
 		return nil, err
 	}
 	if c.expands, err = c.loadExpansions(files); err != nil {
+		return nil, err
+	}
+	if err := c.loadRisks(files); err != nil {
 		return nil, err
 	}
 	for _, row := range c.rows {
