@@ -102,7 +102,7 @@ func Name(s *Schema) string { return strings.TrimPrefix(s.Ref, "#/components/sch
 
 // Request is the schema of everything that an operation takes, path parameters excepted.
 func (op *Operation) Request() *Schema {
-	all := &Schema{Type: "object", Properties: map[string]*Schema{}, Required: op.Required()}
+	all := &Schema{Type: "object", Properties: map[string]*Schema{}}
 	for _, p := range op.Parameters {
 		if p.In == "query" {
 			all.Properties[p.Name] = p.Schema
