@@ -115,3 +115,12 @@ func operations() []*operation {
 	}
 	return all
 }
+
+// Operations lists what the sandbox serves, each as method and template: "GET /v1/charges/{charge}".
+func Operations() []string {
+	var all []string
+	for _, op := range operations() {
+		all = append(all, op.method+" "+op.pattern)
+	}
+	return all
+}
