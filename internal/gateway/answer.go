@@ -52,6 +52,9 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 	if j.resend != nil {
 		outcome = retried(outcome, answer.Status)
 	}
+	if err := g.Adapter.Follow(ctx, j.call, answer, &outcome, g.lookup(j)); err != nil {
+		g.Log.Warn("what an answer names could not be read; it stays counted as it was held", "audit_id", j.auditID(), "err", err)
+	}
 	seen := j.policy
 	joins := policy.CustomerID("")
 	if outcome.Fate == upstream.Moved && outcome.NewCustomer != "" && !j.policy.Customers.Any && j.policy.MayCreate {

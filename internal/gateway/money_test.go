@@ -316,8 +316,6 @@ func TestMoneyThatCannotBeMeteredIsDenied(t *testing.T) {
 	id := w.intent(key, "amount=1000&currency=usd")
 	before := w.arrivals("POST")
 	for _, c := range []struct{ name, path, form string }{
-		{"a fee for the platform", "/v1/payment_intents", "amount=100&currency=usd&application_fee_amount=10"},
-		{"a transfer to another account", "/v1/payment_intents", "amount=100&currency=usd&transfer_data[destination]=acct_1"},
 		{"an authorization that may be raised", "/v1/payment_intents", "amount=100&currency=usd&payment_method_options[card][request_overcapture]=if_available"},
 		{"a confirmation that may be raised", "/v1/payment_intents/" + id + "/confirm", "payment_method_options[card][request_incremental_authorization]=if_available"},
 	} {

@@ -82,14 +82,14 @@ func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, wri
 // lookup lets the adapter read objects with the upstream's secret, within the budgets of key and upstream
 // and never past a pulled brake.
 func (g *Gateway) lookup(j *journey) upstream.Lookup {
-	return func(ctx context.Context, path, query string) (int, []byte, error) {
+	return func(ctx context.Context, look upstream.Look) (int, []byte, error) {
 		waiting, cancel := context.WithTimeout(ctx, g.LookupWait)
 		defer cancel()
 		if err := g.lookups.wait(waiting, j.key.ID, j.key.Upstream); err != nil {
 			return 0, nil, fmt.Errorf("%w: too many look-ups are waiting", errLookupBusy)
 		}
 		answer, stopped := g.send(ctx, j, &upstream.Request{
-			Method: http.MethodGet, Path: path, Query: query, Header: lookupHeader(j.call.Header),
+			Method: look.Method, Path: look.Path, Query: look.Query, Body: look.Body, Header: lookupHeader(j.call.Header, look.Body != nil),
 		}, false)
 		if stopped != nil {
 			return 0, nil, stoppedError{*stopped}
@@ -99,13 +99,16 @@ func (g *Gateway) lookup(j *journey) upstream.Lookup {
 }
 
 // lookupHeader is what a look-up shares with the call that it is for: the same account, seen in the same
-// version. The names are as the adapter forwards them; what only belongs to a body stays behind.
-func lookupHeader(call http.Header) http.Header {
+// version. The names are as the adapter forwards them; what only belongs to the call's own body stays behind.
+func lookupHeader(call http.Header, body bool) http.Header {
 	header := make(http.Header, len(call))
 	for name, values := range call {
 		if name != "Content-Type" {
 			header[name] = values
 		}
+	}
+	if body {
+		header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
 	}
 	return header
 }

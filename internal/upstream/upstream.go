@@ -130,9 +130,16 @@ type Final struct {
 	Amount money.Amount // what remains counted
 }
 
-// Lookup fetches one object for a decision. path is canonical and escaped; query is canonical. It
-// returns the vendor's status and body; err only when there was no answer.
-type Lookup func(ctx context.Context, path, query string) (status int, body []byte, err error)
+// Look is one read-only request for a decision: an object, or a preview of what a call would come to. All of
+// it is canonical and escaped.
+type Look struct {
+	Method, Path, Query string
+	Body                []byte // nil for none
+}
+
+// Lookup reads one object for a decision. It returns the vendor's status and body; err only when there was no
+// answer.
+type Lookup func(ctx context.Context, look Look) (status int, body []byte, err error)
 
 // Adapter is one vendor. All methods are safe for concurrent use.
 type Adapter interface {
@@ -146,6 +153,9 @@ type Adapter interface {
 	Resolve(ctx context.Context, call *Call, p *policy.Policy, look Lookup) (*policy.Refusal, error)
 	// Outcome reads an answer to a call that was sent (or could not be).
 	Outcome(call *Call, answer *Answer) Outcome
+	// Follow completes an Outcome whose amounts stand in objects that the answer only names, by reading them.
+	// An error means that one could not be read; its amount then stays as it was held.
+	Follow(ctx context.Context, call *Call, answer *Answer, o *Outcome, look Lookup) error
 	// Guard turns the vendor's answer into what the agent may see.
 	Guard(call *Call, p *policy.Policy, answer *Answer) Guarded
 	// Refuse renders a denial or failure so that the vendor's SDKs raise it and treat it as they should.

@@ -24,10 +24,8 @@ func TestEveryFieldThatARuleReadsExists(t *testing.T) {
 		}
 		checked++
 		c.row, c.call = row, call
-		for _, e := range []*stripe.EffectRule{row.Money.First, row.Money.Second} {
-			if e != nil {
-				c.effect(e, op)
-			}
+		for _, e := range row.Money.Effects {
+			c.effect(e, op)
 		}
 		if f := row.Money.Final; f != nil {
 			c.condition(f.When, op)
@@ -84,14 +82,14 @@ func (c *checker) effect(e *stripe.EffectRule, op *openapi.Operation) {
 func (c *checker) sources(list []stripe.Source, op *openapi.Operation) {
 	for _, s := range list {
 		switch s.Kind {
-		case stripe.FromLookup, stripe.FromPreview:
+		case stripe.FromLookup:
 			if read := c.read(s.Ref); read != nil {
 				c.field(s.Field, read, nil)
 				if s.Minus != nil {
 					c.field(s.Minus, read, nil)
 				}
 			}
-		case stripe.FromResponse, stripe.FromResponseDelta, stripe.FromResponseAbs:
+		case stripe.FromResponse, stripe.FromResponseAbs:
 			c.field(s.Field, op, nil)
 		}
 	}

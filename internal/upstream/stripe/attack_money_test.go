@@ -11,9 +11,6 @@ import (
 func TestMoneyThatTravelsBesideTheHeldAmountIsUnmeterable(t *testing.T) {
 	a := newAdapter(t)
 	for _, c := range []struct{ name, path, body, says string }{
-		{"pulling a transfer back from a connected account", "/v1/refunds", "charge=ch_1&reverse_transfer=True", "reverse_transfer=true"},
-		{"the same through the charge", "/v1/charges/ch_1/refund", "reverse_transfer=true", "reverse_transfer=true"},
-		{"the same under the charge", "/v1/charges/ch_1/refunds", "reverse_transfer=true", "reverse_transfer=true"},
 		{"whoever reads the mail names the account that is paid", "/v1/refunds", "charge=ch_1&instructions_email=me@evil.example", "instructions_email"},
 		{"the same mail through the charge", "/v1/charges/ch_1/refund", "instructions_email=me@evil.example", "instructions_email"},
 		{"the same mail under the charge", "/v1/charges/ch_1/refunds", "instructions_email=me@evil.example", "instructions_email"},

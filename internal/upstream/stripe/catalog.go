@@ -16,15 +16,20 @@ type Catalog struct {
 	// buckets are the resources that money can be counted on.
 	buckets map[policy.Resource]bool
 	// risks are what people say of each resource that a policy can name.
-	risks   map[policy.Resource]*Judgement
-	routes  *route
-	expands *expansions
+	risks map[policy.Resource]*Judgement
+	// previews are Stripe's routes that tell what a call would come to, by name.
+	previews map[string]*PreviewRule
+	routes   *route
+	expands  *expansions
 }
 
 // loadCatalog parses the tables and checks them against each other. The first row that does not parse, or
 // that names something unknown, is the error: a catalog is whole or it is not there.
 func loadCatalog(files fs.FS) (*Catalog, error) {
-	c := &Catalog{byCall: map[string]*Row{}, byName: map[policy.OperationName]*Row{}, buckets: map[policy.Resource]bool{}}
+	c := &Catalog{
+		byCall: map[string]*Row{}, byName: map[policy.OperationName]*Row{},
+		buckets: map[policy.Resource]bool{}, previews: map[string]*PreviewRule{},
+	}
 	links, err := loadLinks(files)
 	if err != nil {
 		return nil, err
@@ -35,6 +40,8 @@ func loadCatalog(files fs.FS) (*Catalog, error) {
 	}{
 		{"tables/operations.csv", "method path name resource access release default host object witness notes", c.addOperation},
 		{"tables/money.csv", moneyColumns, c.addMoney},
+		{"tables/effects.csv", effectColumns, c.addEffect},
+		{"tables/previews.csv", previewColumns, c.addPreview},
 		{"tables/customers.csv", "method path customer also_check creates", func(r record) error { return c.addCustomer(r, links) }},
 	}
 	for _, s := range steps {

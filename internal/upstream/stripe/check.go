@@ -68,7 +68,7 @@ func (c *Catalog) checkCustomer(row *Row) error {
 
 func (c *Catalog) checkMoney(row *Row) error {
 	rule := &row.Money
-	for _, f := range append(append([]Field{}, rule.Routing...), rule.Raising...) {
+	for _, f := range slices.Concat(rule.Routing, rule.Raising, rule.OneOf) {
 		if err := row.declares(f); err != nil {
 			return err
 		}
@@ -78,10 +78,15 @@ func (c *Catalog) checkMoney(row *Row) error {
 			return fmt.Errorf("refused: %w", err)
 		}
 	}
-	for _, e := range []*EffectRule{rule.First, rule.Second} {
-		if e == nil {
-			continue
+	for _, m := range rule.Makes {
+		if !c.buckets[m.Resource] {
+			return fmt.Errorf("makes: no operation belongs to %s", m.Resource)
 		}
+		if err := row.declaresAll(m.When); err != nil {
+			return fmt.Errorf("makes: %w", err)
+		}
+	}
+	for _, e := range rule.Effects {
 		if err := c.checkEffect(row, e); err != nil {
 			return fmt.Errorf("effect on %s: %w", e.Bucket, err)
 		}
@@ -89,80 +94,98 @@ func (c *Catalog) checkMoney(row *Row) error {
 	if f := rule.Final; f != nil && (!c.buckets[f.Bucket] || !slices.Contains(row.Placeholders, f.ObjectFrom) || f.When.Empty()) {
 		return fmt.Errorf("final: bucket %q, object {%s} or condition is not right", f.Bucket, f.ObjectFrom)
 	}
-	if row.Default == DenyUnmetered && rule.First == nil && rule.Second == nil {
+	if row.Default == DenyUnmetered && len(rule.Effects) == 0 {
 		return fmt.Errorf("deny_unmetered names no effect")
 	}
-	if !rule.Interpreted {
-		return nil
-	}
-	if rule.Klass.Metered() && (row.Params == nil || rule.First == nil && len(rule.Refused) == 0) {
-		return fmt.Errorf("the rule is called interpreted but counts nothing")
-	}
-	return checkInterpreted(row, rule.First)
-}
-
-func (c *Catalog) checkEffect(row *Row, e *EffectRule) error {
-	if !c.buckets[e.Bucket] {
-		return fmt.Errorf("no operation belongs to the bucket")
-	}
-	if err := row.declaresAll(e.When); err != nil {
-		return err
-	}
-	const settleList = 6
-	for i, list := range [...][]Source{e.Amount, e.Absent, e.Floor, e.Base, e.Currency, e.Ceiling, settleList: e.Settle} {
-		for _, s := range list {
-			if s.Kind == FromRequest {
-				if err := row.declares(s.Field); err != nil {
-					return err
-				}
-			}
-			if s.Kind == FromLookup || s.Kind == FromPreview {
-				// What an answer settles from may be named by the answer itself.
-				if err := c.checkRef(row, s.Ref, i == settleList); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if e.Pin != nil {
-		return row.declares(e.Pin)
+	if rule.Klass.Metered() && len(rule.Effects) == 0 && len(rule.Refused) == 0 {
+		return fmt.Errorf("the class %s moves money and effects.csv says nothing of it", rule.Klass)
 	}
 	return nil
 }
 
-// checkInterpreted holds a rule against what the interpreter can do: a form that it does not know must not
-// be called interpreted.
-func checkInterpreted(row *Row, e *EffectRule) error {
-	if e == nil || !e.bounded() {
+// checkEffect holds a movement against the operation's parameters and against what the interpreter can do: a
+// form that it does not know stops the catalog from loading.
+func (c *Catalog) checkEffect(row *Row, e *EffectRule) error {
+	if !c.buckets[e.Bucket] {
+		return fmt.Errorf("no operation belongs to the bucket")
+	}
+	if !e.Klass.Metered() {
+		return fmt.Errorf("the class %s moves no money", e.Klass)
+	}
+	if err := row.declaresAll(e.When); err != nil {
+		return err
+	}
+	if !e.Bounded() {
 		return nil
+	}
+	if row.Params == nil {
+		return fmt.Errorf("the operation declares no parameters, so nobody knows what else moves money")
 	}
 	for _, list := range [][]Source{e.Amount, e.Absent, e.Floor, e.Base, e.Currency, e.Ceiling} {
 		for _, s := range list {
-			switch s.Kind {
-			case FromRequest, FromLookup, IsDenied, IsZero:
-			default:
-				return fmt.Errorf("the interpreter does not know the source %q", s.Kind)
+			if err := c.checkSource(row, s); err != nil {
+				return err
 			}
 		}
 	}
-	for _, s := range e.Settle {
-		switch s.Kind {
-		case FromResponse, FromResponseDelta, FromResponseAbs, FromHold:
+	for i, s := range e.Settle {
+		switch {
+		case s.Kind == FromResponse || s.Kind == FromResponseAbs || s.Kind == FromHold:
+		case s.Kind == FromLookup && i == 0 && len(s.Ref.Placeholders) == 1: // the answer names the object
+			if err := c.checkRef(row, s.Ref, true); err != nil {
+				return err
+			}
 		default:
 			return fmt.Errorf("the interpreter does not settle from %q", s.Kind)
 		}
 	}
+	if err := checkCounting(row, e); err != nil || e.Pin == nil {
+		return err
+	}
+	return row.declares(e.Pin)
+}
+
+// checkSource holds one source of an amount, a currency or a parameter against the row.
+func (c *Catalog) checkSource(row *Row, s Source) error {
+	switch s.Kind {
+	case FromRequest:
+		return row.declares(s.Field)
+	case FromLookup:
+		if s.Ref.Method != "GET" {
+			return fmt.Errorf("a look-up is a GET, %s is not", s.Ref.Template)
+		}
+		return c.checkRef(row, s.Ref, false)
+	case FromPreview:
+		return c.checkPreview(row, s.Name)
+	case FromWorstCase:
+		if worstCases[s.Name] == nil {
+			return noSuchBound(s.Name)
+		}
+	case FromValue:
+		if !slices.Contains(row.Placeholders, s.Name) {
+			return fmt.Errorf("{%s} is not in the path", s.Name)
+		}
+	case FromBound, FromLiteral, IsDenied, IsZero:
+	default:
+		return fmt.Errorf("the interpreter does not know the source %q", s.Kind)
+	}
+	return nil
+}
+
+// checkCounting holds what an effect counts against what counting it takes.
+func checkCounting(row *Row, e *EffectRule) error {
+	object := e.ObjectFrom != "" || e.ObjectField != nil
 	switch {
 	case e.CountsWhen.Empty() || len(e.Settle) == 0 || len(e.Currency) == 0:
 		return fmt.Errorf("counts_when, settle and currency must be given")
 	case (e.Mode == policy.Part) != (len(e.Ceiling) > 0):
 		return fmt.Errorf("a ceiling goes with the mode part")
-	case e.Mode != policy.Gross && (e.CountKey == "" || e.ObjectFrom == "" && e.ObjectField == nil):
+	case e.Mode != policy.Gross && (e.CountKey == "" || !object):
 		return fmt.Errorf("a total needs a count key and an object")
-	case e.ObjectFrom != "" && !slices.Contains(row.Placeholders, e.ObjectFrom):
-		return fmt.Errorf("{%s} is not in the path", e.ObjectFrom)
-	case e.Settle[0].Kind == FromResponseDelta && len(e.Base) == 0:
-		return fmt.Errorf("a delta needs a base")
+	case e.ObjectFrom != "" && !slices.Contains(row.Placeholders, e.ObjectFrom) && row.declares(Field{e.ObjectFrom}) != nil:
+		return fmt.Errorf("{%s} is neither in the path nor a parameter", e.ObjectFrom)
+	case e.Distance && len(e.Base) > 0 && e.Base[0].Kind != FromLookup:
+		return fmt.Errorf("a distance is measured from a look-up")
 	}
 	return nil
 }
@@ -179,7 +202,7 @@ func (c *Catalog) checkRef(row *Row, ref LookupRef, filled bool) error {
 		return nil
 	}
 	for _, name := range ref.Placeholders {
-		if !slices.Contains(row.Placeholders, name) && row.declares(Field{name}) != nil && (row.Money.Interpreted || !row.Params.mentions(name)) {
+		if !slices.Contains(row.Placeholders, name) && row.declares(Field{name}) != nil {
 			return fmt.Errorf("look-up %s: {%s} is neither in the path nor a parameter", ref.Template, name)
 		}
 	}
@@ -207,23 +230,14 @@ func (r *Row) declares(f Field) error {
 
 func (r *Row) declaresAll(c Condition) error {
 	for _, t := range c.Terms {
-		if err := r.declares(t.Field); err != nil {
-			return err
+		for _, t := range append([]Term{t}, t.And...) {
+			if err := r.declares(t.Field); err != nil {
+				return err
+			}
+			if slices.Contains(t.Field, anyElement) && t.Op != Present && t.Op != Absent {
+				return fmt.Errorf("%s: of array elements only the presence can be asked", t.Field)
+			}
 		}
 	}
 	return nil
-}
-
-// mentions reports whether a name is declared at any depth. It is for rows that are not interpreted yet: a
-// rule there may speak of "the price" of a line.
-func (s *ParamSpec) mentions(name string) bool {
-	if s == nil {
-		return false
-	}
-	for member, below := range s.Members {
-		if member == name || below.mentions(name) {
-			return true
-		}
-	}
-	return s.Element.mentions(name)
 }

@@ -21,22 +21,53 @@ func classifyMoney(req *Request, op *policy.Operation) *policy.Refusal {
 	if r := oneOf(rule, req.Params); r != nil {
 		return r
 	}
-	if rule.Interpreted && rule.First != nil && rule.First.When.Eval(req.Params.Value) && rule.First.bounded() {
-		e, r := effect(req, rule.First)
+	why := unbounded(req)
+	bucket := row.Resource
+	for _, e := range rule.Effects {
+		if !e.When.Eval(req.Params.Value) {
+			continue
+		}
+		if !e.Bounded() {
+			if why == "" {
+				bucket, why = e.Bucket, fmt.Sprintf("%s %s by an amount that has no bound; %s", row.Name, klassWords[e.Klass], admitByName(row))
+			}
+			continue
+		}
+		counted, r := effect(req, e, op.Effects)
 		if r != nil {
 			return r
 		}
-		addEffect(req, op, rule.First, e)
+		bucket = e.Bucket
+		addEffect(req, op, e, counted)
 	}
-	if s := rule.Second; s != nil && !s.Klass.Metered() && s.Bucket != op.Resource && s.When.Eval(req.Params.Value) {
-		op.Needs = append(op.Needs, policy.Need{Resource: s.Bucket, Access: policy.Write, Because: s.When.held(req.Params) + " makes one of " + string(s.Bucket)})
-	}
-	if bucket, why := unmeterable(req); why != "" {
+	if why != "" {
 		addEffect(req, op, &EffectRule{Bucket: bucket, Amount: []Source{{Kind: IsUnmeterable}}},
 			policy.Effect{Bucket: bucket, Unmeterable: true, Why: why})
 	}
+	op.Needs = append(op.Needs, further(req)...)
 	return nil
 }
+
+// further lists the scopes that a call needs beside its own and those of its effects: for what it makes on the
+// way, and for sending a part of the money, or a fee, elsewhere.
+func further(req *Request) []policy.Need {
+	var out []policy.Need
+	row, rule := req.Row, &req.Row.Money
+	for _, m := range rule.Makes {
+		if m.Resource != row.Resource && m.When.Eval(req.Params.Value) {
+			out = append(out, policy.Need{Resource: m.Resource, Access: policy.Write, Because: m.When.held(req.Params) + " makes one of " + string(m.Resource)})
+		}
+	}
+	for _, f := range rule.Routing {
+		if req.Params.Has(f) {
+			out = append(out, policy.Need{Resource: transfers, Access: policy.Write, Because: f.Param() + " sends a part of the money, or a fee, to another account"})
+		}
+	}
+	return out
+}
+
+// transfers is the bucket of what is sent on to other accounts.
+const transfers policy.Resource = "transfers"
 
 // addEffect appends an effect and asks for write on its bucket where that is not the operation's resource.
 func addEffect(req *Request, op *policy.Operation, rule *EffectRule, e policy.Effect) {
@@ -47,8 +78,8 @@ func addEffect(req *Request, op *policy.Operation, rule *EffectRule, e policy.Ef
 	}
 }
 
-// bounded reports whether an effect has an amount at all.
-func (e *EffectRule) bounded() bool { return len(e.Amount) > 0 && e.Amount[0].Kind != IsUnmeterable }
+// Bounded reports whether an effect has an amount at all: without one only `unmetered` admits it.
+func (e *EffectRule) Bounded() bool { return len(e.Amount) > 0 && e.Amount[0].Kind != IsUnmeterable }
 
 // oneOf demands exactly one of the parameters that name the object: with two, we might judge one and Stripe
 // act on the other.
@@ -73,60 +104,84 @@ func oneOf(rule *MoneyRule, p *Params) *policy.Refusal {
 	return malformed(names[0], fmt.Sprintf("Exactly one of %s must be given, so that it is certain what the call is about.", strings.Join(names, " and ")))
 }
 
-// effect evaluates an interpreted rule as far as the request alone tells.
-func effect(req *Request, rule *EffectRule) (policy.Effect, *policy.Refusal) {
+// effect evaluates a rule as far as the request alone tells. earlier are the effects of the call before it.
+func effect(req *Request, rule *EffectRule, earlier []policy.Effect) (policy.Effect, *policy.Refusal) {
 	e := policy.Effect{Bucket: rule.Bucket, Mode: rule.Mode}
 	if rule.ObjectFrom != "" {
 		id, _ := req.Value(rule.ObjectFrom)
 		e.Object = policy.ObjectID(id)
 	}
-	minor, amountKnown, r := requestAmount(req, rule)
+	b, amountKnown, r := requestAmount(req, rule, earlier)
 	if r != nil {
 		return e, r
 	}
-	currency, currencyKnown, r := requestCurrency(req, rule)
+	currency, currencyKnown, r := requestCurrency(req, rule, b)
 	if r != nil {
 		return e, r
 	}
-	if amountKnown && currencyKnown && len(rule.Floor) == 0 && rule.Mode != policy.Part {
+	if amountKnown && currencyKnown && len(rule.Floor) == 0 && len(rule.Base) == 0 && rule.Mode != policy.Part {
+		if rule.Signed && b.amount < 0 {
+			b.amount = -b.amount
+		}
 		e.Known = true
-		e.Amount = money.Amount{Minor: minor, Currency: currency}
+		e.Amount = money.Amount{Minor: b.amount, Currency: currency}
 	}
 	return e, nil
 }
 
 // requestAmount returns the amount if the request alone fixes it.
-func requestAmount(req *Request, rule *EffectRule) (minor int64, known bool, r *policy.Refusal) {
-	src := rule.Amount[0]
-	if src.Kind != FromRequest {
-		return 0, false, nil
-	}
-	n := req.Params.Get(src.Field)
-	if n != nil {
-		minor, ok := ParseMinor(n, rule.Signed)
-		if !ok {
-			return 0, false, malformed(src.Field.Param(), fmt.Sprintf("%q must be a whole number of minor units in at most 12 plain digits, like 2000 for 20.00.", src.Field.Param()))
+func requestAmount(req *Request, rule *EffectRule, earlier []policy.Effect) (b bound, known bool, r *policy.Refusal) {
+	for _, src := range rule.amounts() {
+		switch src.Kind {
+		case FromRequest:
+			n := req.Params.Get(src.Field)
+			if n == nil {
+				continue
+			}
+			minor, ok := ParseMinor(n, rule.Signed)
+			if !ok {
+				return bound{}, false, malformed(src.Field.Param(), fmt.Sprintf("%q must be a whole number of minor units in at most 12 plain digits, like 2000 for 20.00.", src.Field.Param()))
+			}
+			return bound{amount: minor}, true, nil
+		case IsZero:
+			return bound{}, true, nil
+		case IsDenied:
+			return bound{}, false, withoutAmount(req, rule)
+		case FromLookup:
+			if src.usable(req) {
+				return bound{}, false, nil
+			}
+		case FromWorstCase:
+			if src.Name == "amount" {
+				sum := sumOfEffects(earlier)
+				return sum, sum.why == "", nil
+			}
+			return bound{}, false, nil
+		default:
+			return bound{}, false, nil
 		}
-		return minor, true, nil
 	}
-	switch {
-	case len(rule.Absent) == 0 || rule.Absent[0].Kind == IsDenied:
-		return 0, false, malformed(src.Field.Param(), fmt.Sprintf("%s needs the parameter %q: without it the amount is not known beforehand.", req.Row.Name, src.Field.Param()))
-	case rule.Absent[0].Kind == IsZero:
-		return 0, true, nil
-	}
-	return 0, false, nil
+	return bound{}, false, withoutAmount(req, rule)
 }
 
-// ParseMinor reads an amount as every reader reads it: at most 12 digits without sign, space, exponent or
-// leading zero. signed allows a minus, which counts as much as a plus.
+// withoutAmount refuses a call that leaves out the amount that would have to be held.
+func withoutAmount(req *Request, rule *EffectRule) *policy.Refusal {
+	name := "amount"
+	if src := rule.Amount[0]; src.Kind == FromRequest {
+		name = src.Field.Param()
+	}
+	return malformed(name, fmt.Sprintf("%s needs the parameter %q: without it the amount is not known beforehand.", req.Row.Name, name))
+}
+
+// ParseMinor reads an amount as every reader reads it: at most 12 digits without space, exponent or leading
+// zero; signed allows a minus before them.
 func ParseMinor(n *Node, signed bool) (int64, bool) {
 	if n.Kind != Text && n.Kind != Number {
 		return 0, false
 	}
-	s := n.Text
+	s, negative := n.Text, false
 	if signed {
-		s = strings.TrimPrefix(s, "-")
+		s, negative = strings.CutPrefix(s, "-")
 	}
 	if strings.HasPrefix(s, "-") || !plainInteger(s, 12) {
 		return 0, false
@@ -135,13 +190,19 @@ func ParseMinor(n *Node, signed bool) (int64, bool) {
 	for i := range len(s) {
 		v = v*10 + int64(s[i]-'0')
 	}
+	if negative {
+		v = -v
+	}
 	return v, true
 }
 
 // requestCurrency returns the currency if the request alone fixes it: where an object does, it is looked up.
-func requestCurrency(req *Request, rule *EffectRule) (c money.Currency, known bool, r *policy.Refusal) {
+func requestCurrency(req *Request, rule *EffectRule, b bound) (c money.Currency, known bool, r *policy.Refusal) {
 	lookup := false
 	for _, src := range rule.Currency {
+		if src.Kind == FromBound {
+			return b.currency, b.currency != "", nil
+		}
 		if src.Kind != FromRequest {
 			if lookup = true; src.usable(req) {
 				return "", false, nil
@@ -182,63 +243,30 @@ func currencyCode(s string) bool {
 	return len(s) == 3
 }
 
-// unmeterable says why a call has an effect without a bound, and on which bucket; "" if it has none.
-func unmeterable(req *Request) (policy.Resource, string) {
+// unbounded says why a call has an effect without a bound, apart from those that effects.csv calls so; "" if it
+// has none.
+func unbounded(req *Request) string {
 	row, rule := req.Row, &req.Row.Money
-	bucket := row.Resource
-	if rule.First != nil {
-		bucket = rule.First.Bucket
-	}
-	applies := rule.First != nil && rule.First.When.Eval(req.Params.Value)
 	switch row.Default {
 	case DenyCredential, DenyEgress, DenyBulk:
-		return bucket, fmt.Sprintf("%s %s; %s", row.Name, klassWords[row.Money.Klass], admitByName(row))
-	case DenyUnmetered:
-		if applies {
-			return bucket, fmt.Sprintf("%s %s by an amount that has no bound; %s", row.Name, klassWords[rule.Klass], admitByName(row))
-		}
-	default:
-		if k := klassWords[rule.Klass]; !rule.Interpreted && k != "" {
-			return bucket, fmt.Sprintf("%s %s by an amount that Keybrake cannot count yet; %s", row.Name, k, admitByName(row))
-		}
+		return fmt.Sprintf("%s %s; %s", row.Name, klassWords[rule.Klass], admitByName(row))
 	}
 	for _, f := range rule.Refused {
 		if f.When.Eval(req.Params.Value) {
 			name := f.When.held(req.Params)
-			return bucket, fmt.Sprintf("%s with %s %s; leave it out, or %s", row.Name, name, f.Why, admitByName(row))
-		}
-	}
-	if applies && rule.Interpreted && !rule.First.bounded() {
-		return bucket, fmt.Sprintf("%s %s by an amount that Keybrake cannot count yet; %s", row.Name, klassWords[rule.Klass], admitByName(row))
-	}
-	return secondEffect(req, bucket)
-}
-
-// secondEffect looks for what moves money beside the first effect: fees, transfers and parameters that raise
-// the final amount.
-func secondEffect(req *Request, bucket policy.Resource) (policy.Resource, string) {
-	row, rule := req.Row, &req.Row.Money
-	for _, f := range rule.Routing {
-		if req.Params.Get(f) != nil {
-			return "transfers", fmt.Sprintf("%s with %s sends a part of the money, or a fee, to another account, which Keybrake cannot count yet; leave %s out, or %s",
-				row.Name, f.Param(), f.Param(), admitByName(row))
+			if name != "" {
+				name = " with " + name
+			}
+			return fmt.Sprintf("%s%s %s; call it otherwise, or %s", row.Name, name, f.Why, admitByName(row))
 		}
 	}
 	for _, f := range rule.Raising {
-		if req.Params.Get(f) != nil {
-			return bucket, fmt.Sprintf("%s with %s can end in a larger amount than the one that is counted; leave %s out, or %s",
+		if req.Params.Has(f) {
+			return fmt.Sprintf("%s with %s can end in a larger amount than the one that is counted; leave %s out, or %s",
 				row.Name, f.Param(), f.Param(), admitByName(row))
 		}
 	}
-	if s := rule.Second; s != nil && s.Klass.Metered() && s.When.Eval(req.Params.Value) {
-		what := "as it is called here"
-		if name := s.When.held(req.Params); name != "" {
-			what = "with " + name
-		}
-		return s.Bucket, fmt.Sprintf("%s %s also %s (%s) by an amount that Keybrake cannot count yet; %s",
-			row.Name, what, klassWords[s.Klass], s.Bucket, admitByName(row))
-	}
-	return "", ""
+	return ""
 }
 
 // admitByName ends the sentence of a denial with what an operator can do.
@@ -273,5 +301,6 @@ func (c Condition) held(p *Params) string {
 
 // strict reports whether every parameter of a row's calls must be a declared one.
 func (r *Row) strict() bool {
-	return r.Access == policy.Write && (r.Money.Klass.Metered() || r.Money.Klass == KlassRelease || r.Money.Final != nil)
+	m := &r.Money
+	return r.Access == policy.Write && (m.Klass.Metered() || m.Klass == KlassRelease || m.Final != nil || len(m.Effects) > 0)
 }

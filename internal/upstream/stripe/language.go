@@ -79,6 +79,7 @@ type Term struct {
 	Field  Field
 	Op     Op
 	Values []string // for Equals and Differs
+	And    []Term   // must hold too
 }
 
 // Op is the test of a Term.
@@ -92,8 +93,9 @@ const (
 	Absent
 )
 
-// ParseCondition reads the tables' grammar: "2xx", "always", or terms joined by "|" meaning or. A bare word
-// is one more value of the term before it. The empty string is the condition that never holds.
+// ParseCondition reads the tables' grammar: "2xx", "always", or terms joined by "|" meaning or; terms joined by
+// " & " hold together. A bare word is one more value of the term before it. The empty string is the condition
+// that never holds.
 func ParseCondition(s string) (Condition, error) {
 	switch s {
 	case "":
@@ -103,21 +105,44 @@ func ParseCondition(s string) (Condition, error) {
 	}
 	var c Condition
 	for part := range strings.SplitSeq(s, "|") {
-		t, err := parseTerm(part)
+		alternative := strings.Split(part, " & ")
+		t, err := parseTerm(alternative[0])
 		if err != nil {
 			return Condition{}, fmt.Errorf("condition %q: %w", s, err)
 		}
-		if t.Op != 0 {
-			c.Terms = append(c.Terms, t)
+		if t.Op == 0 {
+			last := c.last()
+			if last == nil || len(alternative) > 1 || (last.Op != Equals && last.Op != Differs) {
+				return Condition{}, fmt.Errorf("condition %q: %q belongs to no field", s, part)
+			}
+			last.Values = append(last.Values, t.Values...)
 			continue
 		}
-		last := len(c.Terms) - 1
-		if last < 0 || (c.Terms[last].Op != Equals && c.Terms[last].Op != Differs) {
-			return Condition{}, fmt.Errorf("condition %q: %q belongs to no field", s, part)
+		for _, more := range alternative[1:] {
+			and, err := parseTerm(more)
+			if err != nil {
+				return Condition{}, fmt.Errorf("condition %q: %w", s, err)
+			}
+			if and.Op == 0 {
+				return Condition{}, fmt.Errorf("condition %q: %q is no test", s, more)
+			}
+			t.And = append(t.And, and)
 		}
-		c.Terms[last].Values = append(c.Terms[last].Values, t.Values...)
+		c.Terms = append(c.Terms, t)
 	}
 	return c, nil
+}
+
+// last is the term that was read last; nil before the first.
+func (c *Condition) last() *Term {
+	if len(c.Terms) == 0 {
+		return nil
+	}
+	t := &c.Terms[len(c.Terms)-1]
+	if n := len(t.And); n > 0 {
+		return &t.And[n-1]
+	}
+	return t
 }
 
 // parseTerm reads one term; a bare word comes back as a Term without Op.
@@ -156,24 +181,23 @@ func (c Condition) Eval(get func(Field) (value string, present bool)) bool {
 	if c.Always {
 		return true
 	}
-	for _, t := range c.Terms {
-		v, ok := get(t.Field)
-		var holds bool
-		switch t.Op {
-		case Present:
-			holds = ok
-		case Absent:
-			holds = !ok
-		case Equals:
-			holds = ok && t.has(v)
-		case Differs:
-			holds = !ok || !t.has(v)
-		}
-		if holds {
-			return true
-		}
+	return slices.ContainsFunc(c.Terms, func(t Term) bool { return t.holds(get) })
+}
+
+func (t Term) holds(get func(Field) (value string, present bool)) bool {
+	v, ok := get(t.Field)
+	var holds bool
+	switch t.Op {
+	case Present:
+		holds = ok
+	case Absent:
+		holds = !ok
+	case Equals:
+		holds = ok && t.has(v)
+	case Differs:
+		holds = !ok || !t.has(v)
 	}
-	return false
+	return holds && !slices.ContainsFunc(t.And, func(and Term) bool { return !and.holds(get) })
 }
 
 // Empty reports whether the condition is the one that never holds.
@@ -190,19 +214,20 @@ type SourceKind string
 
 // The kinds of sources. FromNothing ("none") and the zero kind yield no value.
 const (
-	FromRequest        SourceKind = "request"
-	FromLookup         SourceKind = "lookup"
-	FromPreview        SourceKind = "preview"
-	FromWorstCase      SourceKind = "worst_case"
-	FromAccountDefault SourceKind = "account_default"
-	FromResponse       SourceKind = "response"
-	FromResponseDelta  SourceKind = "response_delta"
-	FromResponseAbs    SourceKind = "response_abs"
-	FromHold           SourceKind = "hold"
-	FromNothing        SourceKind = "none"
-	IsUnmeterable      SourceKind = "unmeterable"
-	IsDenied           SourceKind = "deny"
-	IsZero             SourceKind = "zero"
+	FromRequest     SourceKind = "request"
+	FromLookup      SourceKind = "lookup"
+	FromPreview     SourceKind = "preview"
+	FromWorstCase   SourceKind = "worst_case"
+	FromBound       SourceKind = "bound" // the currency that came with a preview or a worst case
+	FromValue       SourceKind = "value" // a placeholder of the path
+	FromLiteral     SourceKind = "literal"
+	FromResponse    SourceKind = "response"
+	FromResponseAbs SourceKind = "response_abs"
+	FromHold        SourceKind = "hold"
+	FromNothing     SourceKind = "none"
+	IsUnmeterable   SourceKind = "unmeterable"
+	IsDenied        SourceKind = "deny"
+	IsZero          SourceKind = "zero"
 )
 
 // Source is one place where an amount, a currency or an id comes from.
@@ -210,9 +235,10 @@ type Source struct {
 	Kind SourceKind
 	// Field is the parameter or the field of the object; Minus, if set, is subtracted from it.
 	Field, Minus Field
-	// Ref is the object to look up; set for FromLookup and FromPreview.
+	// Ref is the object to look up; set for FromLookup.
 	Ref LookupRef
-	// Name is the bound's name; set for FromWorstCase.
+	// Name is the name of the bound (FromWorstCase) or of the preview (FromPreview), the placeholder
+	// (FromValue) or the text itself (FromLiteral).
 	Name string
 }
 
@@ -237,18 +263,25 @@ func parseSource(s string) (Source, error) {
 	src := Source{Kind: SourceKind(head)}
 	var err error
 	switch src.Kind {
-	case FromAccountDefault, FromHold, IsUnmeterable, IsDenied, IsZero:
+	case FromBound, FromHold, IsUnmeterable, IsDenied, IsZero:
 		if colon {
 			return Source{}, fmt.Errorf("%q takes no argument", head)
 		}
-	case FromWorstCase:
+	case FromWorstCase, FromValue, FromLiteral:
 		if !fieldName(rest) {
-			return Source{}, fmt.Errorf("%q is not the name of a bound", rest)
+			return Source{}, fmt.Errorf("%q is not the name of a %s", rest, src.Kind)
 		}
 		src.Name = rest
-	case FromRequest, FromResponse, FromResponseDelta, FromResponseAbs:
+	case FromRequest, FromResponse, FromResponseAbs:
 		src.Field, err = ParseField(rest)
-	case FromLookup, FromPreview:
+	case FromPreview:
+		name, field, ok := strings.Cut(rest, "#")
+		if !ok || name == "" {
+			return Source{}, fmt.Errorf("%q names no preview and field", rest)
+		}
+		src.Name = name
+		src.Field, err = ParseField(field)
+	case FromLookup:
 		ref, field, ok := strings.Cut(rest, "#")
 		if !ok {
 			return Source{}, fmt.Errorf("%q names no field after #", rest)

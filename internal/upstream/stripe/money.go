@@ -7,10 +7,10 @@ import (
 	"github.com/keybrake/keybrake/internal/policy"
 )
 
-const moneyColumns = "method path klass interpreted bucket when amount absent floor base currency mode ceiling signed pin " +
-	"counts_when pending_when nothing_when settle currency_field count_key object_from object_field " +
-	"second_klass second_bucket second_when routing raising refused " +
-	"final_bucket final_object final_when final_amount one_of exposes notes"
+const moneyColumns = "method path klass one_of routing raising refused makes final_bucket final_object final_when final_amount final_currency exposes later notes"
+
+const effectColumns = "method path klass bucket when amount absent floor base currency mode ceiling signed pin " +
+	"counts_when pending_when nothing_when settle currency_field count_key object_from object_field notes"
 
 // parser collects the first error of many small parses, so that a rule reads as a list of fields.
 type parser struct {
@@ -74,28 +74,17 @@ func (c *Catalog) addMoney(r record) error {
 	}
 	p := &parser{record: r}
 	row.Money = MoneyRule{
-		Klass:       Klass(r.get("klass")),
-		Interpreted: p.flag("interpreted"),
-		Routing:     p.fields("routing"),
-		Raising:     p.fields("raising"),
-		Refused:     p.refused(),
-		OneOf:       p.fields("one_of"),
-		Exposes:     r.get("exposes"),
+		Klass:   Klass(r.get("klass")),
+		Routing: p.fields("routing"),
+		Raising: p.fields("raising"),
+		Refused: p.refused(),
+		Makes:   p.makes(),
+		OneOf:   p.fields("one_of"),
+		Exposes: r.get("exposes"),
+		Later:   r.get("later"),
 	}
 	if err := knownKlass(row.Money.Klass); err != nil {
 		return err
-	}
-	if r.get("bucket") != "" {
-		row.Money.First = p.effect(row.Money.Klass)
-	}
-	if r.get("second_bucket") != "" {
-		row.Money.Second = &EffectRule{
-			Klass:  Klass(r.get("second_klass")),
-			Bucket: policy.Resource(r.get("second_bucket")),
-			When:   p.when("second_when"),
-			Amount: []Source{{Kind: IsUnmeterable}},
-		}
-		p.fail("second_klass", knownKlass(row.Money.Second.Klass))
 	}
 	if r.get("final_bucket") != "" {
 		row.Money.Final = &FinalRule{
@@ -103,7 +92,7 @@ func (c *Catalog) addMoney(r record) error {
 			ObjectFrom:    r.get("final_object"),
 			When:          p.condition("final_when"),
 			Amount:        p.sources("final_amount"),
-			CurrencyField: p.fields("currency_field"),
+			CurrencyField: p.fields("final_currency"),
 		}
 		if len(row.Money.Final.CurrencyField) == 0 {
 			row.Money.Final.CurrencyField = []Field{{"currency"}}
@@ -112,9 +101,27 @@ func (c *Catalog) addMoney(r record) error {
 	return p.err
 }
 
-func (p *parser) effect(k Klass) *EffectRule {
+// addEffect reads one line of effects.csv: one movement of an operation.
+func (c *Catalog) addEffect(r record) error {
+	row, err := c.row(r)
+	if err != nil {
+		return err
+	}
+	if row.Money.Klass == "" {
+		return fmt.Errorf("%s has an effect and no line in money.csv", row.Name)
+	}
+	p := &parser{record: r}
+	e := p.effect()
+	if err := knownKlass(e.Klass); err != nil {
+		return err
+	}
+	row.Money.Effects = append(row.Money.Effects, e)
+	return p.err
+}
+
+func (p *parser) effect() *EffectRule {
 	e := &EffectRule{
-		Klass:         k,
+		Klass:         Klass(p.get("klass")),
 		Bucket:        policy.Resource(p.get("bucket")),
 		When:          p.when("when"),
 		Amount:        p.sources("amount"),
@@ -141,8 +148,10 @@ func (p *parser) effect(k Klass) *EffectRule {
 		e.Mode = policy.Total
 	case "part":
 		e.Mode = policy.Part
+	case "distance":
+		e.Distance = true
 	default:
-		p.fail("mode", fmt.Errorf("%q is none of gross, total, part", m))
+		p.fail("mode", fmt.Errorf("%q is none of gross, total, part, distance", m))
 	}
 	return e
 }
@@ -171,6 +180,26 @@ func (p *parser) refused() []RefusedParam {
 		when, err := ParseCondition(cond)
 		p.fail("refused", err)
 		out = append(out, RefusedParam{When: when, Why: why})
+	}
+	return out
+}
+
+// makes reads "resource when condition ;; resource when condition".
+func (p *parser) makes() []MakeRule {
+	text := p.get("makes")
+	if text == "" {
+		return nil
+	}
+	var out []MakeRule
+	for part := range strings.SplitSeq(text, " ;; ") {
+		resource, cond, ok := strings.Cut(part, " when ")
+		if !ok {
+			p.fail("makes", fmt.Errorf("%q has no condition", part))
+			continue
+		}
+		when, err := ParseCondition(cond)
+		p.fail("makes", err)
+		out = append(out, MakeRule{Resource: policy.Resource(resource), When: when})
 	}
 	return out
 }

@@ -103,9 +103,8 @@ func readSuccess(call *upstream.Call, answer *upstream.Answer, out *upstream.Out
 	}
 	refused := 0
 	moved := make([]upstream.MovedEffect, len(req.Effects))
-	for i, rule := range req.Effects {
-		e := &call.Operation.Effects[i]
-		m := readEffect(call, rule, e, body)
+	for i := range req.Effects {
+		m := readEffect(call, req, i, body)
 		if m.why != "" {
 			out.Why = m.why
 			return
@@ -146,9 +145,10 @@ type effectRead struct {
 	why              string
 }
 
-func readEffect(call *upstream.Call, rule *EffectRule, e *policy.Effect, body []byte) effectRead {
+func readEffect(call *upstream.Call, req *Request, i int, body []byte) effectRead {
+	rule, e := req.Effects[i], &call.Operation.Effects[i]
 	r := effectRead{MovedEffect: upstream.MovedEffect{Amount: e.Amount, Object: e.Object}}
-	if e.Unmeterable {
+	if e.Unmeterable || !e.Known {
 		return r // admitted by the policy's `unmetered`: nothing was held and there is nothing to read
 	}
 	get := answerField(body)
@@ -170,11 +170,14 @@ func readEffect(call *upstream.Call, rule *EffectRule, e *policy.Effect, body []
 		r.nothing, r.Amount.Minor = true, 0
 		return r
 	}
+	if base, known := req.Bases[i]; known {
+		get = withBase(get, base)
+	}
 	if !rule.CountsWhen.Eval(get) {
 		r.why = "unexpected status " + closedWord(findText(body, Field{"status"}))
 		return r
 	}
-	r.pending = rule.PendingWhen.Eval(get)
+	r.pending = rule.follows() || rule.PendingWhen.Eval(get)
 	amount, why := settled(rule, e, body)
 	if why != "" {
 		r.why = why
@@ -186,6 +189,17 @@ func readEffect(call *upstream.Call, rule *EffectRule, e *policy.Effect, body []
 		r.Amount.Minor = max(amount, e.Amount.Minor)
 	}
 	return r
+}
+
+// withBase answers for "base": a field that is still what it was before the call reads as that word.
+func withBase(get func(Field) (string, bool), base string) func(Field) (string, bool) {
+	return func(f Field) (string, bool) {
+		v, ok := get(f)
+		if ok && v == base {
+			return "base", true
+		}
+		return v, ok
+	}
 }
 
 // keepsCounting reports whether a declined intent stays counted: whoever has its client_secret can still pay
@@ -201,7 +215,7 @@ func settled(rule *EffectRule, e *policy.Effect, body []byte) (minor int64, why 
 	}
 	for _, src := range rule.Settle {
 		switch src.Kind {
-		case FromHold:
+		case FromHold, FromLookup: // what the answer names is read by Follow
 			return e.Amount.Minor, ""
 		case FromResponse, FromResponseAbs:
 			n, ok := wholeNumber(body, src.Field)

@@ -77,8 +77,19 @@ func (p *Params) All(f Field, out []*Node) []*Node {
 	return p.root.all(f, out)
 }
 
-// Value reads a field for a Condition: a plain value, or present without one for a hash, array or null.
+// Has reports whether there is anything at a field, in any element of an array on the way.
+func (p *Params) Has(f Field) bool { return len(p.All(f, nil)) > 0 }
+
+// Value reads a field for a Condition: a plain value, or present without one for a hash, array or null. Through
+// an array ("[]") it tells the presence in any element, and the first value.
 func (p *Params) Value(f Field) (value string, present bool) {
+	if slices.Contains(f, anyElement) {
+		all := p.All(f, nil)
+		if len(all) == 0 {
+			return "", false
+		}
+		return all[0].Text, true
+	}
 	n := p.Get(f)
 	if n == nil {
 		return "", false
@@ -89,6 +100,15 @@ func (p *Params) Value(f Field) (value string, present bool) {
 // Set writes a plain value at a field, as text in a form and as it is kept in JSON if the kind there is
 // known, making hashes on the way. It is for pinning: the caller owns the call.
 func (p *Params) Set(f Field, value string) {
+	kind := Text
+	if p.json && allDigits(value) {
+		kind = Number
+	}
+	p.put(f, &Node{Kind: kind, Text: value})
+}
+
+// put hangs a node in at a field, making hashes on the way.
+func (p *Params) put(f Field, v *Node) {
 	n := &p.root
 	for _, name := range f[:len(f)-1] {
 		next := n.child(name)
@@ -98,11 +118,7 @@ func (p *Params) Set(f Field, value string) {
 		}
 		n = next
 	}
-	kind := Text
-	if p.json && allDigits(value) {
-		kind = Number
-	}
-	n.put(f[len(f)-1], &Node{Kind: kind, Text: value})
+	n.put(f[len(f)-1], v)
 }
 
 // Lookup implements policy.ParamView: path is written as agents send it, "metadata[order]". A path that

@@ -6,11 +6,18 @@ import (
 	"strings"
 )
 
-// loadParams reads params.txt: what every operation of the OpenAPI document takes. Equal descriptions are
-// one value, so that the table stays small in memory.
+// loadParams reads what operations take: params.txt for those of the OpenAPI document, params_v2.txt for writes of
+// v2 that move money. Equal descriptions are one value, so that the table stays small in memory.
 func (c *Catalog) loadParams(files fs.FS) error {
+	if err := c.loadParamTable(files, "tables/params.txt"); err != nil {
+		return err
+	}
+	return c.loadParamTable(files, "tables/params_v2.txt")
+}
+
+func (c *Catalog) loadParamTable(files fs.FS, name string) error {
 	shared := map[string]*ParamSpec{}
-	return readLines(files, "tables/params.txt", func(line string) error {
+	return readLines(files, name, func(line string) error {
 		head, rest, _ := strings.Cut(line, " ")
 		if strings.HasPrefix(head, "#") {
 			spec, err := parseSpec(rest, shared)

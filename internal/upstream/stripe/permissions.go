@@ -144,13 +144,8 @@ func (p *Permission) add(m Movement) {
 // itself and is not here.
 func (r *Row) moves() []Movement {
 	var out []Movement
-	for _, e := range []*EffectRule{r.Money.First, r.Money.Second} {
-		if e == nil || !e.Klass.Metered() {
-			continue
-		}
-		out = append(out, Movement{
-			Klass: e.Klass, Bucket: e.Bucket, Counted: r.Money.Interpreted && e.bounded(), Sometimes: !e.When.Always,
-		})
+	for _, e := range r.Money.Effects {
+		out = append(out, Movement{Klass: e.Klass, Bucket: e.Bucket, Counted: e.Bounded(), Sometimes: !e.When.Always})
 	}
 	return out
 }
@@ -165,7 +160,7 @@ const (
 
 func (r *Row) moneyWords() string {
 	m := &r.Money
-	if r.Default.closed() || r.Default != DenyUnmetered && m.Klass.Metered() && !m.Interpreted {
+	if r.Default.closed() {
 		return unlessNamed
 	}
 	var words []string
@@ -189,7 +184,7 @@ func (r *Row) moneyWords() string {
 	if len(m.Refused) > 0 && !slices.Contains(words, unlessNamed) {
 		say(someUnlessNamed)
 	}
-	if m.First == nil && m.Final != nil {
+	if len(m.Effects) == 0 && m.Final != nil {
 		say("gives back")
 	}
 	return strings.Join(words, "; ")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +28,7 @@ func (a *Adapter) Resolve(ctx context.Context, call *upstream.Call, p *policy.Po
 	if len(req.Effects) != len(call.Operation.Effects) {
 		return nil, fmt.Errorf("resolve %s: %d rules for %d effects", call.Operation.Name, len(req.Effects), len(call.Operation.Effects))
 	}
-	r := &resolver{ctx: ctx, call: call, req: req, p: p, look: look, edge: &a.edges, fetched: make(map[string][]byte)}
+	r := &resolver{ctx: ctx, call: call, req: req, p: p, look: look, edge: &a.edges, catalog: a.catalog, fetched: make(map[string][]byte)}
 	r.plan()
 	if !p.Customers.Any && call.Operation.Customer.Kind == policy.TieLookup {
 		if refusal, err := r.customers(); refusal != nil || err != nil {
@@ -38,7 +39,7 @@ func (a *Adapter) Resolve(ctx context.Context, call *upstream.Call, p *policy.Po
 		}
 	}
 	for i := range req.Effects {
-		if refusal, err := r.effect(req.Effects[i], &call.Operation.Effects[i]); refusal != nil || err != nil {
+		if refusal, err := r.effect(i); refusal != nil || err != nil {
 			return refusal, err
 		}
 	}
@@ -62,7 +63,7 @@ func (r *resolver) plan() {
 		if e := &r.call.Operation.Effects[i]; e.Known || e.Unmeterable {
 			continue
 		}
-		for _, list := range [][]Source{r.amountSources(rule), rule.Floor, rule.Base, rule.Currency, rule.Ceiling} {
+		for _, list := range [][]Source{rule.amounts(), rule.Floor, rule.Base, rule.Currency, rule.Ceiling} {
 			if src, ok := r.choose(list); ok && src.Kind == FromLookup {
 				r.wanted = append(r.wanted, src.Ref)
 			}
@@ -89,26 +90,36 @@ func (r *resolver) choose(list []Source) (Source, bool) {
 	return Source{}, false
 }
 
-// amountSources returns where the amount comes from: the request, and if it is not there the alternatives.
-func (r *resolver) amountSources(rule *EffectRule) []Source {
-	if _, ok := r.choose(rule.Amount); ok || len(rule.Absent) == 0 {
-		return rule.Amount
-	}
-	return rule.Absent
+// amounts are where the amount comes from: the request, and if it is not there the alternatives.
+func (e *EffectRule) amounts() []Source { return slices.Concat(e.Amount, e.Absent) }
+
+// bound is an amount that a call can come to at most, with its currency where the source knows it. why says
+// that there is none, as the end of a sentence.
+type bound struct {
+	amount   int64
+	currency money.Currency
+	why      string
 }
 
 // effect completes one effect and pins its amount.
-func (r *resolver) effect(rule *EffectRule, e *policy.Effect) (*policy.Refusal, error) {
+func (r *resolver) effect(i int) (*policy.Refusal, error) {
+	rule, e := r.req.Effects[i], &r.call.Operation.Effects[i]
 	if e.Known || e.Unmeterable {
 		return nil, nil
 	}
-	amount, found, refusal, err := r.amount(r.amountSources(rule))
+	b, refusal, err := r.amount(i, rule.amounts())
 	if refusal != nil || err != nil {
 		return refusal, err
 	}
-	if !found {
-		e.Unmeterable, e.Why = true, "its amount cannot be found out before it is sent"
+	if b.why != "" {
+		e.Unmeterable, e.Why = true, r.noBound(rule, b.why)
 		return nil, nil
+	}
+	amount := b.amount
+	if rule.Distance {
+		if amount, refusal, err = r.distance(i, amount); refusal != nil || err != nil {
+			return refusal, err
+		}
 	}
 	if rule.Signed && amount < 0 {
 		amount = -amount
@@ -117,82 +128,141 @@ func (r *resolver) effect(rule *EffectRule, e *policy.Effect) (*policy.Refusal, 
 	if amount < 0 || resolved && amount == 0 {
 		return malformed(rule.Pin.Param(), "Nothing is left on the object that this call is about, so there is no amount to hold and to send."), nil
 	}
-	floor, found, refusal, err := r.amount(rule.Floor)
+	if len(rule.Floor) > 0 {
+		floor, refusal, err := r.amount(i, rule.Floor)
+		if refusal != nil || err != nil {
+			return refusal, err
+		}
+		amount = max(amount, floor.amount)
+	}
+	currency, refusal, err := r.currency(rule, b)
 	if refusal != nil || err != nil {
 		return refusal, err
 	}
-	if found {
-		amount = max(amount, floor)
-	}
-	currency, refusal, err := r.currency(rule)
-	if refusal != nil || err != nil {
+	if e.Ceiling, refusal, err = r.ceiling(i, amount); refusal != nil || err != nil {
 		return refusal, err
 	}
-	if e.Ceiling, refusal, err = r.ceiling(rule, amount); refusal != nil || err != nil {
+	if refusal, err := r.baseText(i); refusal != nil || err != nil {
 		return refusal, err
+	}
+	if amount == 0 && currency == "" {
+		currency = "usd" // nothing is nothing in any currency
 	}
 	e.Amount, e.Mode, e.Known = money.Amount{Minor: amount, Currency: currency}, rule.Mode, true
 	if id, ok := r.req.Value(rule.ObjectFrom); ok && rule.ObjectFrom != "" {
 		e.Object = policy.ObjectID(id)
 	}
 	if resolved {
-		r.req.Params.Set(rule.Pin, strconv.FormatInt(amount, 10))
-		r.call.Body = r.req.Params.Encode()
-		// A call without any parameter had none for the policy's rules to judge; now it has.
-		r.call.Operation.Params = r.req.Params
+		r.pin(rule.Pin, amount)
 	}
 	return nil, nil
 }
 
-// amount reads the first usable source; found is false where none can be used.
-func (r *resolver) amount(list []Source) (n int64, found bool, refusal *policy.Refusal, err error) {
+// pin writes a resolved amount into the call: what was held is what is sent.
+func (r *resolver) pin(f Field, amount int64) {
+	r.req.Params.Set(f, strconv.FormatInt(amount, 10))
+	r.call.Body = r.req.Params.Encode()
+	// A call without any parameter had none for the policy's rules to judge; now it has.
+	r.call.Operation.Params = r.req.Params
+}
+
+// noBound is the sentence of a denial for an effect that a worst case or a preview could not bound.
+func (r *resolver) noBound(rule *EffectRule, why string) string {
+	return fmt.Sprintf("%s %s (%s), and %s; %s", r.req.Row.Name, klassWords[rule.Klass], rule.Bucket, why, admitByName(r.req.Row))
+}
+
+// distance is how far a new value is from the one before.
+func (r *resolver) distance(i int, value int64) (int64, *policy.Refusal, error) {
+	base := int64(0)
+	if rule := r.req.Effects[i]; len(rule.Base) > 0 {
+		b, refusal, err := r.amount(i, rule.Base)
+		if refusal != nil || err != nil {
+			return 0, refusal, err
+		}
+		base = b.amount
+	}
+	if base > largest || base < -largest {
+		return 0, nil, fmt.Errorf("distance of %s: %w", r.req.Row.Name, money.ErrOverflow)
+	}
+	if value < base {
+		return base - value, nil, nil
+	}
+	return value - base, nil, nil
+}
+
+// baseText keeps what a base look-up found as a text, for conditions that compare the answer with it.
+func (r *resolver) baseText(i int) (*policy.Refusal, error) {
+	rule := r.req.Effects[i]
+	if rule.Distance || rule.Mode == policy.Part || len(rule.Base) == 0 {
+		return nil, nil
+	}
+	body, refusal, err := r.object(rule.Base[0])
+	if refusal != nil || err != nil {
+		return refusal, err
+	}
+	if r.req.Bases == nil {
+		r.req.Bases = map[int]string{}
+	}
+	r.req.Bases[i] = identity(body, rule.Base[0].Field)
+	return nil, nil
+}
+
+// amount reads the first usable source.
+func (r *resolver) amount(i int, list []Source) (b bound, refusal *policy.Refusal, err error) {
 	src, ok := r.choose(list)
 	if !ok {
-		return 0, false, nil, nil
+		return bound{why: "its amount cannot be found out before it is sent"}, nil, nil
 	}
 	switch src.Kind {
 	case IsZero:
-		return 0, true, nil, nil
+		return bound{}, nil, nil
 	case IsDenied:
-		return 0, false, malformed("amount", "This call needs an amount, and what is not named cannot be held. Add it."), nil
+		return bound{}, malformed("amount", "This call needs an amount, and what is not named cannot be held. Add it."), nil
 	case FromRequest:
-		text := r.req.Params.Get(src.Field).Text
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return 0, false, malformed(src.Field.Param(), "The amount must be a whole number of minor units."), nil
+		n, ok := ParseMinor(r.req.Params.Get(src.Field), r.req.Effects[i].Signed)
+		if !ok {
+			return bound{}, malformed(src.Field.Param(), "The amount must be a whole number of minor units."), nil
 		}
-		return n, true, nil, nil
+		return bound{amount: n}, nil, nil
 	case FromLookup:
-		return r.amountOf(src)
-	default: // previews and worst cases: no bound is known, so the effect stays unmeterable
-		return 0, false, nil, nil
+		return r.amountOf(src, list)
+	case FromPreview:
+		return r.preview(src)
+	case FromWorstCase:
+		return worstCases[src.Name](r, i)
+	default: // the catalog's check lets no other kind through
+		return bound{why: "its amount cannot be found out before it is sent"}, nil, nil
 	}
 }
 
-func (r *resolver) amountOf(src Source) (n int64, found bool, refusal *policy.Refusal, err error) {
+// amountOf reads a looked-up amount. Where the object has none, a "zero" among the alternatives counts.
+func (r *resolver) amountOf(src Source, list []Source) (b bound, refusal *policy.Refusal, err error) {
 	body, refusal, err := r.object(src)
 	if refusal != nil || err != nil {
-		return 0, false, refusal, err
+		return bound{}, refusal, err
 	}
 	if k, _ := findJSON(body, src.Field); k == 0 || k == jsonNull {
-		return 0, false, malformed(r.paramOf(src.Ref), "The object that this call is about has no "+
+		if slices.ContainsFunc(list, func(s Source) bool { return s.Kind == IsZero }) {
+			return bound{}, nil, nil
+		}
+		return bound{}, malformed(r.paramOf(src.Ref), "The object that this call is about has no "+
 			src.Field.String()+", so there is nothing to act on."), nil
 	}
 	n, ok := wholeNumber(body, src.Field)
 	if !ok {
-		return 0, false, nil, fmt.Errorf("look up %s: %s is no whole number", src.Ref.Template, src.Field)
+		return bound{}, nil, fmt.Errorf("look up %s: %s is no whole number", src.Ref.Template, src.Field)
 	}
 	if len(src.Minus) > 0 {
 		m, ok := wholeNumber(body, src.Minus)
 		if !ok {
-			return 0, false, nil, fmt.Errorf("look up %s: %s is no whole number", src.Ref.Template, src.Minus)
+			return bound{}, nil, fmt.Errorf("look up %s: %s is no whole number", src.Ref.Template, src.Minus)
 		}
 		if n < 0 || m < 0 { // also keeps the difference from overflowing
-			return 0, false, nil, fmt.Errorf("look up %s: negative %s or %s", src.Ref.Template, src.Field, src.Minus)
+			return bound{}, nil, fmt.Errorf("look up %s: negative %s or %s", src.Ref.Template, src.Field, src.Minus)
 		}
 		n -= m
 	}
-	return n, true, nil, nil
+	return bound{amount: n}, nil, nil
 }
 
 // object reads the object of a source. One that does not exist is a refusal here, in words that tell nothing
@@ -201,8 +271,7 @@ func (r *resolver) object(src Source) ([]byte, *policy.Refusal, error) {
 	path, _ := src.Ref.Path(r.req.Value)
 	body, refusal, err := r.fetch(src.Ref, path, r.paramOf(src.Ref))
 	if body == nil && refusal == nil && err == nil {
-		refusal = &policy.Refusal{Code: policy.CodeCustomerDenied, Param: r.paramOf(src.Ref),
-			Message: "This call concerns an object that is not among those of this key's customers."}
+		refusal = notAllowed(r.paramOf(src.Ref))
 	}
 	return body, refusal, err
 }
@@ -219,16 +288,18 @@ func (r *resolver) paramOf(ref LookupRef) string {
 
 // currency reads the effect's currency. Where the object fixes it, a `currency` in the call that differs is
 // refused: one of the two readings would be counted wrongly.
-func (r *resolver) currency(rule *EffectRule) (money.Currency, *policy.Refusal, error) {
+func (r *resolver) currency(rule *EffectRule, b bound) (money.Currency, *policy.Refusal, error) {
 	src, ok := r.choose(rule.Currency)
 	if !ok {
 		return "", malformed("currency", "This call needs a currency. Add it."), nil
 	}
 	switch src.Kind {
 	case FromRequest:
-		return money.Currency(strings.ToLower(r.req.Params.Get(src.Field).Text)), nil, nil
+		return lowerCurrency(r.req.Params.Get(src.Field).Text), nil, nil
 	case FromLookup:
-	default: // the account's default is not known: without a currency there is no rate, and policy denies
+	case FromBound:
+		return b.currency, nil, nil
+	default: // without a currency there is no rate, and policy denies
 		return "", nil, nil
 	}
 	body, refusal, err := r.object(src)
@@ -246,22 +317,28 @@ func (r *resolver) currency(rule *EffectRule) (money.Currency, *policy.Refusal, 
 	return money.Currency(fixed), nil, nil
 }
 
+// lowerCurrency is a code as the ledger has it.
+func lowerCurrency(s string) money.Currency { return money.Currency(strings.ToLower(s)) }
+
 // ceiling reads the object's authorised total for a part. It is never below what was taken already plus what
 // is asked: beyond the authorisation (overcapture) every part counts.
-func (r *resolver) ceiling(rule *EffectRule, amount int64) (int64, *policy.Refusal, error) {
+func (r *resolver) ceiling(i int, amount int64) (int64, *policy.Refusal, error) {
+	rule := r.req.Effects[i]
 	if rule.Mode != policy.Part {
 		return 0, nil, nil
 	}
-	top, _, refusal, err := r.amount(rule.Ceiling)
+	top, refusal, err := r.amount(i, rule.Ceiling)
 	if refusal != nil || err != nil {
 		return 0, refusal, err
 	}
-	base, _, refusal, err := r.amount(rule.Base)
-	if refusal != nil || err != nil {
-		return 0, refusal, err
+	var base bound
+	if len(rule.Base) > 0 {
+		if base, refusal, err = r.amount(i, rule.Base); refusal != nil || err != nil {
+			return 0, refusal, err
+		}
 	}
-	if base > 0 && amount > (1<<63-1)-base {
+	if base.amount > 0 && amount > (1<<63-1)-base.amount {
 		return 0, nil, fmt.Errorf("look up the total of %s: %w", rule.Bucket, money.ErrOverflow)
 	}
-	return max(top, base+amount), nil, nil
+	return max(top.amount, base.amount+amount), nil, nil
 }

@@ -20,6 +20,8 @@ type resolver struct {
 	p    *policy.Policy
 	look upstream.Lookup
 	edge *edgeCache
+	// catalog has the previews.
+	catalog *Catalog
 	// fetched are the objects that were looked up, by path: each is asked for once per call.
 	fetched map[string][]byte
 	// wanted are the look-ups that the amounts of this call need; their objects are fetched in any case.
@@ -29,33 +31,45 @@ type resolver struct {
 // fetch returns the object behind a reference. A nil body without refusal and error means that there is no
 // such object, and that the agent must not learn so.
 func (r *resolver) fetch(ref LookupRef, path, param string) ([]byte, *policy.Refusal, error) {
-	if body, ok := r.fetched[path]; ok {
+	look := upstream.Look{Method: http.MethodGet, Path: path, Query: r.query(ref)}
+	return r.ask(path, look, ref.Template, param)
+}
+
+// ask sends a look-up, once per call for each key, and reads its answer. A nil body is as with fetch.
+func (r *resolver) ask(key string, look upstream.Look, template, param string) ([]byte, *policy.Refusal, error) {
+	if body, ok := r.fetched[key]; ok {
 		return body, nil, nil
 	}
-	status, body, err := r.look(r.ctx, path, r.query(ref))
+	status, body, err := r.look(r.ctx, look)
 	if err != nil {
-		return nil, nil, fmt.Errorf("look up %s: %w", ref.Template, err)
+		return nil, nil, fmt.Errorf("look up %s: %w", template, err)
 	}
 	switch {
 	case status == http.StatusOK:
 		if k, _ := findJSON(body, nil); k != jsonObject || !validJSON(body) {
-			return nil, nil, fmt.Errorf("look up %s: the answer is no JSON object", ref.Template)
+			return nil, nil, fmt.Errorf("look up %s: the answer is no JSON object", template)
 		}
-		r.fetched[path] = body
+		r.fetched[key] = body
 		return body, nil, nil
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return nil, nil, fmt.Errorf("look up %s: %w (status %d): it must be able to read %s",
-			ref.Template, upstream.ErrCredential, status, resourceOf(ref.Template))
+			template, upstream.ErrCredential, status, resourceOf(template))
 	case status == http.StatusTooManyRequests || status < 400 || status >= 500:
-		return nil, nil, fmt.Errorf("look up %s: status %d", ref.Template, status)
+		return nil, nil, fmt.Errorf("look up %s: status %d", template, status)
 	case !r.p.Customers.Any && r.p.Enforcement != policy.Shadow:
 		return nil, nil, nil
 	case status == http.StatusNotFound:
 		return nil, missing(body, param), nil
 	default:
 		return nil, malformed(param, "Stripe refused to read the object that this call is about (status "+
-			strconv.Itoa(status)+"). Check the id."), nil
+			strconv.Itoa(status)+"). Check its parameters."), nil
 	}
+}
+
+// notAllowed denies in the very words of a foreign customer's object, so that ids cannot be probed.
+func notAllowed(param string) *policy.Refusal {
+	return &policy.Refusal{Code: policy.CodeCustomerDenied, Param: param,
+		Message: "This call concerns an object that is not among those of this key's customers."}
 }
 
 // missing passes on what Stripe says about an object that does not exist.

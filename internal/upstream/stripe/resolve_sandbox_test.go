@@ -146,8 +146,8 @@ func TestAnswersOfTheSandboxAreGuarded(t *testing.T) {
 
 // httpLook looks things up at a server, as the gateway does.
 func httpLook(t *testing.T, srv *httptest.Server) upstream.Lookup {
-	return func(ctx context.Context, path, query string) (int, []byte, error) {
-		a := send(t, srv, &upstream.Call{Method: "GET", Path: path, Query: query})
+	return func(_ context.Context, look upstream.Look) (int, []byte, error) {
+		a := send(t, srv, &upstream.Call{Method: look.Method, Path: look.Path, Query: look.Query, Body: look.Body})
 		return a.Status, a.Body, nil
 	}
 }

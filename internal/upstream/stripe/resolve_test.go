@@ -24,22 +24,22 @@ type shelf struct {
 	err     error
 }
 
-func (s *shelf) look(_ context.Context, path, query string) (int, []byte, error) {
+func (s *shelf) look(_ context.Context, l upstream.Look) (int, []byte, error) {
 	if s.asked == nil {
 		s.asked = make(map[string]int)
 	}
-	key := path
-	if query != "" {
-		key += "?" + query
+	key := l.Path
+	if l.Query != "" {
+		key += "?" + l.Query
 	}
 	s.asked[key]++
 	if s.err != nil {
 		return 0, nil, s.err
 	}
-	if code, ok := s.status[path]; ok {
+	if code, ok := s.status[l.Path]; ok {
 		return code, []byte(`{"error":{"type":"invalid_request_error","message":"The provided key 'rk_test_abc' may not."}}`), nil
 	}
-	body, ok := s.objects[path]
+	body, ok := s.objects[l.Path]
 	if !ok {
 		return 404, []byte(`{"error":{"type":"invalid_request_error","code":"resource_missing","message":"No such charge: 'ch_9'","param":"id"}}`), nil
 	}

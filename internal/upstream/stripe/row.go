@@ -95,25 +95,34 @@ func (k Klass) Metered() bool {
 // MoneyRule is what an operation does to money. The zero rule does nothing.
 type MoneyRule struct {
 	Klass Klass
-	// Interpreted: the rule may be counted on. Without it a metered operation is denied as unmeterable.
-	Interpreted bool
-	// First and Second are the two effects that a row can name; nil for none. An operation that only takes
-	// something back has none and a Final. A Second whose class is not counted makes an object of another
-	// resource on the way: it needs write there, or a key for products would set prices.
-	First, Second *EffectRule
+	// Effects are the movements that the call may make, each under its own condition, in the order of the
+	// table. Later ones may count by what earlier ones come to (worst_case:amount).
+	Effects []*EffectRule
+	// Makes are objects of other resources that the call makes on the way: it needs write there, or a key for
+	// products would set prices.
+	Makes []MakeRule
 	// Final, if set, tells when the call brings an object to its last state.
 	Final *FinalRule
 	// OneOf are parameters of which exactly one must be given: the object that the call is about.
 	OneOf []Field
-	// Routing are parameters that send a part of the money, or a fee, elsewhere.
+	// Routing are parameters that send a part of the money, or a fee, elsewhere: they need write on transfers.
 	Routing []Field
 	// Raising are parameters that can lift the final amount above the counted one.
 	Raising []Field
-	// Refused are parameters of an interpreted row that cannot be bounded, each with the reason.
+	// Refused are parameters that cannot be bounded, each with the reason.
 	Refused []RefusedParam
+	// Later says, in one sentence, what may happen afterwards without a call and how much of it was counted;
+	// empty for nothing.
+	Later string
 	// Exposes names what the answer hands out: client_secret, public_url, api_token, signing_secret,
 	// bank_details, pan; empty for none.
 	Exposes string
+}
+
+// MakeRule is an object of another resource that a call makes on the way.
+type MakeRule struct {
+	Resource policy.Resource
+	When     Condition
 }
 
 // RefusedParam is a parameter whose use makes a call unmeterable.
@@ -143,9 +152,11 @@ type EffectRule struct {
 	Amount, Absent []Source
 	// Floor, if set, is looked up too and the larger of it and the amount is held.
 	Floor []Source
-	// Base is the state before, for response_delta.
+	// Base is the state before: for Distance, and for conditions on the answer that compare with "base".
 	Base     []Source
 	Currency []Source
+	// Distance: the amount is a new value, and what counts is how far it is from Base, either way.
+	Distance bool
 	// Mode says how the amount is counted. Under policy.Total the amount and what Settle yields are the
 	// object's totals. Ceiling is the object's authorised total for policy.Part; it is never taken below
 	// Base plus the amount asked, or an overcapture would go uncounted.
@@ -238,6 +249,9 @@ type Request struct {
 	Params *Params
 	// Effects are the rules behind Call.Operation.Effects, in the same order.
 	Effects []*EffectRule
+	// Bases are texts that Base look-ups found, by effect; for conditions that compare the answer with them.
+	// Empty where the call was not resolved here: a retry of an earlier one.
+	Bases map[int]string
 	// Version is the Stripe-Version that will be sent.
 	Version string
 }

@@ -17,6 +17,10 @@ func formCall(method, path, query, body string) *upstream.RawCall {
 	return &upstream.RawCall{Method: method, Path: path, Query: query, Header: h, Body: []byte(body)}
 }
 
+func jsonCall(path, body string) *upstream.RawCall {
+	return with(formCall("POST", path, "", body), "Content-Type", "application/json")
+}
+
 func with(raw *upstream.RawCall, name string, values ...string) *upstream.RawCall {
 	raw.Header[http.CanonicalHeaderKey(name)] = values
 	return raw

@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/keybrake/keybrake/internal/policy"
@@ -30,10 +31,13 @@ func (c *Catalog) Vocabulary() *policy.Vocabulary {
 // buckets lists what an operation can move money in by an amount that is counted, whatever its conditions.
 // Effects without a bound need no cap: no cap could hold them, and only `unmetered` admits them.
 func (r *Row) buckets() []policy.Resource {
-	if e := r.Money.First; e != nil && r.Money.Interpreted && e.bounded() {
-		return []policy.Resource{e.Bucket}
+	var out []policy.Resource
+	for _, e := range r.Money.Effects {
+		if e.Bounded() && !slices.Contains(out, e.Bucket) {
+			out = append(out, e.Bucket)
+		}
 	}
-	return nil
+	return out
 }
 
 func (r *Row) paramTerm() func() *policy.ParamTerm {
