@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/policy"
 )
 
 func newKey(s streams) *cobra.Command {
@@ -52,6 +53,8 @@ func newKeyCreate(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Make a vault key; it is shown this once",
+		Long: "Make a vault key under a policy: from a preset, a file, or another key. It is shown this once, with a link that\n" +
+			"makes the restricted key which its upstream needs at Stripe.\n\nPresets:\n" + policy.PresetList(),
 		Example: "  keybrake key create --preset refund-support --cap refunds/day=100 --customer cus_A\n" +
 			"  keybrake key create --policy agent.yaml --name agent-support-refunds-runner42 -o json",
 		Args: cobra.NoArgs,
@@ -70,11 +73,12 @@ func newKeyCreate(s streams) *cobra.Command {
 			return s.print(*outputOf(cmd), k, func(w io.Writer) {
 				fmt.Fprintf(w, "vault key %s (%s) for upstream %s, %s mode%s\n\n  %s\n\n", k.Name, k.ID, k.Upstream, k.Mode, until(k), k.Key)
 				fmt.Fprintf(w, "It is shown this once: put it into your secret store under the label %s.\n", k.Name)
+				printRestricted(w, k.Upstream, k.RestrictedKey)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&req.Name, "name", "", "agent-<role>-<action>-<runner-id>")
-	cmd.Flags().StringVar(&req.Preset, "preset", "", "start from a preset: refund-support, reconciliation, catalog-update")
+	cmd.Flags().StringVar(&req.Preset, "preset", "", "start from a preset, one of those above")
 	cmd.Flags().StringVar(&req.Like, "like", "", "start from the policy of this vault key")
 	cmd.Flags().StringVar(&req.Upstream, "upstream", "", "upstream (default: the only one)")
 	flags.bind(cmd)
@@ -152,6 +156,7 @@ func newKeyShow(s streams) *cobra.Command {
 					fmt.Fprintln(w)
 					table(w, "CAP LIMIT HELD SETTLED LEFT RESETS", capRows(k.Caps))
 				}
+				printRestricted(w, k.Upstream, k.RestrictedKey)
 				fmt.Fprintf(w, "\n%s", k.Policy)
 				if len(k.Joined) > 0 {
 					fmt.Fprintf(w, "# created by the key and allowed: %v\n", k.Joined)

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"strings"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/upstream/stripe"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -32,3 +37,23 @@ func (p prober) Probe(ctx context.Context, up *vault.Upstream, path, query strin
 }
 
 var _ admin.Prober = prober{}
+
+// restrictedKeys says what a restricted key of Stripe's must open for a policy. It is called as the vault key is.
+func restrictedKeys(c *stripe.Catalog) func(*policy.Policy, vault.Mode) admin.RestrictedKey {
+	return func(p *policy.Policy, mode vault.Mode) admin.RestrictedKey {
+		r := c.RestrictedKey(p, p.Name, mode == vault.Live)
+		return admin.RestrictedKey{Link: r.Link, Permissions: append([]string{}, r.Permissions...), Notes: append([]string{}, r.Notes...)}
+	}
+}
+
+// printRestricted tells what the upstream's own key needs for a vault key.
+func printRestricted(w io.Writer, upstream string, r *admin.RestrictedKey) {
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(w, "\nAt Stripe the upstream %s needs for this key, and no more:\n  %s\nThis link ticks it:\n  %s\n", upstream,
+		strings.Join(r.Permissions, ", "), r.Link)
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "  - %s\n", printable(n))
+	}
+}

@@ -299,6 +299,31 @@ func TestATailShowsWhatComes(t *testing.T) {
 	}
 }
 
+func TestTheAnswerSaysWhatTheUpstreamNeedsForTheKey(t *testing.T) {
+	w := newWorld(t)
+	req := KeyRequest{Name: "agent-a-b-c", PolicyEdit: PolicyEdit{Policy: "scopes: {charges: read}\ncustomers: any"}}
+	if k, err := w.client.CreateKey(t.Context(), req); err != nil || k.RestrictedKey != nil {
+		t.Fatalf("nobody can tell, and the answer has %+v, %v", k.RestrictedKey, err)
+	}
+	w.Restricted = func(p *policy.Policy, mode vault.Mode) RestrictedKey {
+		return RestrictedKey{Link: mode.String() + " " + p.Name, Permissions: []string{p.Scope("charges").String()}, Notes: []string{}}
+	}
+	req.Name = "agent-a-b-d"
+	made, err := w.client.CreateKey(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := w.client.Key(t.Context(), made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, r := range map[string]*RestrictedKey{"creating": made.RestrictedKey, "showing": shown.RestrictedKey} {
+		if r == nil || r.Link != "test agent-a-b-d" || r.Permissions[0] != "read" {
+			t.Errorf("%s says %+v", what, r)
+		}
+	}
+}
+
 func TestAServerThatIsNotThereIsUnreachable(t *testing.T) {
 	w := newWorld(t)
 	w.server.Close()

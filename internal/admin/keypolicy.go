@@ -48,6 +48,24 @@ type KeyCreated struct {
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires,omitzero"`
 	Warnings []string  `json:"warnings"`
+	// RestrictedKey is what the upstream's own credential needs for this policy; absent if nobody can tell.
+	RestrictedKey *RestrictedKey `json:"restricted_key,omitempty"`
+}
+
+// RestrictedKey is the least credential at the vendor with which calls under a policy work.
+type RestrictedKey struct {
+	Link        string   `json:"link" doc:"opens the vendor's page that makes it, with the permissions ticked"`
+	Permissions []string `json:"permissions"`
+	Notes       []string `json:"notes" doc:"what the link cannot do, and what a permission opens beside"`
+}
+
+// restrictedKey describes the credential for a whole policy, named after the vault key.
+func (s *Service) restrictedKey(p *policy.Policy, mode vault.Mode) *RestrictedKey {
+	if s.Restricted == nil {
+		return nil
+	}
+	r := s.Restricted(p, mode)
+	return &r
 }
 
 // CreateKey makes a vault key.
@@ -100,7 +118,7 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (Key
 	}
 	return KeyCreated{
 		ID: string(k.ID), Name: k.Name, Key: secret.Reveal(), Upstream: u.Name, Mode: u.Mode.String(),
-		Created: k.Created.UTC(), Expires: k.Expires, Warnings: warnings,
+		Created: k.Created.UTC(), Expires: k.Expires, Warnings: warnings, RestrictedKey: s.restrictedKey(p, u.Mode),
 	}, nil
 }
 

@@ -56,6 +56,8 @@ type KeyDetail struct {
 	// Joined are customers that the key created itself and that count as listed.
 	Joined []policy.CustomerID `json:"joined,omitempty"`
 	Caps   []SpendCap          `json:"caps"`
+	// RestrictedKey is what the upstream's own credential needs for this policy; absent if nobody can tell.
+	RestrictedKey *RestrictedKey `json:"restricted_key,omitempty"`
 }
 
 // CredentialView is one text that opens a key: two while a rotation overlaps.
@@ -131,9 +133,10 @@ func (s *Service) Key(ctx context.Context, idOrName string) (KeyDetail, error) {
 		return KeyDetail{}, err
 	}
 	now := s.Store.Now()
+	whole := s.whole(k)
 	d := KeyDetail{
-		KeyView: s.keyView(k, now), Policy: string(policy.Format(s.whole(k))), PolicyDigest: k.PolicyDigest,
-		Joined: k.Joined, Credentials: []CredentialView{},
+		KeyView: s.keyView(k, now), Policy: string(policy.Format(whole)), PolicyDigest: k.PolicyDigest,
+		Joined: k.Joined, Credentials: []CredentialView{}, RestrictedKey: s.restrictedKey(whole, k.Mode),
 	}
 	for _, c := range k.Credentials {
 		d.Credentials = append(d.Credentials, CredentialView{string(c.Last4[:]), c.Created.UTC(), c.Expires})

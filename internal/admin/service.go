@@ -39,6 +39,8 @@ type Config struct {
 	// Prober asks new upstreams for Needs; nil: upstreams are taken as they are.
 	Prober Prober
 	Needs  []Need
+	// Restricted describes the least credential at the vendor for a policy; nil: nobody can tell. It is pure.
+	Restricted func(p *policy.Policy, mode vault.Mode) RestrictedKey
 	// BaseURL and Version are what an upstream gets that names none.
 	BaseURL string
 	Version string

@@ -38,7 +38,7 @@ func Presets() []Preset {
 	return out
 }
 
-// FindPreset returns the preset of a name. The error names the nearest one.
+// FindPreset returns the preset of a name. The error names the nearest one and lists all.
 func FindPreset(name string) (Preset, error) {
 	var names []string
 	for _, p := range Presets() {
@@ -47,9 +47,14 @@ func FindPreset(name string) (Preset, error) {
 		}
 		names = append(names, p.Name)
 	}
-	return Preset{}, unknownPreset(name, names)
+	return Preset{}, fmt.Errorf("no preset `%s`%s; there are\n%s", name, didYouMean(nearest(name, names)), PresetList())
 }
 
-func unknownPreset(name string, names []string) error {
-	return fmt.Errorf("no preset `%s`%s; there are %s", name, didYouMean(nearest(name, names)), strings.Join(names, ", "))
+// PresetList writes what presets there are, a line each: the name and what the agent does.
+func PresetList() string {
+	var b strings.Builder
+	for _, p := range Presets() {
+		fmt.Fprintf(&b, "  %-21s %s\n", p.Name, p.Description)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
