@@ -60,6 +60,8 @@ type scopeOperation struct {
 	Effect          string     `json:"effect"` // what it does to money and how that is dealt with, in words
 	ReachesCustomer bool       `json:"reaches_customer"`
 	Customer        string     `json:"customer"` // how a call is tied to its customer
+	// Later is what may happen afterwards without a call, and how much of it was counted; empty for nothing.
+	Later string `json:"later"`
 }
 
 // scopesAnswer and scopeAnswer are lists like all others; the second says what resource it is about.
@@ -211,6 +213,7 @@ func (s streams) printScope(f format, p *stripe.Permission, voc *policy.Vocabula
 		out.Items = append(out.Items, scopeOperation{
 			Name: string(op.Name), Access: op.Access.String(), Method: op.Method, Path: op.Template, Default: string(op.Default),
 			Moves: buckets(voc, op.Name), Money: movements(op.Moves), Effect: op.Money, ReachesCustomer: term.ReachesCustomer, Customer: op.Customers,
+			Later: op.Row.Money.Later,
 		})
 	}
 	return s.print(f, out, func(w io.Writer) {
@@ -220,7 +223,23 @@ func (s streams) printScope(f format, p *stripe.Permission, voc *policy.Vocabula
 			rows = append(rows, []string{o.Name, o.Access, o.Method, o.Path, strings.ReplaceAll(o.Effect, "`", ""), strings.ReplaceAll(o.Customer, "`", "")})
 		}
 		table(w, "OPERATION ACCESS METHOD PATH MONEY CUSTOMER", rows)
+		printLater(w, out.Items)
 	})
+}
+
+// printLater says what a resource's operations arm.
+func printLater(w io.Writer, operations []scopeOperation) {
+	var said []string
+	for _, o := range operations {
+		if o.Later == "" || slices.Contains(said, o.Later) {
+			continue
+		}
+		if len(said) == 0 {
+			fmt.Fprintln(w, "\nLater, without a call:")
+		}
+		fmt.Fprintf(w, "  %s\n", o.Later)
+		said = append(said, o.Later)
+	}
 }
 
 // describe says what the three accesses to a resource mean, and what is at stake.
