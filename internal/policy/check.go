@@ -11,11 +11,15 @@ import (
 // whole checks what no single field shows.
 func (r *reader) whole() {
 	if _, given := r.at["scopes"]; !given {
-		r.problem(place{}, "scopes", "missing; write what the key may do, like `scopes: {charges: read}`")
+		if !r.refused["scopes"] {
+			r.problem(place{}, "scopes", "missing; write what the key may do, like `scopes: {charges: read}`")
+		}
 		return
 	}
-	r.customersAnswered()
-	if !r.policy.Uncapped {
+	if !r.refused["customers"] {
+		r.customersAnswered()
+	}
+	if !r.policy.Uncapped && !r.refused["uncapped"] && !r.refused["caps"] {
 		r.bucketsCapped()
 	}
 }
@@ -78,6 +82,9 @@ func (r *reader) bucketsCapped() {
 	buckets, opened := r.uncovered()
 	var wild []string
 	for _, bucket := range buckets {
+		if slices.ContainsFunc(r.halfCaps, func(c Cap) bool { return c.mayCover(bucket) }) {
+			continue // what is wrong with that cap has been said
+		}
 		if opened[bucket] == AllResources {
 			wild = append(wild, string(bucket))
 			continue

@@ -32,7 +32,7 @@ func Parse(file string, src []byte, voc *Vocabulary) (*Policy, []Warning, error)
 // ParseEdited is Parse with changes from flags, made before the policy is checked as a whole: a file
 // without a cap is good if a flag adds it.
 func ParseEdited(file string, src []byte, voc *Vocabulary, edit Edit) (*Policy, []Warning, error) {
-	r := &reader{voc: voc, policy: &Policy{Timezone: time.UTC}, at: map[string]place{}}
+	r := &reader{voc: voc, policy: &Policy{Timezone: time.UTC}, at: map[string]place{}, refused: map[string]bool{}}
 	if root := r.document(src); root != nil {
 		r.root(root)
 		r.edited(edit)
@@ -84,6 +84,10 @@ type reader struct {
 	policy   *Policy
 	at       map[string]place // of every field that was given, for problems found later
 	problems []Problem
+	// refused are the fields that were given in a form that was not read (misspelt, say): nobody is told that they
+	// are missing as well. halfCaps are the caps of which that is so.
+	refused  map[string]bool
+	halfCaps []Cap
 	warnings []Warning
 }
 
@@ -164,7 +168,11 @@ func (r *reader) root(root *ast.MappingNode) {
 	for _, e := range r.entries("policy", root) {
 		read, ok := fields[e.key]
 		if !ok {
-			r.problem(e.at, e.key, "no such field%s", didYouMean(nearest(e.key, names)))
+			near, meant := nearest(e.key, names)
+			r.problem(e.at, e.key, "no such field%s", didYouMean(near, meant))
+			if meant {
+				r.refused[near] = true
+			}
 			continue
 		}
 		r.at[e.key] = e.at

@@ -47,11 +47,15 @@ func (r *reader) resource(field, name string, at place) (Resource, bool) {
 }
 
 func (r *reader) caps(field string, n ast.Node) {
-	items, _ := r.items(field, n)
+	items, ok := r.items(field, n)
+	if !ok {
+		r.refused[field] = true
+	}
 	for i, item := range items {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		c, ok := r.cap(at, item)
 		if !ok {
+			r.halfCaps = append(r.halfCaps, c)
 			continue
 		}
 		if j := slices.IndexFunc(r.policy.Caps, c.same); j >= 0 {
@@ -71,7 +75,19 @@ func (c Cap) same(d Cap) bool {
 // name is what identifies a cap in a policy: "refunds/day/usd".
 func (c Cap) name() string { return string(c.Resource) + "/" + c.Per.String() + "/" + c.Unit.String() }
 
-// cap reads one cap, reporting everything that is wrong with it.
+// mayCover reports whether a cap that was refused may have been meant to bound the bucket: what of it could not
+// be read may have been anything.
+func (c Cap) mayCover(bucket Resource) bool {
+	if c.Unit == 0 {
+		c.Unit = UnitUSD
+	}
+	if c.Per == 0 {
+		c.Per = PerDay
+	}
+	return c.Resource == "" || c.Covers(bucket)
+}
+
+// cap reads one cap, reporting everything that is wrong with it. One that is refused has what could be read.
 func (r *reader) cap(field string, n ast.Node) (Cap, bool) {
 	var c Cap
 	before := len(r.problems)
@@ -106,7 +122,7 @@ func (r *reader) cap(field string, n ast.Node) (Cap, bool) {
 		}
 	}
 	if len(r.problems) > before {
-		return Cap{}, false
+		return c, false
 	}
 	switch {
 	case !given["resource"]:
@@ -115,10 +131,11 @@ func (r *reader) cap(field string, n ast.Node) (Cap, bool) {
 		r.problem(placeOf(n), field, "`per` is missing; write call, hour, day, week, month or total")
 	case given["usd"] == given["calls"]:
 		r.problem(placeOf(n), field, "write either `usd` or `calls`; two limits are two caps")
+		c.Unit = 0
 	default:
 		return c, true
 	}
-	return Cap{}, false
+	return c, false
 }
 
 func parseWindow(s string) (Window, error) {
@@ -133,21 +150,25 @@ func parseWindow(s string) (Window, error) {
 // maxCalls bounds caps in calls: a sum of such limits stays far from the largest integer.
 const maxCalls = 1_000_000_000_000
 
-// parseLimit reads a limit from the written text: a float would read 0.1 dollars as something else.
-func parseLimit(unit, s string) (Unit, int64, error) {
-	if strings.HasPrefix(s, "-") {
-		return 0, 0, fmt.Errorf("`%s`: a cap cannot be negative; 0 admits nothing", s)
+// parseLimit reads a limit from the written text: a float would read 0.1 dollars as something else. The unit is
+// told also of a limit that is refused.
+func parseLimit(field, s string) (unit Unit, limit int64, err error) {
+	if unit = UnitUSD; field == UnitCalls.String() {
+		unit = UnitCalls
 	}
-	if unit == UnitCalls.String() {
+	if strings.HasPrefix(s, "-") {
+		return unit, 0, fmt.Errorf("`%s`: a cap cannot be negative; 0 admits nothing", s)
+	}
+	if unit == UnitCalls {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil || n > maxCalls || s[0] == '+' || (s[0] == '0' && len(s) > 1) {
-			return 0, 0, fmt.Errorf("`%s`: write a whole number of calls, at most %d", s, int64(maxCalls))
+			return unit, 0, fmt.Errorf("`%s`: write a whole number of calls, at most %d", s, int64(maxCalls))
 		}
-		return UnitCalls, n, nil
+		return unit, n, nil
 	}
 	usd, err := money.ParseUSD(s)
 	if err != nil {
-		return 0, 0, fmt.Errorf("`%s`: %w; write dollars, like 500.00", s, err)
+		return unit, 0, fmt.Errorf("`%s`: %w; write dollars, like 500.00", s, err)
 	}
-	return UnitUSD, int64(usd), nil
+	return unit, int64(usd), nil
 }

@@ -43,6 +43,7 @@ func (r *reader) boolean(field string, n ast.Node, into *bool) {
 	b, ok := n.(*ast.BoolNode)
 	if !ok {
 		r.problem(placeOf(n), field, "write true or false%s", plainOnly(n))
+		r.refused[field] = true
 		return
 	}
 	*into = b.Value

@@ -220,6 +220,43 @@ var refusedFiles = map[string]struct {
 	"what is not text":               {productsOnly + "name: \xff\n", []string{"the file is not UTF-8 text"}},
 	"deep nesting":                   {strings.Repeat("[", maxPolicyStructure+1), []string{"more than 5000 fields and brackets"}},
 	"a huge file":                    {productsOnly + strings.Repeat("#", maxPolicyBytes), []string{"at most 1048576 are read"}},
+	"a cap that is refused is not missing as well": {
+		"scopes: {refunds: write}\ncustomers: any\ncaps: [{resource: refunds, per: day, usd: -5}]\n", []string{"caps[0].usd: `-5`: a cap cannot be negative"},
+	},
+	"a cap on a misspelt resource is not missing as well": {
+		"scopes: {refunds: write}\ncustomers: any\ncaps: [{resource: refund, per: day, usd: 5}]\n", []string{"no such resource `refund`"},
+	},
+	"a cap in a misspelt window is not missing as well": {
+		"scopes: {\"*\": write}\ncustomers: any\ncaps: [{resource: \"*\", per: days, usd: 5}]\n", []string{"no window `days`"},
+	},
+	"a cap that is no mapping is not missing as well": {
+		"scopes: {refunds: write}\ncustomers: any\ncaps: [refunds/day=5]\n", []string{"caps[0]: write a mapping"},
+	},
+	"a refused cap on one bucket does not hide that another has none": {
+		"scopes: {refunds: write, payouts: write}\ncustomers: any\ncaps: [{resource: refunds, per: day, usd: -5}]\n",
+		[]string{"a cap cannot be negative", "caps: the scope `payouts: write` moves money"},
+	},
+	"a refused cap in calls does not hide that none is in dollars": {
+		"scopes: {refunds: write}\ncustomers: any\ncaps: [{resource: refunds, per: day, calls: -5}]\n",
+		[]string{"a cap cannot be negative", "no cap in dollars per hour, day"},
+	},
+	"a refused cap per call does not hide that none bounds a day": {
+		"scopes: {refunds: write}\ncustomers: any\ncaps: [{resource: refunds, per: call, usd: -5}]\n",
+		[]string{"a cap cannot be negative", "no cap in dollars per hour, day"},
+	},
+	"misspelt caps are not missing as well": {
+		"scopes: {refunds: write}\ncustomers: any\ncap: [{resource: refunds, per: day, usd: 5}]\n", []string{"cap: no such field; did you mean `caps`?"},
+	},
+	"caps that are no list are not missing as well": {
+		"scopes: {refunds: write}\ncustomers: any\ncaps: 5\n", []string{"caps: write a list"},
+	},
+	"a refused `uncapped` does not ask for caps": {
+		"scopes: {refunds: write}\ncustomers: any\nuncapped: yes\n", []string{"uncapped: write true or false"},
+	},
+	"misspelt customers are not missing as well": {
+		"scopes: {charges: read}\ncustomer: any\n", []string{"customer: no such field; did you mean `customers`?"},
+	},
+	"misspelt scopes are not missing as well": {"scope: {charges: read}\ncustomers: any\n", []string{"scope: no such field; did you mean `scopes`?"}},
 	"everything at once": {
 		"nmae: a\nscopes: {refund: write, charges: read}\ncaps: [{resource: refunds, per: day, usd: -1}]\nexpires: soon\n",
 		[]string{"p.yaml:1:1: nmae", "p.yaml:2:10: scopes.refund", "p.yaml:2:25: customers: missing", "p.yaml:3:43: caps[0].usd", "p.yaml:4:10: expires"},
