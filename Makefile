@@ -9,8 +9,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: ## a ready Keybrake: temporary store, sandbox as upstream, two keys, snippets to paste
-	$(GO) run ./cmd/keybrake serve --dev
+# Built and then run, not `go run`: that answers Ctrl-C with exit 1, whatever the program ended with.
+run: build ## a ready Keybrake: temporary store, sandbox as upstream, two keys, snippets to paste
+	@exec build/keybrake serve --dev
 
 build: ## the static binary, in build/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o build/keybrake ./cmd/keybrake
