@@ -126,7 +126,7 @@ func sumOfEffects(effects []policy.Effect) bound {
 		}
 	}
 	if len(effects) == 0 {
-		t.fail("it is a part of no amount")
+		t.fail("the amount that it is a share of is not told by this call")
 	}
 	return t.bound()
 }
@@ -246,8 +246,10 @@ func (r *resolver) spendingLimits(int) (bound, *policy.Refusal, error) {
 	if best < 0 {
 		return bound{why: "only a spending limit with interval all_time and no categories bounds what a card can spend"}, nil, nil
 	}
-	if v, ok := r.req.Value("currency"); ok {
-		currency = lowerCurrency(v)
+	for _, f := range []Field{{"currency"}, {"spending_controls", "spending_limits_currency"}} {
+		if v, ok := r.req.Params.Value(f); ok {
+			currency = lowerCurrency(v)
+		}
 	}
 	return bound{amount: best, currency: currency}, nil, nil
 }

@@ -135,6 +135,9 @@ func (r *resolver) effect(i int) (*policy.Refusal, error) {
 		}
 		amount = max(amount, floor.amount)
 	}
+	if i > 0 && b.currency == "" {
+		b.currency = r.call.Operation.Effects[i-1].Amount.Currency // a part of what the effect before it moves
+	}
 	currency, refusal, err := r.currency(rule, b)
 	if refusal != nil || err != nil {
 		return refusal, err
@@ -307,7 +310,10 @@ func (r *resolver) currency(rule *EffectRule, b bound) (money.Currency, *policy.
 		return "", refusal, err
 	}
 	fixed := strings.ToLower(findText(body, src.Field))
-	if fixed == "" {
+	switch {
+	case fixed == "" && b.amount == 0:
+		return "", nil, nil // nothing is there to have a currency
+	case fixed == "":
 		return "", nil, fmt.Errorf("look up %s: no %s", src.Ref.Template, src.Field)
 	}
 	if n := r.req.Params.Get(Field{"currency"}); n != nil && !strings.EqualFold(n.Text, fixed) {
