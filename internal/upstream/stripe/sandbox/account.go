@@ -5,10 +5,12 @@ package sandbox
 type account struct {
 	*Server
 	accountID string
+	self      *thing // the account as an object
 	idem      idempotency
 	ledgers   map[string]int64 // available balance by currency, minor units
 	agenda    agenda
 	shelves   []shelf
+	things    map[kind]*collection[*thing]
 	scopes    map[kind]string // which permission reads an object of a kind
 
 	customers    collection[*customer]
@@ -24,6 +26,10 @@ type account struct {
 	payouts      collection[*payout]
 	transactions collection[*balanceTransaction]
 	adjustments  collection[*customerTransaction]
+	transfers    collection[*transfer]
+	reversals    collection[*reversal]
+	fees         collection[*applicationFee]
+	feeRefunds   collection[*feeRefund]
 	events       collection[*event]
 	billingShelves
 }
@@ -57,6 +63,11 @@ func (s *Server) newAccount(id string) *account {
 	open(a, &a.transactions, "balance_transaction", "balance_transactions", objects)
 	open(a, &a.adjustments, "customer_balance_transaction", "customers", objects)
 	open(a, &a.events, "event", "events", events)
+	open(a, &a.transfers, "transfer", "transfers", objects)
+	open(a, &a.reversals, "transfer_reversal", "transfers.reversals", objects)
+	open(a, &a.fees, "application_fee", "application_fees", objects)
+	open(a, &a.feeRefunds, "fee_refund", "application_fees.refunds", objects)
+	a.openThings(objects)
 	a.openBilling(objects)
 	return a
 }
@@ -79,4 +90,30 @@ func (a *account) find(id string) (view, string) {
 		}
 	}
 	return nil, ""
+}
+
+// connect makes the account behind an account object.
+func (s *Server) connect(self *thing) *account {
+	a := s.newAccount(self.id)
+	a.self = self
+	s.connected = append(s.connected, a)
+	return a
+}
+
+// connectedAccount is the one with this id, nil where there is none.
+func (s *Server) connectedAccount(id string) *account {
+	for _, a := range s.connected {
+		if a.accountID == id && !a.self.deleted {
+			return a
+		}
+	}
+	return nil
+}
+
+// within runs do with the call on another account's books.
+func (c *call) within(a *account, do func()) {
+	was := c.s
+	c.s = a
+	defer func() { c.s = was }()
+	do()
 }

@@ -133,10 +133,8 @@ func (s *Server) onBehalfOf(who *credential, id string) (*account, *stripeError)
 	if !who.full {
 		return nil, errForbidden("You passed a restricted API key with the Stripe-Account header, but the restricted API key does not have any Connect permissions.")
 	}
-	for _, a := range s.connected {
-		if a.accountID == id {
-			return a, nil
-		}
+	if a := s.connectedAccount(id); a != nil {
+		return a, nil
 	}
 	return nil, errNoAccount(who, id)
 }

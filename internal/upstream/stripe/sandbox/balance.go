@@ -6,6 +6,7 @@ import "slices"
 type balanceTransaction struct {
 	head
 	amount, fee         int64 // minor units, signed
+	appFee              int64 // the part of fee that went to the platform
 	currency            string
 	description, source string
 	typ, category       string
@@ -28,12 +29,20 @@ func (o *balanceTransaction) render(e *enc, x *expansion) {
 	e.int("fee", o.fee)
 	e.key("fee_details")
 	e.b = append(e.b, '[')
-	if o.fee != 0 {
+	if own := o.fee - o.appFee; own != 0 {
 		e.open()
-		e.int("amount", o.fee)
+		e.int("amount", own)
 		e.null("application")
 		e.str("currency", o.currency)
 		e.constant(`"description":"Stripe processing fees","type":"stripe_fee"`)
+		e.close()
+	}
+	if o.appFee != 0 {
+		e.open()
+		e.int("amount", o.appFee)
+		e.str("application", applicationID)
+		e.str("currency", o.currency)
+		e.constant(`"description":"Application fee","type":"application_fee"`)
 		e.close()
 	}
 	e.b = append(e.b, ']')
@@ -48,20 +57,30 @@ func (o *balanceTransaction) render(e *enc, x *expansion) {
 // booking is what goes into the books.
 type booking struct {
 	typ, source, description, currency string
+	category                           string // of reports, where the type does not say it
 	amount, fee                        int64
+	appFee                             int64 // beside fee
 }
+
+// categories are the types that reports file under another name.
+var categories = map[string]string{"payout_cancel": "payout_reversal", "payout_failure": "payout_reversal", "adjustment": "other_adjustment",
+	"payment": "charge", "payment_refund": "refund", "transfer_refund": "transfer_reversal", "application_fee": "platform_earning",
+	"application_fee_refund": "platform_earning_refund"}
 
 // book writes a line and changes the balance. Money is available at once here,
 // not after days: tests want to refund and pay out what they charged.
 func (c *call) book(b booking) *balanceTransaction {
-	category := map[string]string{"payout_cancel": "payout_reversal", "payout_failure": "payout_reversal", "refund_failure": "refund_failure",
-		"adjustment": "other_adjustment"}[b.typ]
+	category := b.category
+	if category == "" {
+		category = categories[b.typ]
+	}
 	if category == "" {
 		category = b.typ
 	}
-	t := &balanceTransaction{head: c.s.head("txn", c), amount: b.amount, fee: b.fee, currency: b.currency, description: b.description,
-		source: b.source, typ: b.typ, category: category}
-	c.s.ledgers[b.currency] += b.amount - b.fee
+	fee := b.fee + b.appFee
+	t := &balanceTransaction{head: c.s.head("txn", c), amount: b.amount, fee: fee, appFee: b.appFee, currency: b.currency,
+		description: b.description, source: b.source, typ: b.typ, category: category}
+	c.s.ledgers[b.currency] += b.amount - fee
 	c.s.transactions.insert(t)
 	return t
 }
@@ -103,27 +122,7 @@ func (balanceView) render(e *enc, _ *expansion) {
 	e.close()
 }
 
-// accountView is the account itself.
-type accountView struct{}
-
-func (accountView) render(e *enc, _ *expansion) {
-	e.open()
-	e.str("id", e.s.accountID)
-	e.constant(`"object":"account","business_profile":{"mcc":null,"name":"Keybrake Sandbox","product_description":null,"support_address":null,` +
-		`"support_email":null,"support_phone":null,"support_url":null,"url":null},"business_type":"company",` +
-		`"capabilities":{"card_payments":"active","transfers":"active"},"charges_enabled":true,"country":"US","default_currency":"usd",` +
-		`"details_submitted":true,"email":"sandbox@example.com","metadata":{},"payouts_enabled":true,"type":"standard"`)
-	e.close()
-}
-
-var accountRoutes = []*operation{
-	get("/v1/account", "account", kindNone, func(*call) (view, *stripeError) { return accountView{}, nil }),
-	get("/v1/accounts/{account}", "account", kindNone, func(c *call) (view, *stripeError) {
-		if c.args[0] == c.s.accountID {
-			return accountView{}, nil
-		}
-		return nil, errNoAccount(c.who, c.args[0])
-	}),
+var balanceRoutes = []*operation{
 	get("/v1/balance", "balance", kindNone, func(*call) (view, *stripeError) { return balanceView{}, nil }),
 	get("/v1/balance_transactions", "balance_transactions", "list:balance_transaction", listTransactions),
 	get("/v1/balance_transactions/{id}", "balance_transactions", "balance_transaction", getTransaction),
@@ -168,6 +167,9 @@ func (o *event) render(e *enc, _ *expansion) {
 	e.open()
 	e.str("id", o.id)
 	e.constant(`"object":"event","api_version":"` + apiVersion + `"`)
+	if e.s != e.s.platform {
+		e.str("account", e.s.accountID)
+	}
 	e.int("created", o.created)
 	e.key("data")
 	e.open()

@@ -4,9 +4,13 @@ import "net/http"
 
 type charge struct {
 	head
-	amount, captured int64 // minor units
-	refundedMoney    int64 // sent back to the customer, pending included
-	released         int64 // the part of an authorization that was given up
+	sharing
+	transfers        []string // to the destination, one for each capture
+	feeID            string   // of the application fee
+	sourceTransfer   string   // the transfer that this is the receipt of
+	amount, captured int64    // minor units
+	refundedMoney    int64    // sent back to the customer, pending included
+	released         int64    // the part of an authorization that was given up
 	currency         string
 	customer         string
 	intent           string
@@ -47,7 +51,13 @@ func (o *charge) render(e *enc, x *expansion) {
 	e.int("amount", o.amount)
 	e.int("amount_captured", o.captured)
 	e.int("amount_refunded", o.amountRefunded())
-	e.constant(`"application":null,"application_fee":null,"application_fee_amount":null`)
+	if e.s == e.s.platform {
+		e.null("application")
+	} else {
+		e.str("application", applicationID)
+	}
+	e.foreign("application_fee", o.feeID, e.s.platform, x)
+	o.renderFee(e)
 	e.ref("balance_transaction", o.transaction, x)
 	m := e.s.methods.byID[o.method]
 	if m != nil {
@@ -66,7 +76,7 @@ func (o *charge) render(e *enc, x *expansion) {
 	e.constant(`"fraud_details":{}`)
 	e.bool("livemode", e.s.live())
 	e.metadata(o.md)
-	e.null("on_behalf_of")
+	e.ref("on_behalf_of", o.onBehalfOf, x)
 	o.renderOutcome(e, failed)
 	e.bool("paid", !failed)
 	e.ref("payment_intent", o.intent, x)
@@ -93,11 +103,14 @@ func (o *charge) render(e *enc, x *expansion) {
 	}
 	e.null("review")
 	e.raw("shipping", o.shipping)
-	e.null("source_transfer")
+	e.foreign("source_transfer", o.sourceTransfer, e.s.platform, x)
 	e.opt("statement_descriptor", o.descriptor)
 	e.opt("statement_descriptor_suffix", o.suffix)
 	e.str("status", o.status)
-	e.null("transfer_data")
+	if len(o.transfers) > 0 {
+		e.ref("transfer", o.transfers[0], x)
+	}
+	o.renderShare(e, x)
 	e.opt("transfer_group", o.transferGroup)
 	e.close()
 }
@@ -200,27 +213,6 @@ func asView[T view](v T, f *stripeError) (view, *stripeError) {
 	return v, nil
 }
 
-// noConnect refuses what would send money to another account: this one has none.
-func (c *call) noConnect() *stripeError {
-	for _, name := range []string{"transfer_data", "destination", "on_behalf_of"} {
-		if n := c.p.get(name); !n.blank() {
-			to := n.text()
-			for _, k := range []string{"destination", "account"} {
-				if to == "" {
-					to = n.get(k).text()
-				}
-			}
-			return errInvalid(name, "resource_missing", "No such destination: '"+to+"'")
-		}
-	}
-	for _, name := range []string{"application_fee", "application_fee_amount"} {
-		if c.set(name) {
-			return errInvalid(name, "", "Can only apply an application_fee when the request is made on behalf of another account.")
-		}
-	}
-	return nil
-}
-
 func createCharge(c *call) (view, *stripeError) {
 	if !c.has("amount") {
 		return nil, errMissingParam("amount")
@@ -232,7 +224,8 @@ func createCharge(c *call) (view, *stripeError) {
 	if f := chargeable("amount", c.amount("amount"), currency); f != nil {
 		return nil, f
 	}
-	if f := c.noConnect(); f != nil {
+	terms, f := c.readSharing(sharing{}, c.amount("amount"))
+	if f != nil {
 		return nil, f
 	}
 	m, customer, f := c.chargeSource()
@@ -247,7 +240,7 @@ func createCharge(c *call) (view, *stripeError) {
 	if c.set("capture") {
 		capture = c.bool("capture")
 	}
-	o := &charge{amount: c.amount("amount"), currency: currency, customer: customer, description: c.str("description"),
+	o := &charge{sharing: terms, amount: c.amount("amount"), currency: currency, customer: customer, description: c.str("description"),
 		receiptEmail: c.str("receipt_email"), descriptor: c.str("statement_descriptor"), suffix: c.str("statement_descriptor_suffix"),
 		transferGroup: c.str("transfer_group")}
 	o.md = md
@@ -327,8 +320,13 @@ func (c *call) take(o *charge, m *paymentMethod, capture bool) *stripeError {
 func (c *call) collect(o *charge, amount int64, kind EffectKind, parent string) {
 	o.captured += amount
 	fee := amount/1000*29 + amount%1000*29/1000 + 30
-	o.transaction = c.book(booking{typ: "charge", source: o.id, description: o.description, currency: o.currency, amount: amount, fee: fee}).id
+	b := booking{typ: "charge", source: o.id, description: o.description, currency: o.currency, amount: amount, fee: fee}
+	if o.destination == "" && o.hasFee {
+		b.appFee = min(o.fee, amount)
+	}
+	o.transaction = c.book(b).id
 	c.effect(kind, o.id, parent, o.customer, amount, o.currency)
+	c.pass(o, amount)
 }
 
 func updateCharge(c *call) (view, *stripeError) {
@@ -368,7 +366,14 @@ func captureCharge(c *call) (view, *stripeError) {
 	if c.has("amount") {
 		amount = c.amount("amount")
 	}
+	terms, f := c.readSharing(o.sharing, amount)
+	if f != nil {
+		return nil, f
+	}
+	was := o.sharing
+	o.sharing = terms
 	if f := c.capture(o, amount, true); f != nil {
+		o.sharing = was
 		return nil, f
 	}
 	return o, nil

@@ -72,7 +72,7 @@ func (c *call) failed(o *paymentIntent, m *paymentMethod) *stripeError {
 
 func (c *call) pay(o *paymentIntent, m *paymentMethod, amount int64) *stripeError {
 	manual := o.captureMethod == "manual"
-	ch := &charge{amount: amount, currency: o.currency, customer: o.customer, intent: o.id, invoice: o.invoice, description: o.description,
+	ch := &charge{sharing: o.sharing, amount: amount, currency: o.currency, customer: o.customer, intent: o.id, invoice: o.invoice, description: o.description,
 		receiptEmail: o.receiptEmail, descriptor: o.descriptor, suffix: o.suffix, transferGroup: o.transferGroup, shipping: o.shipping}
 	ch.md = o.md
 	f := c.take(ch, m, !manual)
@@ -128,9 +128,6 @@ func captureIntent(c *call) (view, *stripeError) {
 		return nil, errState(o, "This PaymentIntent could not be captured because it has a status of "+o.status+
 			". Only a PaymentIntent with one of the following statuses may be captured: requires_capture.")
 	}
-	if f := c.noConnect(); f != nil {
-		return nil, f
-	}
 	amount := o.capturable
 	if c.has("amount_to_capture") {
 		amount = c.amount("amount_to_capture")
@@ -142,9 +139,16 @@ func captureIntent(c *call) (view, *stripeError) {
 	if o.md, f = c.metadata(o.md); f != nil {
 		return nil, f
 	}
+	terms, f := c.readSharing(o.sharing, amount)
+	if f != nil {
+		return nil, f
+	}
 	final := !c.has("final_capture") || c.bool("final_capture")
 	ch := c.s.charges.byID[o.latestCharge]
+	was := o.sharing
+	o.sharing, ch.sharing = terms, terms
 	if f := c.capture(ch, amount, final); f != nil {
+		o.sharing, ch.sharing = was, was
 		return nil, f
 	}
 	o.received += amount
@@ -171,10 +175,11 @@ func incrementIntent(c *call) (view, *stripeError) {
 		return nil, errInvalid("", "", "This PaymentIntent is not eligible for incremental authorization: "+
 			"it was not asked for with payment_method_options[card][request_incremental_authorization].")
 	}
-	if f := c.noConnect(); f != nil {
+	amount := c.amount("amount")
+	terms, f := c.readSharing(o.sharing, amount)
+	if f != nil {
 		return nil, f
 	}
-	amount := c.amount("amount")
 	if amount <= o.amount {
 		return nil, errInvalid("amount", "", "The amount must be greater than the currently authorized amount.")
 	}
@@ -186,7 +191,7 @@ func incrementIntent(c *call) (view, *stripeError) {
 	}
 	ch, more := c.s.charges.byID[o.latestCharge], amount-o.amount
 	ch.amount += more
-	o.amount = amount
+	o.amount, o.sharing, ch.sharing = amount, terms, terms
 	o.capturable += more
 	c.assign("description", &o.description)
 	c.effect(EffectAuthorization, ch.id, o.id, o.customer, more, o.currency)

@@ -129,6 +129,18 @@ func (e *enc) ref(k, id string, x *expansion) {
 	target.render(e, sub)
 }
 
+// foreign is ref for an id on the books of another account.
+func (e *enc) foreign(k, id string, of *account, x *expansion) {
+	if id == "" || of == nil {
+		e.opt(k, id)
+		return
+	}
+	own := e.s
+	e.s = of
+	e.ref(k, id, x)
+	e.s = own
+}
+
 const hexDigits = "0123456789abcdef"
 
 // appendString appends s as a JSON string.

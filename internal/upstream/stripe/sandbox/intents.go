@@ -17,6 +17,7 @@ const (
 
 type paymentIntent struct {
 	head
+	sharing
 	amount, capturable, received int64 // minor units
 	currency, customer           string
 	description, receiptEmail    string
@@ -50,7 +51,12 @@ func (o *paymentIntent) render(e *enc, x *expansion) {
 	e.int("amount_capturable", o.capturable)
 	e.constant(`"amount_details":{"tip":{}}`)
 	e.int("amount_received", o.received)
-	e.constant(`"application":null,"application_fee_amount":null`)
+	if e.s == e.s.platform {
+		e.null("application")
+	} else {
+		e.str("application", applicationID)
+	}
+	o.renderFee(e)
 	e.raw("automatic_payment_methods", o.automatic)
 	e.optInt("canceled_at", o.canceledAt)
 	e.opt("cancellation_reason", o.cancelReason)
@@ -72,7 +78,7 @@ func (o *paymentIntent) render(e *enc, x *expansion) {
 	} else {
 		e.null("next_action")
 	}
-	e.null("on_behalf_of")
+	e.ref("on_behalf_of", o.onBehalfOf, x)
 	e.ref("payment_method", o.method, x)
 	e.raw("payment_method_options", o.options)
 	e.raw("payment_method_types", o.types)
@@ -84,7 +90,7 @@ func (o *paymentIntent) render(e *enc, x *expansion) {
 	e.opt("statement_descriptor", o.descriptor)
 	e.opt("statement_descriptor_suffix", o.suffix)
 	e.str("status", o.status)
-	e.null("transfer_data")
+	o.renderShare(e, x)
 	e.opt("transfer_group", o.transferGroup)
 	e.close()
 }
@@ -148,6 +154,9 @@ func createIntent(c *call) (view, *stripeError) {
 		captureMethod: "automatic", confirmMethod: "automatic", status: needsMethod, options: `{"card":{"request_three_d_secure":"automatic"}}`,
 		types: `["card"]`}
 	o.secret = o.id + "_secret_" + c.s.random(c.s.ids, 25)
+	if o.sharing, f = c.readSharing(sharing{}, o.amount); f != nil {
+		return nil, f
+	}
 	if f := c.fillIntent(o); f != nil {
 		return nil, f
 	}
@@ -168,9 +177,6 @@ func createIntent(c *call) (view, *stripeError) {
 
 // intentParams checks what create, update and confirm have in common.
 func (c *call) intentParams(o *paymentIntent) *stripeError {
-	if f := c.noConnect(); f != nil {
-		return f
-	}
 	if id := c.str("customer"); id != "" {
 		if o != nil && o.customer != "" && o.customer != id {
 			return errInvalid("customer", "", "You cannot modify `customer` on a PaymentIntent once it already has been set. "+
@@ -273,6 +279,10 @@ func updateIntent(c *call) (view, *stripeError) {
 			return nil, f
 		}
 	}
+	terms, f := c.readSharing(o.sharing, amount)
+	if f != nil {
+		return nil, f
+	}
 	before := *o
 	if id := c.str("customer"); id != "" {
 		c.s.intents.relink(o, func() { o.customer = id })
@@ -281,7 +291,7 @@ func updateIntent(c *call) (view, *stripeError) {
 		c.s.intents.relink(o, func() { h := o.head; *o = before; o.head = h })
 		return nil, f
 	}
-	o.amount, o.currency = amount, currency
+	o.amount, o.currency, o.sharing = amount, currency, terms
 	if o.method != before.method && o.open() {
 		o.status = needsConfirm
 	}

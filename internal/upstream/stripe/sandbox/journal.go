@@ -82,6 +82,11 @@ const (
 	EffectRefundFailed  EffectKind = "refund_failed" // a refund that came back
 	EffectPayout        EffectKind = "payout"        // sent to the bank, also while pending
 	EffectPayoutBack    EffectKind = "payout_back"   // a payout canceled, failed or reversed
+
+	EffectTransfer     EffectKind = "transfer"               // from the platform to a connected account
+	EffectTransferBack EffectKind = "transfer_back"          // a transfer reversed
+	EffectFee          EffectKind = "application_fee"        // from a connected account to the platform
+	EffectFeeRefund    EffectKind = "application_fee_refund" // a fee given back
 )
 
 // Effect is one movement of money that really happened.
@@ -89,8 +94,9 @@ type Effect struct {
 	Seq            int        `json:"seq"` // from 1
 	At             time.Time  `json:"at"`
 	Kind           EffectKind `json:"kind"`
-	Object         string     `json:"object"`             // re_, ch_, po_
-	Parent         string     `json:"parent,omitempty"`   // ch_ of a refund, pi_ of a charge, in_ of a paid invoice
+	Object         string     `json:"object"`             // re_, ch_, po_, tr_, ...
+	Parent         string     `json:"parent,omitempty"`   // ch_ of a refund, pi_ of a charge, in_ of a paid invoice, acct_ of a transfer
+	Account        string     `json:"account,omitempty"`  // the connected account whose books moved; empty for the platform's
 	Customer       string     `json:"customer,omitempty"` // empty for guests and payouts
 	Amount         int64      `json:"amount"`             // minor units
 	Currency       string     `json:"currency"`           // lower case
@@ -105,7 +111,11 @@ func (c *call) effect(kind EffectKind, object, parent, customer string, amount i
 	}
 	s := c.s
 	c.effects = append(c.effects, object)
-	s.effects = append(s.effects, Effect{Seq: len(s.effects) + 1, At: c.at.UTC(), Kind: kind, Object: object, Parent: parent,
+	account := s.accountID
+	if s == s.platform {
+		account = ""
+	}
+	s.effects = append(s.effects, Effect{Account: account, Seq: len(s.effects) + 1, At: c.at.UTC(), Kind: kind, Object: object, Parent: parent,
 		Customer: customer, Amount: amount, Currency: currency, RequestID: c.reqID, IdempotencyKey: c.idemKey})
 }
 

@@ -209,7 +209,7 @@ func TestAmountsAndCurrenciesAreJudgedAsStripeDoes(t *testing.T) {
 		{"a bad enumeration", "amount=900&currency=usd&capture_method=later", "", "capture_method"},
 		{"a bad boolean", "amount=900&currency=usd&confirm=maybe", "", "confirm"},
 		{"an unknown customer", "amount=900&currency=usd&customer=cus_none", "resource_missing", "customer"},
-		{"money for another account", "amount=900&currency=usd&transfer_data[destination]=acct_1", "resource_missing", "transfer_data"},
+		{"money for another account", "amount=900&currency=usd&transfer_data[destination]=acct_1", "resource_missing", "transfer_data[destination]"},
 		{"a fee without Connect", "amount=900&currency=usd&application_fee_amount=1", "", "application_fee_amount"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ type payout struct {
 	failure                        string
 	original, reversedBy           string
 	automatic                      bool
+	card                           bool // the destination is a debit card
 }
 
 func (o *payout) links() []string { return nil }
@@ -28,7 +29,7 @@ func (o *payout) render(e *enc, x *expansion) {
 	e.int("created", o.created)
 	e.str("currency", o.currency)
 	e.opt("description", o.description)
-	e.str("destination", o.destination)
+	e.ref("destination", o.destination, x)
 	e.ref("failure_balance_transaction", o.failedTransaction, x)
 	e.opt("failure_code", o.failure)
 	if o.failure != "" {
@@ -47,7 +48,11 @@ func (o *payout) render(e *enc, x *expansion) {
 	e.opt("statement_descriptor", o.descriptor)
 	e.str("status", o.status)
 	e.null("trace_id")
-	e.str("type", "bank_account")
+	if o.card {
+		e.str("type", "card")
+	} else {
+		e.str("type", "bank_account")
+	}
 	e.close()
 }
 
@@ -95,8 +100,8 @@ func createPayout(c *call) (view, *stripeError) {
 	if c.set("method") {
 		o.method = c.str("method")
 	}
-	if to := c.str("destination"); to != "" && to != o.destination {
-		return nil, errMissing("external account", to, "destination")
+	if f := c.payoutTo(o); f != nil {
+		return nil, f
 	}
 	if o.md, f = c.metadata(nil); f != nil {
 		return nil, f
@@ -106,6 +111,31 @@ func createPayout(c *call) (view, *stripeError) {
 	c.effect(EffectPayout, o.id, "", "", amount, currency)
 	c.emit("payout.created", o)
 	return o, nil
+}
+
+// payoutTo finds where a payout goes: where the call says, or where the account
+// has its currency paid out. The platform has one bank for every currency.
+func (c *call) payoutTo(o *payout) *stripeError {
+	id := c.str("destination")
+	if c.s == c.s.platform {
+		if id != "" && id != o.destination {
+			return errMissing("external account", id, "destination")
+		}
+		return nil
+	}
+	target := c.s.payoutTarget(o.currency)
+	if id != "" {
+		var f *stripeError
+		if target, f = c.thing(externalModel, id, "destination"); f != nil {
+			return f
+		}
+	}
+	if target == nil {
+		return errInvalid("destination", "", "Sorry, you don't have any external accounts in that currency ("+o.currency+").")
+	}
+	o.destination = target.id
+	o.card = target.model == debitCardModel
+	return nil
 }
 
 // undo ends a payout whose money came back.

@@ -19,6 +19,8 @@ type refund struct {
 	failureReason       string
 	transaction, failed string // balance transactions
 	instructions        string
+	reversal            string // of the transfer behind the charge
+	sourceReversal      string // the platform's reversal that this is the other side of
 }
 
 func (o *refund) links() []string {
@@ -56,9 +58,10 @@ func (o *refund) render(e *enc, x *expansion) {
 		e.str("pending_reason", "processing")
 	}
 	e.opt("reason", o.reason)
-	e.constant(`"receipt_number":null,"source_transfer_reversal":null`)
+	e.null("receipt_number")
+	e.foreign("source_transfer_reversal", o.sourceReversal, e.s.platform, x)
 	e.str("status", o.status)
-	e.null("transfer_reversal")
+	e.ref("transfer_reversal", o.reversal, x)
 	e.close()
 }
 
@@ -146,6 +149,10 @@ func (c *call) refund(o *charge) (*refund, *stripeError) {
 	if f := c.refundable(o, amount, rest); f != nil {
 		return nil, f
 	}
+	back, f := c.planReturns(o, amount)
+	if f != nil {
+		return nil, f
+	}
 	md, f := c.metadata(nil)
 	if f != nil {
 		return nil, f
@@ -158,6 +165,7 @@ func (c *call) refund(o *charge) (*refund, *stripeError) {
 		o.refundedMoney += amount
 		r.transaction = c.book(booking{typ: "refund", source: r.id, description: "REFUND FOR CHARGE", currency: r.currency, amount: -amount}).id
 		c.effect(EffectRefund, r.id, o.id, o.customer, amount, o.currency)
+		r.reversal = c.takeBack(back, r.id)
 	} else {
 		o.released += amount
 		c.effect(EffectRelease, o.id, o.intent, o.customer, amount, o.currency)
@@ -188,10 +196,6 @@ func (c *call) refundable(o *charge, amount, rest int64) *stripeError {
 		return errInvalid("", "", "Charge "+o.id+" is not successful and cannot be refunded.")
 	case rest == 0:
 		return errInvalid("", "charge_already_refunded", "Charge "+o.id+" has already been refunded.")
-	case c.bool("reverse_transfer"):
-		return errInvalid("reverse_transfer", "", "Charge "+o.id+" does not have an associated transfer to reverse.")
-	case c.bool("refund_application_fee"):
-		return errInvalid("refund_application_fee", "", "Charge "+o.id+" has no application fee to refund.")
 	}
 	if f := positive("amount", amount); f != nil {
 		return f

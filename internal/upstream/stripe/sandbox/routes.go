@@ -93,15 +93,19 @@ func remove(pattern, resource string, h handler) *operation {
 // routeTables are the operations served, a table for each room of the API.
 var routeTables = [][]*operation{
 	accountRoutes,
+	balanceRoutes,
 	catalogRoutes,
 	chargeRoutes,
 	clockRoutes,
 	customerRoutes,
+	externalRoutes,
+	feeRoutes,
 	intentRoutes,
 	invoiceRoutes,
 	methodRoutes,
 	payoutRoutes,
 	refundRoutes,
+	transferRoutes,
 }
 
 // operations is everything served, with copies of its own: servers do not share what newRouter fills in.

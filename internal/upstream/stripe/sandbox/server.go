@@ -102,7 +102,7 @@ func (s *Server) Close() { s.ClearFaults() }
 func (s *Server) clear() {
 	s.ids = rand.New(rand.NewPCG(uint64(s.opts.Seed), 0x5ca1ab1e))
 	s.reqs = rand.New(rand.NewPCG(uint64(s.opts.Seed), 0xc0ffee))
-	s.platform = s.newAccount("acct_" + s.random(s.ids, 16))
+	s.platform = s.newPlatform("acct_" + s.random(s.ids, 16))
 	s.connected = nil
 	s.journal = journal{keep: journalKeep}
 	s.effects, s.seeded = nil, nil
