@@ -39,7 +39,7 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 }
 
 // ask is what a call surely takes of a cap, in its unit; 0 stands for an amount that is not known yet, but
-// more than nothing.
+// more than nothing. amount then has the figure that the call names, without a currency.
 type ask struct {
 	asked  int64
 	amount money.Amount
@@ -63,7 +63,7 @@ func asksOf(op *policy.Operation, c policy.Cap) []ask {
 		if c.Resource != policy.AllResources && c.Resource != e.Bucket || e.Unmeterable || e.Object != "" && e.Mode != policy.Gross {
 			continue
 		}
-		one := ask{}
+		one := ask{amount: money.Amount{Minor: e.Named}}
 		if e.Known {
 			if e.USD == 0 {
 				continue // it takes nothing

@@ -342,6 +342,14 @@ func TestAFullCapSaysWhatIsLeftAndWhen(t *testing.T) {
 		"The cap of 30 refunds calls per total is used up: 30 made, 0 left. This cap never resets.": {
 			Cap: Cap{"refunds", PerTotal, UnitCalls, 30}, Asked: 1, Settled: 30,
 		},
+		"The cap of $100.00 per day on refunds is used up: $100.00 settled, $0.00 held, $0.00 left. This call asks for 2000 minor " +
+			"units; their currency was not looked up, since nothing is left. It resets at 2026-11-24T05:00:00Z.": {
+			Cap: day, Settled: 100_000_000, ResetsAtUnix: 1_795_496_400, AskedInCurrency: money.Amount{Minor: 2000},
+		},
+		"The cap of $100.00 per day on refunds is used up: $60.00 settled, $40.00 held, $0.00 left. How much this call asks for " +
+			"was not looked up, since nothing is left. It resets at 2026-11-24T05:00:00Z.": {
+			Cap: day, Settled: 60_000_000, Held: 40_000_000, ResetsAtUnix: 1_795_496_400,
+		},
 	} {
 		got := f.Failure()
 		if got.Message != want || got.Code != CodeCapExceeded || !got.Soft || got.Cap == nil || got.Cap.Cap != f.Cap {

@@ -66,10 +66,12 @@ type Failure struct {
 
 // CapFailure tells how a cap stood when a call was refused. Figures are in the cap's unit.
 type CapFailure struct {
-	Cap              Cap
-	Held, Settled    int64
-	Asked, Left      int64
-	ResetsAtUnix     int64 // 0 = never (total, call)
+	Cap           Cap
+	Held, Settled int64
+	Asked, Left   int64 // Asked is 0 where the call was refused before its amount was known in dollars
+	ResetsAtUnix  int64 // 0 = never (total, call)
+	// AskedInCurrency is the amount as the vendor gets it; without a currency where only the call's own figure is
+	// known, zero where it names none.
 	AskedInCurrency  money.Amount
 	WouldAdmitAtMost int64
 }

@@ -79,8 +79,11 @@ type Effect struct {
 	// Known: Amount is what will be sent. A false Known on a resolved operation is a denial.
 	Known  bool
 	Amount money.Amount
-	Quote  money.Quote // fixed at the decision; the reservation settles at it
-	USD    money.USD   // Amount at Quote, rounded up
+	// Named is the amount in minor units that the call itself names while the effect is not Known, because its
+	// currency, say, is still to be looked up; 0 for none. It is for telling only: nothing is counted by it.
+	Named int64       `json:"-"`
+	Quote money.Quote // fixed at the decision; the reservation settles at it
+	USD   money.USD   // Amount at Quote, rounded up
 	// Unmeterable: no bound exists; denied unless the policy lists the operation under `unmetered`.
 	Unmeterable bool
 	Why         string // for Unmeterable: the sentence of the denial

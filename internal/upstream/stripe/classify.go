@@ -119,12 +119,16 @@ func effect(req *Request, rule *EffectRule, earlier []policy.Effect) (policy.Eff
 	if r != nil {
 		return e, r
 	}
-	if amountKnown && currencyKnown && len(rule.Floor) == 0 && len(rule.Base) == 0 && rule.Mode != policy.Part {
-		if rule.Signed && b.amount < 0 {
-			b.amount = -b.amount
-		}
+	if rule.Signed && b.amount < 0 {
+		b.amount = -b.amount
+	}
+	switch {
+	case !amountKnown:
+	case currencyKnown && len(rule.Floor) == 0 && len(rule.Base) == 0 && rule.Mode != policy.Part:
 		e.Known = true
 		e.Amount = money.Amount{Minor: b.amount, Currency: currency}
+	case !rule.Distance: // there the figure is a new value, and what counts is how far it is from the old one
+		e.Named = b.amount
 	}
 	return e, nil
 }

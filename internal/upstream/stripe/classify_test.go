@@ -28,6 +28,11 @@ func TestWhatACallWouldDoToMoney(t *testing.T) {
 	open := func(bucket policy.Resource, mode policy.CountMode, object policy.ObjectID) []policy.Effect {
 		return []policy.Effect{{Bucket: bucket, Mode: mode, Object: object}}
 	}
+	named := func(bucket policy.Resource, mode policy.CountMode, object policy.ObjectID, minor int64) []policy.Effect {
+		e := open(bucket, mode, object)
+		e[0].Named = minor
+		return e
+	}
 	known := func(bucket policy.Resource, mode policy.CountMode, object policy.ObjectID, minor int64) []policy.Effect {
 		e := open(bucket, mode, object)
 		e[0].Known, e[0].Amount = true, usd(minor)
@@ -37,21 +42,21 @@ func TestWhatACallWouldDoToMoney(t *testing.T) {
 		name, path, body string
 		want             []policy.Effect
 	}{
-		{"a refund waits for its currency", "/v1/refunds", "charge=ch_1&amount=2000", open("refunds", policy.Gross, "")},
+		{"a refund waits for its currency", "/v1/refunds", "charge=ch_1&amount=2000", named("refunds", policy.Gross, "", 2000)},
 		{"a refund through the charge counts as a refund", "/v1/charges/ch_1/refund", "", open("refunds", policy.Gross, "")},
-		{"a refund under the charge counts as a refund", "/v1/charges/ch_1/refunds", "amount=5", open("refunds", policy.Gross, "")},
+		{"a refund under the charge counts as a refund", "/v1/charges/ch_1/refunds", "amount=5", named("refunds", policy.Gross, "", 5)},
 		{"naming a refund moves nothing", "/v1/refunds/re_1", "metadata[a]=b", nil},
 		{"cancelling a refund moves nothing", "/v1/refunds/re_1/cancel", "", nil},
 		{"a legacy charge is known", "/v1/charges", "amount=100&currency=USD&source=tok_1", known("charges", policy.Total, "", 100)},
-		{"a legacy capture is a part", "/v1/charges/ch_1/capture", "amount=50", open("charges", policy.Part, "ch_1")},
+		{"a legacy capture is a part", "/v1/charges/ch_1/capture", "amount=50", named("charges", policy.Part, "ch_1", 50)},
 		{"an intent is known", "/v1/payment_intents", "amount=100&currency=usd", known("payment_intents", policy.Total, "", 100)},
 		{"an intent that confirms at once counts the same", "/v1/payment_intents", "amount=100&currency=usd&confirm=TRUE", known("payment_intents", policy.Total, "", 100)},
 		{"a new amount and currency make the total known", "/v1/payment_intents/pi_1", "amount=300&currency=usd", known("payment_intents", policy.Total, "pi_1", 300)},
-		{"a new amount waits for the currency", "/v1/payment_intents/pi_1", "amount=300", open("payment_intents", policy.Total, "pi_1")},
+		{"a new amount waits for the currency", "/v1/payment_intents/pi_1", "amount=300", named("payment_intents", policy.Total, "pi_1", 300)},
 		{"describing an intent moves nothing", "/v1/payment_intents/pi_1", "description=x", nil},
 		{"confirming waits for the amount", "/v1/payment_intents/pi_1/confirm", "", open("payment_intents", policy.Total, "pi_1")},
-		{"capturing is a part", "/v1/payment_intents/pi_1/capture", "amount_to_capture=50", open("payment_intents", policy.Part, "pi_1")},
-		{"incrementing waits for the currency", "/v1/payment_intents/pi_1/increment_authorization", "amount=500", open("payment_intents", policy.Total, "pi_1")},
+		{"capturing is a part", "/v1/payment_intents/pi_1/capture", "amount_to_capture=50", named("payment_intents", policy.Part, "pi_1", 50)},
+		{"incrementing waits for the currency", "/v1/payment_intents/pi_1/increment_authorization", "amount=500", named("payment_intents", policy.Total, "pi_1", 500)},
 		{"cancelling an intent moves nothing", "/v1/payment_intents/pi_1/cancel", "", nil},
 		{"a payout is known", "/v1/payouts", "amount=100&currency=usd", known("payouts", policy.Gross, "", 100)},
 		{"cancelling a payout moves nothing", "/v1/payouts/po_1/cancel", "", nil},

@@ -158,12 +158,19 @@ type capState struct {
 	Held     figure          `json:"held"`
 	Settled  figure          `json:"settled"`
 	Left     figure          `json:"left"`
-	// Asked is left out where the call was refused before its amount was known.
-	Asked *figure `json:"asked,omitempty"`
-	// AskedAmount is what was asked in the currency's minor units, where the call had an amount.
-	AskedAmount *money.Amount `json:"asked_amount,omitempty"`
+	// Asked is null where the call was refused before its amount was known.
+	Asked *figure `json:"asked"`
+	// AskedAmount is what was asked in minor units; null where the call has no amount, or names none.
+	AskedAmount *askedAmount `json:"asked_amount"`
 	// ResetsAt is null for a cap that never resets.
 	ResetsAt *string `json:"resets_at"`
+}
+
+// askedAmount is an amount in minor units. Its currency is null where only the object of the call knows it, and
+// that was not looked up.
+type askedAmount struct {
+	Amount   int64           `json:"amount"`
+	Currency *money.Currency `json:"currency"`
 }
 
 // figure is a number in a cap's unit.
@@ -203,8 +210,11 @@ func stateOf(f *policy.CapFailure) *capState {
 		asked := fig(f.Asked)
 		s.Asked = &asked
 	}
-	if f.AskedInCurrency.Currency != "" {
-		s.AskedAmount = &f.AskedInCurrency
+	if amount := f.AskedInCurrency; amount != (money.Amount{}) {
+		s.AskedAmount = &askedAmount{Amount: amount.Minor}
+		if amount.Currency != "" {
+			s.AskedAmount.Currency = &amount.Currency
+		}
 	}
 	if f.ResetsAtUnix != 0 {
 		at := time.Unix(f.ResetsAtUnix, 0).UTC().Format(time.RFC3339)

@@ -181,6 +181,24 @@ func TestRefuseGivesTheFiguresOfAFullCap(t *testing.T) {
 	}
 }
 
+func TestAFullCapSaysWhatOfTheAskedAmountIsNotKnown(t *testing.T) {
+	for name, test := range map[string]struct {
+		asked money.Amount
+		want  string // the end of the cap's figures
+	}{
+		"nothing is named":               {money.Amount{}, `"asked": null, "asked_amount": null,`},
+		"an amount without its currency": {money.Amount{Minor: 2000}, `"asked": null, "asked_amount": {"amount": 2000, "currency": null},`},
+		"an amount that has no dollars":  {money.Amount{Minor: 2000, Currency: "isk"}, `"asked": null, "asked_amount": {"amount": 2000, "currency": "isk"},`},
+	} {
+		res := refuse(upstream.Denial{Code: policy.CodeCapExceeded, Cap: &policy.CapFailure{
+			Cap: policy.Cap{Resource: "refunds", Per: policy.PerDay, Unit: policy.UnitUSD}, AskedInCurrency: test.asked,
+		}})
+		if got := strings.Join(strings.Fields(string(res.Body)), " "); !strings.Contains(strings.ReplaceAll(strings.ReplaceAll(got, "{ ", "{"), " }", "}"), test.want) {
+			t.Errorf("%s: no %s in %s", name, test.want, got)
+		}
+	}
+}
+
 func TestRefuseCountsCallsInWholeNumbersAndSaysWhatNeverResets(t *testing.T) {
 	fail := &policy.CapFailure{Cap: policy.Cap{Resource: "*", Per: policy.PerTotal, Unit: policy.UnitCalls, Limit: 30}, Settled: 30, Asked: 1}
 	res := refuse(upstream.Denial{Code: policy.CodeCapExceeded, Cap: fail})

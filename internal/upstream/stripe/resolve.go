@@ -151,7 +151,7 @@ func (r *resolver) effect(i int) (*policy.Refusal, error) {
 	if amount == 0 && currency == "" {
 		currency = "usd" // nothing is nothing in any currency
 	}
-	e.Amount, e.Mode, e.Known = money.Amount{Minor: amount, Currency: currency}, rule.Mode, true
+	e.Amount, e.Named, e.Mode, e.Known = money.Amount{Minor: amount, Currency: currency}, 0, rule.Mode, true
 	if id, ok := r.req.Value(rule.ObjectFrom); ok && rule.ObjectFrom != "" {
 		e.Object = policy.ObjectID(id)
 	}
