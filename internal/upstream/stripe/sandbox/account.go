@@ -30,6 +30,7 @@ type account struct {
 	reversals    collection[*reversal]
 	fees         collection[*applicationFee]
 	feeRefunds   collection[*feeRefund]
+	topups       collection[*topup]
 	events       collection[*event]
 	billingShelves
 }
@@ -67,6 +68,7 @@ func (s *Server) newAccount(id string) *account {
 	open(a, &a.reversals, "transfer_reversal", "transfers.reversals", objects)
 	open(a, &a.fees, "application_fee", "application_fees", objects)
 	open(a, &a.feeRefunds, "fee_refund", "application_fees.refunds", objects)
+	open(a, &a.topups, "topup", "topups", objects)
 	a.openThings(objects)
 	a.openBilling(objects)
 	return a

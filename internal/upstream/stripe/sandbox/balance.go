@@ -128,10 +128,6 @@ var balanceRoutes = []*operation{
 	get("/v1/balance_transactions/{id}", "balance_transactions", "balance_transaction", getTransaction),
 	get("/v1/balance/history", "balance_transactions", "list:balance_transaction", listTransactions),
 	get("/v1/balance/history/{id}", "balance_transactions", "balance_transaction", getTransaction),
-	get("/v1/disputes", "disputes", kindAny, func(c *call) (view, *stripeError) { return &listView{url: c.url()}, nil }),
-	get("/v1/disputes/{dispute}", "disputes", kindAny, func(c *call) (view, *stripeError) {
-		return nil, errMissing("dispute", c.args[0], "id")
-	}),
 	get("/v1/events", "events", "list:event", listEvents),
 	get("/v1/events/{id}", "events", "event", func(c *call) (view, *stripeError) {
 		return asView(c.s.events.get(c.args[0], "id"))

@@ -28,12 +28,20 @@ func TestBooksAlwaysBalance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := New(Options{Seed: 3})
 		seed := s.Seed()
+		_, shop := direct(s, "POST", "/v1/accounts", "type=custom&capabilities[transfers][requested]=true")
+		_, shop, _ = strings.Cut(shop, `"id":"`)
+		shop, _, _ = strings.Cut(shop, `"`)
 		opening := s.platform.ledgers["usd"]
 		before := s.platform.transactions.next
 		for range rapid.IntRange(1, 40).Draw(t, "calls") {
-			randomCall(t, s, seed)
+			if rapid.Bool().Draw(t, "connected") {
+				randomTransfer(t, s, shop)
+			} else {
+				randomCall(t, s, seed)
+			}
 		}
 		checkCharges(t, s)
+		checkShares(t, s)
 		var net, want int64
 		for _, b := range s.platform.transactions.order[before:] {
 			net += b.amount - b.fee
@@ -42,7 +50,9 @@ func TestBooksAlwaysBalance(t *testing.T) {
 		if s.platform.ledgers["usd"] != opening+net {
 			t.Fatalf("balance %d, books say %d", s.platform.ledgers["usd"], opening+net)
 		}
-		sign := map[EffectKind]int64{EffectPayment: 1, EffectCapture: 1, EffectRefund: -1, EffectRefundFailed: 1, EffectPayout: -1, EffectPayoutBack: 1}
+		sign := map[EffectKind]int64{EffectPayment: 1, EffectCapture: 1, EffectRefund: -1, EffectRefundFailed: 1, EffectPayout: -1, EffectPayoutBack: 1,
+			EffectTransfer: -1, EffectTransferBack: 1, EffectFee: 1, EffectFeeRefund: -1, EffectTopup: 1, EffectTopupBack: -1,
+			EffectDispute: -1, EffectDisputeBack: 1}
 		for kind, k := range sign {
 			want += k * s.Moved(kind, time.Time{})["usd"]
 		}
@@ -88,6 +98,62 @@ func randomCall(t *rapid.T, s *Server, seed Seeded) {
 	case 8:
 		customer := seed.Customers[pick("customer", 3)].ID
 		direct(s, "POST", "/v1/charges", fmt.Sprintf("amount=%d&currency=usd&capture=%t&customer=%s", amount, amount%2 == 0, customer))
+	}
+}
+
+// randomTransfer shares money with a connected account and takes it back.
+func randomTransfer(t *rapid.T, s *Server, shop string) {
+	pick := func(name string, n int) int { return rapid.IntRange(0, n-1).Draw(t, name) }
+	amount := rapid.IntRange(1, 25_000).Draw(t, "amount")
+	ch := s.platform.charges.order[pick("charge", len(s.platform.charges.order))]
+	switch pick("what", 7) {
+	case 0:
+		direct(s, "POST", "/v1/transfers", fmt.Sprintf("amount=%d&currency=usd&destination=%s", amount, shop))
+	case 1:
+		direct(s, "POST", "/v1/transfers", fmt.Sprintf("currency=usd&destination=%s&source_transaction=%s", shop, ch.id))
+	case 2:
+		if n := len(s.platform.transfers.order); n > 0 {
+			tr := s.platform.transfers.order[pick("transfer", n)]
+			direct(s, "POST", "/v1/transfers/"+tr.id+"/reversals", fmt.Sprintf("amount=%d&refund_application_fee=%t", amount, amount%2 == 0))
+		}
+	case 3:
+		share := []string{"application_fee_amount", "transfer_data[amount]"}[pick("share", 2)]
+		direct(s, "POST", "/v1/payment_intents", fmt.Sprintf("amount=%d&currency=usd&confirm=true&payment_method=pm_card_visa"+
+			"&transfer_data[destination]=%s&%s=%d", amount, shop, share, amount/3))
+	case 4:
+		direct(s, "POST", "/v1/refunds", fmt.Sprintf("charge=%s&amount=%d&reverse_transfer=true&refund_application_fee=%t", ch.id, amount, amount%2 == 0))
+	case 5:
+		_ = s.Happen("charges", ch.id, "disputed") // a refused change is one of the cases
+		if n := len(s.platform.shelf(disputeModel).order); n > 0 {
+			_ = s.Happen("disputes", s.platform.shelf(disputeModel).order[n-1].id, []string{"won", "lost"}[pick("end", 2)])
+		}
+	case 6:
+		direct(s, "POST", "/v1/topups", fmt.Sprintf("amount=%d&currency=usd", amount))
+		_ = s.Happen("topups", s.platform.topups.order[len(s.platform.topups.order)-1].id, []string{"succeeded", "failed", "reversed"}[pick("end", 3)])
+	}
+}
+
+// checkShares holds every account's balance against its books, and what came back
+// of transfers and fees against what went.
+func checkShares(t *rapid.T, s *Server) {
+	for _, a := range append([]*account{s.platform}, s.connected...) {
+		sum := int64(0)
+		for _, b := range a.transactions.order {
+			sum += b.amount - b.fee
+		}
+		if a.ledgers["usd"] != sum {
+			t.Fatalf("account %s has %d, its books say %d", a.accountID, a.ledgers["usd"], sum)
+		}
+	}
+	for _, tr := range s.platform.transfers.order {
+		if tr.reversed < 0 || tr.reversed > tr.amount {
+			t.Fatalf("transfer %s of %d, reversed %d", tr.id, tr.amount, tr.reversed)
+		}
+	}
+	for _, fee := range s.platform.fees.order {
+		if fee.refunded < 0 || fee.refunded > fee.amount {
+			t.Fatalf("fee %s of %d, refunded %d", fee.id, fee.amount, fee.refunded)
+		}
 	}
 }
 

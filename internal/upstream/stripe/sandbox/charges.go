@@ -26,6 +26,7 @@ type charge struct {
 	isCaptured       bool
 	transaction      string
 	decline          string
+	disputed         bool
 }
 
 func (o *charge) links() []string {
@@ -71,7 +72,8 @@ func (o *charge) render(e *enc, x *expansion) {
 	e.str("currency", o.currency)
 	e.ref("customer", o.customer, x)
 	e.opt("description", o.description)
-	e.constant(`"disputed":false,"failure_balance_transaction":null`)
+	e.bool("disputed", o.disputed)
+	e.null("failure_balance_transaction")
 	o.renderFailure(e, failed)
 	e.constant(`"fraud_details":{}`)
 	e.bool("livemode", e.s.live())
@@ -313,6 +315,9 @@ func (c *call) take(o *charge, m *paymentMethod, capture bool) *stripeError {
 	o.isCaptured = true
 	c.collect(o, o.amount, EffectPayment, parent)
 	c.emit("charge.succeeded", o)
+	if m.dispute != "" {
+		return c.dispute(o, o.amount, m.dispute)
+	}
 	return nil
 }
 

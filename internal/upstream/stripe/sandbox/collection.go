@@ -199,15 +199,27 @@ func createdFilter(n *node) (func(int64) bool, *stripeError) {
 		}
 		return func(at int64) bool { return at == want }, nil
 	}
-	return func(at int64) bool {
+	return rangeFilter(n), nil
+}
+
+// rangeFilter reads a checked filter such as amount[gte]=N, or a number alone.
+func rangeFilter(n *node) func(int64) bool {
+	if n.blank() {
+		return func(int64) bool { return true }
+	}
+	if n.kind == nodeString {
+		want, _ := parseInt(n)
+		return func(v int64) bool { return v == want }
+	}
+	return func(v int64) bool {
 		for i, op := range n.keys {
 			bound, _ := parseInt(n.vals[i]) // checked by validate
-			if op == "gt" && at <= bound || op == "gte" && at < bound || op == "lt" && at >= bound || op == "lte" && at > bound {
+			if op == "gt" && v <= bound || op == "gte" && v < bound || op == "lt" && v >= bound || op == "lte" && v > bound {
 				return false
 			}
 		}
 		return true
-	}, nil
+	}
 }
 
 // listView is a page of objects; search pages have their own object name.

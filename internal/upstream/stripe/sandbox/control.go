@@ -25,6 +25,9 @@ import (
 //	POST   /_sandbox/reset                 everything forgotten but the keys
 //	POST   /_sandbox/refunds/{id}          {"status":"failed"} or succeeded
 //	POST   /_sandbox/payouts/{id}          {"status":"paid"} or failed
+//	POST   /_sandbox/topups/{id}           {"status":"succeeded"}, failed or reversed
+//	POST   /_sandbox/charges/{id}          {"status":"disputed"} or inquiry: what the customer's bank does
+//	POST   /_sandbox/disputes/{id}         {"status":"won"} or lost
 //	POST   /_sandbox/payment_intents/{id}  {"status":"succeeded"} or failed: what a customer asked to authenticate does
 const controlPrefix = "/_sandbox/"
 
@@ -162,7 +165,11 @@ func (s *Server) commandStatus(body io.Reader, kind, id string) (any, error) {
 	case "payment_intents":
 		err = s.Authenticate(id, in.Status == succeeded)
 	default:
-		return nil, &controlError{http.StatusNotFound, "no control route for " + kind}
+		do, ok := outsides[kind]
+		if !ok {
+			return nil, &controlError{http.StatusNotFound, "no control route for " + kind}
+		}
+		err = s.outsideOf(id, func(c *call) *stripeError { return do(c, id, in.Status) })
 	}
 	if err != nil {
 		return nil, badCommand(err)
@@ -184,6 +191,36 @@ func (s *Server) Advance(d time.Duration) error {
 	return nil
 }
 
+// outsides are what happens to objects without any call of the merchant.
+var outsides = map[string]func(c *call, id, status string) *stripeError{
+	"topups":   (*call).setTopup,
+	"charges":  (*call).setCharge,
+	"disputes": (*call).setDispute,
+}
+
+// Happen does to an object what time, a bank or a customer does to it: kind is
+// topups, charges or disputes, and status what becomes of it, as the control
+// route of that name says. Safe for concurrent use.
+func (s *Server) Happen(kind, id, status string) error {
+	do, ok := outsides[kind]
+	if !ok {
+		return fmt.Errorf("nothing happens to %s", kind)
+	}
+	return s.outsideOf(id, func(c *call) *stripeError { return do(c, id, status) })
+}
+
+// outsideOf is outside on the books of the account that has the object.
+func (s *Server) outsideOf(id string, do func(*call) *stripeError) error {
+	return s.outside(func(c *call) *stripeError {
+		for _, a := range s.connected {
+			if v, _ := a.find(id); v != nil {
+				c.s = a
+			}
+		}
+		return do(c)
+	})
+}
+
 // outside runs what happens without any call of the merchant.
 func (s *Server) outside(do func(*call) *stripeError) error {
 	s.mu.Lock()
@@ -200,20 +237,20 @@ func (s *Server) outside(do func(*call) *stripeError) error {
 // succeeded or failed, and a succeeded one may still become failed, with its
 // money back in the balance. Other changes are errors. Safe for concurrent use.
 func (s *Server) SetRefundStatus(id, status string) error {
-	return s.outside(func(c *call) *stripeError { return c.setRefund(id, status) })
+	return s.outsideOf(id, func(c *call) *stripeError { return c.setRefund(id, status) })
 }
 
 // SetPayoutStatus makes a pending payout paid, or a pending or paid one failed
 // with its money back. Other changes are errors. Safe for concurrent use.
 func (s *Server) SetPayoutStatus(id, status string) error {
-	return s.outside(func(c *call) *stripeError { return c.setPayout(id, status) })
+	return s.outsideOf(id, func(c *call) *stripeError { return c.setPayout(id, status) })
 }
 
 // Authenticate does what the customer of a PaymentIntent in requires_action
 // does: with ok the payment goes on, otherwise it fails. An intent in another
 // status is an error. Safe for concurrent use.
 func (s *Server) Authenticate(id string, ok bool) error {
-	return s.outside(func(c *call) *stripeError { return c.authenticate(id, ok) })
+	return s.outsideOf(id, func(c *call) *stripeError { return c.authenticate(id, ok) })
 }
 
 // health is the answer of /_sandbox/healthz.

@@ -22,7 +22,7 @@ type view interface {
 }
 
 func (e *enc) comma() {
-	if n := len(e.b); n > 0 && e.b[n-1] != '{' && e.b[n-1] != '[' && e.b[n-1] != ':' {
+	if n := len(e.b); n > 0 && e.b[n-1] != '{' && e.b[n-1] != '[' && e.b[n-1] != ':' && e.b[n-1] != ',' {
 		e.b = append(e.b, ',')
 	}
 }

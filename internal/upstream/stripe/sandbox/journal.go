@@ -87,6 +87,11 @@ const (
 	EffectTransferBack EffectKind = "transfer_back"          // a transfer reversed
 	EffectFee          EffectKind = "application_fee"        // from a connected account to the platform
 	EffectFeeRefund    EffectKind = "application_fee_refund" // a fee given back
+	EffectTopup        EffectKind = "topup"                  // from the account's own bank
+	EffectTopupBack    EffectKind = "topup_back"             // a top-up that the bank took back
+	EffectDispute      EffectKind = "dispute"                // taken away by a customer's bank
+	EffectDisputeBack  EffectKind = "dispute_back"           // a dispute won
+	EffectDisputeLost  EffectKind = "dispute_lost"           // given up for good; the money had left before
 )
 
 // Effect is one movement of money that really happened.

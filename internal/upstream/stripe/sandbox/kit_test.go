@@ -151,7 +151,7 @@ func (r *rig) do(method, target, body string, headers ...string) *reply {
 func (r *rig) ok(method, target, body string, headers ...string) *reply {
 	r.t.Helper()
 	out := r.do(method, target, body, headers...)
-	if out.status != http.StatusOK {
+	if out.status != http.StatusOK || out.body == nil {
 		r.t.Fatalf("%s %s %s: status %d: %s", method, target, body, out.status, out.raw)
 	}
 	return out

@@ -13,6 +13,7 @@ type paymentMethod struct {
 	decline              string // decline code, or empty
 	needsAction          bool   // asks for authentication
 	refundStatus         string // what its refunds become at first
+	dispute              string // why its payments are disputed at once, or empty
 	fingerprint, funding string
 }
 
@@ -64,6 +65,7 @@ type testCard struct {
 	decline       string
 	action        bool
 	refund        string
+	dispute       string
 }
 
 // testCards by the name that follows pm_card_ and tok_.
@@ -82,6 +84,9 @@ var testCards = map[string]testCard{
 	"threeDSecure2Required":                {number: "4000000000003220", brand: "visa", action: true},
 	"pendingRefund":                        {number: "4000000000007726", brand: "visa", refund: "pending"},
 	"refundFail":                           {number: "4000000000005126", brand: "visa"},
+	"createDispute":                        {number: "4000000000000259", brand: "visa", dispute: fraudulentReason},
+	"createDisputeProductNotReceived":      {number: "4000000000002685", brand: "visa", dispute: "product_not_received"},
+	"createDisputeInquiry":                 {number: "4000000000001976", brand: "visa", dispute: inquiry},
 }
 
 var methodRoutes = []*operation{
@@ -257,7 +262,7 @@ func (c *call) storeCard(card testCard, source bool, n *node) *paymentMethod {
 		prefix = "card"
 	}
 	m := &paymentMethod{head: c.s.head(prefix, c), brand: card.brand, last4: card.number[len(card.number)-4:], expMonth: 8,
-		expYear: int64(c.at.Year()) + 4, billing: noBilling, decline: card.decline, needsAction: card.action, refundStatus: card.refund,
+		expYear: int64(c.at.Year()) + 4, billing: noBilling, decline: card.decline, needsAction: card.action, refundStatus: card.refund, dispute: card.dispute,
 		fingerprint: card.number[len(card.number)-4:] + "Qm7xT1vL2k", funding: "credit"}
 	if n != nil {
 		if v, err := parseInt(n.get("exp_month")); err == nil {

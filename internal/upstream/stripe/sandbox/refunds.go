@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -194,6 +195,8 @@ func (c *call) refundable(o *charge, amount, rest int64) *stripeError {
 	switch {
 	case o.status != "succeeded":
 		return errInvalid("", "", "Charge "+o.id+" is not successful and cannot be refunded.")
+	case o.disputed && c.chargedBack(o):
+		return errInvalid("", "charge_disputed", "Charge "+o.id+" has been charged back; cannot issue a refund.")
 	case rest == 0:
 		return errInvalid("", "charge_already_refunded", "Charge "+o.id+" has already been refunded.")
 	}
@@ -208,6 +211,13 @@ func (c *call) refundable(o *charge, amount, rest int64) *stripeError {
 		return errInvalid("", "", "Charge "+o.id+" is not captured: cancel its PaymentIntent, or refund the charge in full.")
 	}
 	return nil
+}
+
+// chargedBack reports a charge whose money a dispute holds or took.
+func (c *call) chargedBack(o *charge) bool {
+	return slices.ContainsFunc(c.s.shelf(disputeModel).index["charge="+o.id], func(d *thing) bool {
+		return d.fields["is_charge_refundable"] != true && d.str("status") != won
+	})
 }
 
 func (c *call) refundOf(chargeID, id string) (*refund, *stripeError) {

@@ -98,6 +98,7 @@ var routeTables = [][]*operation{
 	chargeRoutes,
 	clockRoutes,
 	customerRoutes,
+	disputeRoutes,
 	externalRoutes,
 	feeRoutes,
 	intentRoutes,
@@ -105,6 +106,7 @@ var routeTables = [][]*operation{
 	methodRoutes,
 	payoutRoutes,
 	refundRoutes,
+	topupRoutes,
 	transferRoutes,
 }
 
