@@ -25,8 +25,8 @@ test: setup ## everything that must be green: vet, tests, race detector on the c
 	$(GO) test -race -short ./internal/ledger ./internal/vault ./internal/store/... ./internal/gateway/... ./internal/admin
 	cd test && $(GO) vet ./... && $(GO) test -count=1 ./... # not from the cache: it cannot see the binary that they build
 
-generate: ## docs/permissions.md from the catalog
-	$(GO) test -count=1 ./docs -run TestThePermissionMap -update
+generate: ## the parts of docs/ that show the catalog and the presets
+	$(GO) test -count=1 ./docs -run TestGenerated -update
 
 check: ## under a minute: format, vet, staticcheck, repo rules, short tests
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi

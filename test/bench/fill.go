@@ -95,7 +95,7 @@ func fillStore(ctx context.Context, dir string, keys, rows int) error {
 	return errors.Join(err, b.close())
 }
 
-// fillKeys makes keys of the three presets in turn, all of one upstream.
+// fillKeys makes keys of the presets in turn, all of one upstream.
 func (b *books) fillKeys(ctx context.Context, want int) error {
 	have := len(b.admin.Ring.Keys())
 	if have >= want {
