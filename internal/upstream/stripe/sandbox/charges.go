@@ -83,19 +83,7 @@ func (o *charge) render(e *enc, x *expansion) {
 	e.bool("paid", !failed)
 	e.ref("payment_intent", o.intent, x)
 	e.opt("payment_method", o.method)
-	e.key("payment_method_details")
-	e.open()
-	if m != nil {
-		e.key("card")
-		e.open()
-		e.int("amount_authorized", o.amount)
-		m.renderCard(e)
-		e.str("network", m.brand)
-		e.constant(`"three_d_secure":null,"wallet":null`)
-		e.close()
-	}
-	e.str("type", "card")
-	e.close()
+	o.renderMethod(e, m)
 	e.constant(`"radar_options":{}`)
 	e.opt("receipt_email", o.receiptEmail)
 	e.constant(`"receipt_number":null,"receipt_url":null`)
@@ -114,6 +102,23 @@ func (o *charge) render(e *enc, x *expansion) {
 	}
 	o.renderShare(e, x)
 	e.opt("transfer_group", o.transferGroup)
+	e.close()
+}
+
+// renderMethod writes what the charge was paid with.
+func (o *charge) renderMethod(e *enc, m *paymentMethod) {
+	e.key("payment_method_details")
+	e.open()
+	if m != nil {
+		e.key("card")
+		e.open()
+		e.int("amount_authorized", o.amount)
+		m.renderCard(e)
+		e.str("network", m.brand)
+		e.constant(`"three_d_secure":null,"wallet":null`)
+		e.close()
+	}
+	e.str("type", "card")
 	e.close()
 }
 
