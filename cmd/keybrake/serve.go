@@ -132,6 +132,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	}
 	s.closers = append(s.closers, s.store.Close, s.signLast)
 	s.ring = vault.NewRing(s.master)
+	s.ring.PinBeside(stripe.Hosts)
 	s.client = upstream.NewClient(nil)
 	s.closers = append(s.closers, func() error { s.client.Close(); return nil })
 	s.admin = admin.New(admin.Config{

@@ -37,6 +37,16 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		raw: &upstream.RawCall{Method: r.Method, Path: path, Query: query, Header: r.Header},
 	}
 	defer g.survive(w, j)
+	if g.Adapter.TakesUpload(r.Method, path, r.Header.Get("Content-Type")) {
+		j.raw.Stream = http.MaxBytesReader(w, r.Body, upstream.MaxUpload+MaxBody)
+		defer func() {
+			if err := j.raw.Upload.Close(); err != nil {
+				g.Log.Warn("an upload's temporary file was not closed", "request", j.request, "err", err)
+			}
+		}()
+		reply(w, g.serve(r.Context(), j))
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	var tooLarge *http.MaxBytesError
 	switch {

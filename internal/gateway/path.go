@@ -86,10 +86,6 @@ func (g *Gateway) parse(j *journey) *policy.Failure {
 	}
 	call.Upstream, call.SecretsPass = j.key.Upstream, j.policy.ClientSecrets
 	j.policy.Waive(&call.Operation)
-	if call.Host != "" {
-		return &policy.Failure{Code: policy.CodeUnknownRoute, Rule: "catalog", Message: string(call.Operation.Name) +
-			" is served by another host (" + call.Host + ") than the one that this upstream is pinned to, so it does not pass through Keybrake."}
-	}
 	return g.Ring.LastLook(j.key, call.Writes())
 }
 

@@ -17,6 +17,7 @@ import (
 func (g *Gateway) request(j *journey) *upstream.Request {
 	r := &upstream.Request{
 		Method: j.call.Method, Path: j.call.Path, Query: j.call.Query, Body: j.call.Body, Header: j.call.Header,
+		Host: j.call.Host, Upload: j.call.Upload, Fields: j.call.Fields,
 	}
 	if j.call.Writes() {
 		agentKey := j.call.IdempotencyKey
@@ -42,10 +43,11 @@ type sentForm struct {
 	Body   string      `json:"b,omitempty"`
 	Header http.Header `json:"h,omitempty"`
 	Key    string      `json:"k,omitempty"`
+	Host   string      `json:"o,omitempty"`
 }
 
 func encodeSent(r *upstream.Request) ([]byte, error) {
-	sent, err := json.Marshal(sentForm{r.Method, r.Path, r.Query, string(r.Body), r.Header, r.IdempotencyKey})
+	sent, err := json.Marshal(sentForm{r.Method, r.Path, r.Query, string(r.Body), r.Header, r.IdempotencyKey, r.Host})
 	if err != nil {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}
@@ -58,7 +60,7 @@ func decodeSent(b []byte) (*upstream.Request, error) {
 		return nil, fmt.Errorf("decode the stored request: %w", err)
 	}
 	return &upstream.Request{
-		Method: s.Method, Path: s.Path, Query: s.Query, Body: []byte(s.Body), Header: s.Header, IdempotencyKey: s.Key,
+		Method: s.Method, Path: s.Path, Query: s.Query, Body: []byte(s.Body), Header: s.Header, IdempotencyKey: s.Key, Host: s.Host,
 	}, nil
 }
 
@@ -74,7 +76,7 @@ func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, wri
 		return upstream.Answer{}, stopped
 	}
 	defer flight.Land()
-	answer := g.Client.Do(ctx, j.upstream.BaseURL, j.upstream, r)
+	answer := g.Client.Do(ctx, g.Adapter.Base(j.upstream.BaseURL, r.Host), j.upstream, r)
 	j.theirs += answer.Took
 	return answer, nil
 }

@@ -203,7 +203,7 @@ func oddTargets(key string, own sandbox.SeededCustomer) []odd {
 		{"an asterisk", request(key, "OPTIONS", "*", "")},
 		{"a route that Stripe does not document", get("/v1/charges/ch_1/secrets")},
 		{"a route of another time", get("/v1/orders")},
-		{"a route of another host of Stripe", request(key, "POST", "/oauth/deauthorize", "client_id=ca_1&stripe_user_id=acct_1")},
+		{"a stream that is opened with a session's token", request(key, "POST", "/v2/billing/meter_event_stream", "")},
 		// Methods.
 		{"CONNECT", request(key, "CONNECT", "api.stripe.com:443", "")},
 		{"PUT", request(key, "PUT", "/v1/refunds", charge)},

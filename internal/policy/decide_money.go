@@ -179,7 +179,8 @@ func capMissing(f []Failure, p *Policy, op *Operation) []Failure {
 		return f
 	}
 	for i, e := range op.Effects {
-		covered := slices.ContainsFunc(p.Caps, func(c Cap) bool { return c.Covers(e.Bucket) })
+		// What has no bound no cap could hold: `unmetered` admits it, or amountFailures has refused it.
+		covered := e.Unmeterable || slices.ContainsFunc(p.Caps, func(c Cap) bool { return c.Covers(e.Bucket) })
 		if covered || bucketSeen(op.Effects[:i], e.Bucket) {
 			continue
 		}

@@ -31,6 +31,8 @@ const (
 
 // Request is what leaves: rebuilt from the decided form, never from the agent's bytes.
 type Request struct {
+	// Host is which of the vendor's hosts takes it ("" = the API).
+	Host   string
 	Method string
 	Path   string // canonical and escaped
 	Query  string // canonical
@@ -38,6 +40,9 @@ type Request struct {
 	Header http.Header
 	// IdempotencyKey is ours; empty for none.
 	IdempotencyKey string
+	// Upload, if set, is sent in a form with Fields, instead of Body.
+	Upload *Upload
+	Fields []FormField
 }
 
 // Credential is one upstream: where to go, and how a request gets its secret. *vault.Upstream is one,
@@ -117,7 +122,15 @@ func build(ctx context.Context, base *url.URL, r *Request) (*http.Request, error
 	for name, values := range r.Header {
 		req.Header[name] = values
 	}
-	if len(r.Body) > 0 {
+	switch {
+	case r.Upload != nil:
+		body, contentType, length, err := r.Upload.form(r.Fields)
+		if err != nil {
+			return nil, err
+		}
+		req.Header["Content-Type"] = []string{contentType}
+		req.Body, req.ContentLength = io.NopCloser(body), length
+	case len(r.Body) > 0:
 		// Not http.NewRequest: it would set GetBody for a bytes.Reader, and with GetBody and an idempotency
 		// key net/http sends a request again by itself when a reused connection breaks.
 		req.Body = io.NopCloser(bytes.NewReader(r.Body))

@@ -5,7 +5,9 @@ package upstream
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/money"
@@ -20,6 +22,11 @@ type RawCall struct {
 	Query  string // as on the wire, without the question mark
 	Header http.Header
 	Body   []byte
+	// Stream is the body of a form with a file in it, still unread, instead of Body. Parse reads it once, and
+	// keeps what it found in Form and Upload for a second look; whoever made the RawCall closes Upload.
+	Stream io.Reader
+	Form   string
+	Upload *Upload
 }
 
 // Call is a request in our own form: everything that was decided on and everything that will be sent.
@@ -50,6 +57,9 @@ type Call struct {
 	Upstream policy.UpstreamID
 	// Host is which of the vendor's hosts takes the call ("" = the API; "files").
 	Host string
+	// Upload is the file that goes with the call, and Fields the rest of its form; nil for none.
+	Upload *Upload
+	Fields []FormField
 	// Vendor carries what the adapter needs again later (parsed parameters, the catalog's row).
 	Vendor any
 }
@@ -143,6 +153,11 @@ type Lookup func(ctx context.Context, look Look) (status int, body []byte, err e
 
 // Adapter is one vendor. All methods are safe for concurrent use.
 type Adapter interface {
+	// TakesUpload reports whether a request's body is a form with a file, which the edge must not read into
+	// memory. path is as on the wire.
+	TakesUpload(method, path, contentType string) bool
+	// Base returns where one of the vendor's hosts (Call.Host) is, for an upstream whose API is at base.
+	Base(base *url.URL, host string) *url.URL
 	// Parse matches the route, reads the parameters strictly and classifies the call. A non-nil Refusal
 	// ends the call; the Call is then nil or good for the record only. pinnedVersion is sent when the
 	// agent names none.

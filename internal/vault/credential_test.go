@@ -295,6 +295,23 @@ func TestASecretIsAttachedToThePinnedHostOnly(t *testing.T) {
 	if err := up.Attach(&http.Request{URL: u, Host: "evil.test"}); !errors.Is(err, ErrNotPinned) {
 		t.Errorf("another Host header: %v", err)
 	}
+	files, _ := url.Parse("https://files.stripe.com")
+	if err := up.Attach(&http.Request{URL: files}); !errors.Is(err, ErrNotPinned) {
+		t.Errorf("a host that nobody pinned: %v", err)
+	}
+	up.beside = []*url.URL{base, files}
+	for target, want := range map[string]error{
+		"https://api.stripe.com/v1/files":        nil,
+		"https://files.stripe.com/v1/files":      nil,
+		"http://files.stripe.com/v1/files":       ErrNotPinned,
+		"https://files.stripe.com.evil.test/":    ErrNotPinned,
+		"https://connect.stripe.com/oauth/token": ErrNotPinned,
+	} {
+		u, _ := url.Parse(target)
+		if err := up.Attach(&http.Request{URL: u}); !errors.Is(err, want) {
+			t.Errorf("%s beside: %v, want %v", target, err, want)
+		}
+	}
 	if err := (&Upstream{BaseURL: base}).Attach(&http.Request{URL: u}); err == nil {
 		t.Error("an upstream without an open secret attached something")
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ const shards = 256
 // concurrent use. A call's own path (Authenticate, LastLook, Depart) takes at most one read lock of one
 // shard, and none at its last look.
 type Ring struct {
+	beside func(base *url.URL) []*url.URL // see PinBeside
 	master *Master
 	all    brakeState
 	// upstreams is replaced whole: there are few, and the last look must read it without a lock.
@@ -84,6 +86,10 @@ func NewRing(master *Master) *Ring {
 	}
 	return r
 }
+
+// PinBeside says which hosts of a vendor belong to the one at an upstream's base URL, so that its secret may go
+// there too. Call it before any upstream is put; without it the base URL is the only place.
+func (r *Ring) PinBeside(hosts func(base *url.URL) []*url.URL) { r.beside = hosts }
 
 // Master returns the ring's master key.
 func (r *Ring) Master() *Master { return r.master }
@@ -240,7 +246,10 @@ func (r *Ring) PutUpstream(u Upstream) (*Upstream, error) {
 	}
 	u.secret = secret
 	base := *u.BaseURL // the caller's URL may change later; the pin may not
-	u.BaseURL = &base
+	u.BaseURL, u.beside = &base, nil
+	if r.beside != nil {
+		u.beside = r.beside(&base)
+	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()

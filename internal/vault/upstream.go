@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type Upstream struct {
 	Created       time.Time
 
 	secret Secret
+	beside []*url.URL // further hosts of the vendor, pinned like BaseURL
 }
 
 // UpstreamBinding is the place for which an upstream's secret is sealed.
@@ -80,18 +82,24 @@ func SecretKind(secret Secret) (mode Mode, restricted, ok bool) {
 // ErrNotPinned says that a request was about to carry a secret to a host that is not the upstream's.
 var ErrNotPinned = errors.New("the request does not go to the upstream's pinned host")
 
-// Attach puts the upstream's secret on a request that goes to the pinned scheme and host, and refuses any
-// other with ErrNotPinned. It replaces whatever credential the request carried. The upstream must come
+// pinned reports whether a request goes to the base URL's scheme and host, or to one that was pinned beside it.
+func (u *Upstream) pinned(req *http.Request) bool {
+	to := req.URL
+	if u.BaseURL == nil || to == nil || to.Host == "" || to.User != nil || to.Opaque != "" || req.Host != "" && req.Host != to.Host {
+		return false
+	}
+	same := func(base *url.URL) bool { return to.Scheme == base.Scheme && to.Host == base.Host }
+	return same(u.BaseURL) || slices.ContainsFunc(u.beside, same)
+}
+
+// Attach puts the upstream's secret on a request that goes to a pinned scheme and host, and refuses any other
+// with ErrNotPinned. It replaces whatever credential the request carried. The upstream must come
 // from a Ring: only there secrets are open.
 func (u *Upstream) Attach(req *http.Request) error {
 	if u.secret.IsZero() {
 		return fmt.Errorf("attach the secret of upstream %s: its secret is not open", u.Name)
 	}
-	switch to := req.URL; {
-	case u.BaseURL == nil || to == nil,
-		to.Scheme != u.BaseURL.Scheme || to.Host != u.BaseURL.Host || to.Host == "",
-		to.User != nil || to.Opaque != "",
-		req.Host != "" && req.Host != u.BaseURL.Host:
+	if !u.pinned(req) {
 		return fmt.Errorf("attach the secret of upstream %s: %w", u.Name, ErrNotPinned)
 	}
 	if req.Header == nil {

@@ -17,6 +17,11 @@ func classifyMoney(req *Request, op *policy.Operation) *policy.Refusal {
 			Message: fmt.Sprintf("%s is a preview operation of Stripe, which Keybrake does not let through; use a generally available one.", row.Name)}
 		return nil
 	}
+	if row.Host == HostMeterEvents {
+		op.Refused = &policy.Refusal{Code: policy.CodeUnknownRoute, Message: fmt.Sprintf(
+			"%s is called on a host of its own with a session's token, which is no vault key, so it does not pass through Keybrake; use billing.meter_events.create.", row.Name)}
+		return nil
+	}
 	rule := &row.Money
 	if r := oneOf(rule, req.Params); r != nil {
 		return r

@@ -31,7 +31,7 @@ var passedHeaders = [...]string{
 // rule only marks: a foreign customer is reported (Tripped, Foreign), and the answer stays whole.
 func (a *Adapter) Guard(call *upstream.Call, p *policy.Policy, answer *upstream.Answer) upstream.Guarded {
 	out := upstream.Guarded{Status: answer.Status, Header: guardHeader(answer.Header), Body: answer.Body}
-	if len(answer.Body) == 0 {
+	if len(answer.Body) == 0 || isDocument(call, answer) {
 		return out
 	}
 	g := newGuard(call, p, answer)
@@ -61,6 +61,14 @@ func (a *Adapter) Guard(call *upstream.Call, p *policy.Policy, answer *upstream.
 	out.Withheld = g.withheld
 	out.Body = g.edited()
 	return out
+}
+
+// isDocument reports whether an answer is a document that Stripe has printed (a quote's PDF), and not JSON. Whose
+// it is was judged before the call was sent: the object in its path is one of an allowed customer.
+func isDocument(call *upstream.Call, answer *upstream.Answer) bool {
+	row := requestOf(call).Row
+	return row.Method == "GET" && row.Host == HostFiles && answer.Status == 200 &&
+		answer.Header.Get("Content-Type") == "application/pdf" && answer.Header.Get("Content-Encoding") == ""
 }
 
 // guestTrips reports whether a null customer in the answer means somebody else's guest. It does not where

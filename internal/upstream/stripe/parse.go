@@ -56,7 +56,12 @@ func (a *Adapter) Parse(raw *upstream.RawCall, pinnedVersion string) (*upstream.
 	call.Path = buildPath(row, ids, raw.Path)
 	encode(call, req)
 	params := call.Body
-	if params == nil {
+	switch {
+	case raw.Upload != nil:
+		call.Upload, call.Fields, call.Body = raw.Upload, formFields(req.Params), nil
+		delete(call.Header, "Content-Type") // the form brings its own
+		params = append(params, raw.Upload.Sum[:]...)
+	case params == nil:
 		params = []byte(call.Query)
 	}
 	call.Fingerprint = fingerprint(req, string(call.Account), params)
@@ -142,6 +147,10 @@ func (a *Adapter) readParams(raw *upstream.RawCall, req *Request) *policy.Refusa
 		return malformed("", "A GET carries its parameters in the query; Stripe would mix a body into them, so it is refused. Move them to the query.")
 	case row.Method == "DELETE" && raw.Query != "" && len(raw.Body) > 0:
 		return malformed("", "A DELETE carries its parameters in the query or in the body, never in both.")
+	case raw.Stream != nil || raw.Upload != nil:
+		if refusal = readUpload(raw); refusal == nil {
+			req.Params, refusal = parseForm(raw.Form)
+		}
 	case len(raw.Body) == 0:
 		req.Params, refusal = parseForm(raw.Query)
 	default:
@@ -167,7 +176,7 @@ func readBody(raw *upstream.RawCall, row *Row) (*Params, *policy.Refusal) {
 	if params = strings.TrimSpace(params); strings.TrimSpace(mime) != want || params != "" && params != "charset=utf-8" {
 		message := fmt.Sprintf("The content type %q is not read here: send %s.", clip(got), want)
 		if strings.HasPrefix(mime, "multipart/") {
-			message = "Uploads of files (multipart/form-data) do not pass through Keybrake; upload the file with the upstream's own key, outside the agent."
+			message = "Only POST /v1/files takes a form with files (multipart/form-data); send the parameters as a plain form."
 		}
 		return nil, malformed("Content-Type", message)
 	}
@@ -208,8 +217,8 @@ var (
 // attachFor is how long a write may be attached to. v1 knows idempotency for POST only.
 func attachFor(row *Row) time.Duration {
 	switch {
-	case row.Method == "GET" || row.Access == policy.Read:
-		return 0
+	case row.Method == "GET" || row.Access == policy.Read || row.Host == HostFiles:
+		return 0 // an upload is not kept, so it cannot be sent again
 	case row.V2():
 		return attachV2
 	case row.Method == "POST":
