@@ -216,3 +216,26 @@ func TestThePayoutWatcherPresetWatches(t *testing.T) {
 	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/payouts/"+d.Seeded.Payout+"/cancel", "")
 	d.mayNot(policy.CodeScopeDenied, "GET", "/v1/charges", "")
 }
+
+func TestTheDisputeResponderPresetAnswersAndConcedesNothing(t *testing.T) {
+	d := open(t, "dispute-responder")
+	must(t, d.Sandbox.Happen("charges", d.ada.Charges[3], "disputed"))
+	must(t, d.Sandbox.Happen("charges", d.ada.Charges[4], "disputed"))
+	must(t, d.Sandbox.Happen("charges", d.other.Charges[3], "disputed"))
+	dispute := func(charge string) string { return d.somebody("GET", "/v1/charges/"+charge+"/dispute", "").str("id") }
+	mine, second, foreign := dispute(d.ada.Charges[3]), dispute(d.ada.Charges[4]), dispute(d.other.Charges[3])
+
+	d.does("GET", "/v1/disputes", "charge="+d.ada.Charges[3])
+	d.does("GET", "/v1/disputes/"+mine, "expand[]=charge")
+	d.does("GET", "/v1/customers/"+d.ada.ID, "")
+	d.does("GET", "/v1/refunds", "charge="+d.ada.Charges[3])
+	evidence := "evidence[customer_name]=Ada+Adams&evidence[product_description]=Order+4&evidence[shipping_tracking_number]=T-4"
+	d.mayNot(policy.CodeParamDenied, "POST", "/v1/disputes/"+mine, evidence) // would be sent to the bank at once
+	d.does("POST", "/v1/disputes/"+mine, evidence+"&submit=false")
+	d.does("POST", "/v1/disputes/"+mine, "submit=true")
+	d.mayNot(policy.CodeCapExceeded, "POST", "/v1/disputes/"+second+"/close", "")
+	d.mayNot(policy.CodeCapExceeded, "POST", "/v1/charges/"+d.ada.Charges[4]+"/dispute/close", "")
+	d.mayNot(policy.CodeCustomerDenied, "POST", "/v1/disputes/"+foreign, "submit=false")
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/refunds", "charge="+d.ada.Charges[0])
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/customers/"+d.ada.ID, "name=Eve")
+}

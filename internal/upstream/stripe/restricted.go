@@ -234,6 +234,14 @@ func (w *wish) notes() []string {
 		out = append(out, "Keybrake asks "+route+" for a preview, which changes nothing; if Stripe refuses it to the restricted key, tick Write there.")
 	}
 	out = append(out, w.beside()...)
+	if len(w.policy.Accounts) > 0 {
+		out = append(out, "Acting for connected accounts takes the Connect permissions of the same rows, which the link does not tick.")
+	}
+	if slices.ContainsFunc(w.all, func(p Permission) bool {
+		return strings.HasPrefix(string(p.Resource), "v2.") && w.scopes[p.Resource] > policy.None
+	}) {
+		out = append(out, "Stripe's pages have not always said that restricted keys work on /v2: try it in test mode first.")
+	}
 	if len(byHand) > 0 {
 		out = append(out, "No name of Stripe's is known for "+strings.Join(byHand, ", ")+": tick it by hand.")
 	}

@@ -53,6 +53,11 @@ func TestTheRestrictedKeyOpensWhatThePolicyNeedsAndNoMore(t *testing.T) {
 			},
 			notes: []string{"POST /v1/invoices/create_preview for a preview"},
 		},
+		"connected accounts and v2 need a word": {
+			yaml:  "scopes: {balance: read, v2.core.events: read}\ncustomers: any\naccounts: [acct_1]",
+			want:  []string{"rak_balance_read"},
+			notes: []string{"Connect permissions of the same rows", "restricted keys work on /v2", "v2.core.events (read): tick it by hand"},
+		},
 		"what has no name is said": {
 			yaml:  "scopes: {billing.alerts: write}\ncustomers: any",
 			notes: []string{"No name of Stripe's is known for billing.alerts (write): tick it by hand."},
