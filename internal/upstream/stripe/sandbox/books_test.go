@@ -77,7 +77,8 @@ func randomCall(t *rapid.T, s *Server, seed Seeded) {
 		direct(s, "POST", "/v1/payment_intents", fmt.Sprintf("amount=%d&currency=usd&confirm=true&payment_method=%s", amount, card))
 	case 3:
 		direct(s, "POST", "/v1/payment_intents", fmt.Sprintf("amount=%d&currency=usd&capture_method=manual&confirm=true&payment_method=%s"+
-			"&payment_method_options[card][request_incremental_authorization]=if_available", amount, card))
+			"&payment_method_options[card][request_incremental_authorization]=if_available"+
+			"&payment_method_options[card][request_multicapture]=if_available", amount, card))
 	case 4:
 		pi := s.platform.intents.order[pick("intent", len(s.platform.intents.order))]
 		verb := []string{"capture", "cancel", "confirm", "increment_authorization", "capture"}[pick("verb", 5)]

@@ -1,10 +1,14 @@
 package sandbox
 
-import "net/http"
+import (
+	"net/http"
+	"strconv"
+)
 
 type charge struct {
 	head
 	sharing
+	features
 	transfers        []string // to the destination, one for each capture
 	feeID            string   // of the application fee
 	sourceTransfer   string   // the transfer that this is the receipt of
@@ -80,7 +84,7 @@ func (o *charge) render(e *enc, x *expansion) {
 	e.metadata(o.md)
 	e.ref("on_behalf_of", o.onBehalfOf, x)
 	o.renderOutcome(e, failed)
-	e.bool("paid", !failed)
+	e.bool("paid", o.status == "succeeded")
 	e.ref("payment_intent", o.intent, x)
 	e.opt("payment_method", o.method)
 	o.renderMethod(e, m)
@@ -109,17 +113,31 @@ func (o *charge) render(e *enc, x *expansion) {
 func (o *charge) renderMethod(e *enc, m *paymentMethod) {
 	e.key("payment_method_details")
 	e.open()
+	typ := typeOfCard
 	if m != nil {
-		e.key("card")
+		typ = m.typ
+		e.key(typ)
 		e.open()
-		e.int("amount_authorized", o.amount)
-		m.renderCard(e)
-		e.str("network", m.brand)
-		e.constant(`"three_d_secure":null,"wallet":null`)
+		switch typ {
+		case typeOfCard:
+			e.int("amount_authorized", o.amount)
+			m.renderCard(e)
+			o.renderFeatures(e)
+			e.str("network", m.brand)
+			e.constant(`"three_d_secure":null,"wallet":null`)
+		case typeOfBank:
+			m.renderBank(e)
+		}
 		e.close()
 	}
-	e.str("type", "card")
+	e.str("type", typ)
 	e.close()
+}
+
+func (o *charge) renderFeatures(e *enc) {
+	status := map[bool]string{true: "available", false: "unavailable"}
+	e.constant(`"incremental_authorization":{"status":"` + status[o.incremental] + `"},"multicapture":{"status":"` + status[o.multi] + `"}`)
+	e.constant(`"overcapture":{"maximum_amount_capturable":` + strconv.FormatInt(o.amount+o.beyond(o.amount), 10) + `,"status":"` + status[o.over] + `"}`)
 }
 
 func (o *charge) renderFailure(e *enc, failed bool) {
@@ -396,7 +414,7 @@ func (c *call) capture(o *charge, amount int64, final bool) *stripeError {
 		return errInvalid("", "charge_expired_for_capture", "Charge "+o.id+" cannot be captured.")
 	case o.isCaptured && o.captured+o.released >= o.amount:
 		return errInvalid("", "charge_already_captured", "Charge "+o.id+" has already been captured.")
-	case amount > o.amount-o.captured:
+	case amount > o.amount-o.captured+o.beyond(o.amount):
 		return errInvalid("amount", "amount_too_large", "The requested capture amount is greater than the amount you can capture for this charge.")
 	}
 	if f := positive("amount", amount); f != nil {
@@ -404,6 +422,7 @@ func (c *call) capture(o *charge, amount int64, final bool) *stripeError {
 	}
 	o.isCaptured = true
 	c.collect(o, amount, EffectCapture, o.intent)
+	o.amount = max(o.amount, o.captured) // of an overcapture
 	if rest := o.amount - o.captured; final && rest > 0 {
 		o.released = rest
 		c.effect(EffectRelease, o.id, o.intent, o.customer, rest, o.currency)

@@ -15,7 +15,9 @@ type customer struct {
 	defaultSource, defaultMethod    string
 	invoicePrefix                   string
 	nextInvoice                     int64
-	clock                           string // the test clock it lives on
+	cash                            map[string]int64 // sent by bank transfer and not yet spent, by currency
+	cashByHand, cashModeSet         bool             // payments out of it are reconciled by hand; or it says itself
+	clock                           string           // the test clock it lives on
 }
 
 func (o *customer) links() []string {

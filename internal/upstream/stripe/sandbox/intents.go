@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ const (
 	needsCapture = "requires_capture"
 	succeeded    = "succeeded"
 	canceled     = "canceled"
+	processing   = "processing"
 )
 
 type paymentIntent struct {
@@ -32,8 +34,10 @@ type paymentIntent struct {
 	shipping, options, types     string // JSON
 	automatic                    string // JSON
 	confirming                   int64  // amount awaiting authentication
-	incremental, offSession      bool
-	invoice                      string // kept for effects
+	applied                      int64  // paid out of the customer's cash so far
+	offSession                   bool
+	features
+	invoice string // kept for effects
 }
 
 func (o *paymentIntent) links() []string {
@@ -73,11 +77,7 @@ func (o *paymentIntent) render(e *enc, x *expansion) {
 	e.ref("latest_charge", o.latestCharge, x)
 	e.bool("livemode", e.s.live())
 	e.metadata(o.md)
-	if o.status == needsAction {
-		e.constant(`"next_action":{"type":"use_stripe_sdk","use_stripe_sdk":{"type":"three_d_secure_redirect"}}`)
-	} else {
-		e.null("next_action")
-	}
+	o.renderAction(e)
 	e.ref("on_behalf_of", o.onBehalfOf, x)
 	e.ref("payment_method", o.method, x)
 	e.raw("payment_method_options", o.options)
@@ -93,6 +93,28 @@ func (o *paymentIntent) render(e *enc, x *expansion) {
 	o.renderShare(e, x)
 	e.opt("transfer_group", o.transferGroup)
 	e.close()
+}
+
+// renderAction writes what the customer has to do.
+func (o *paymentIntent) renderAction(e *enc) {
+	typ := typeOfCard
+	if m := e.s.methods.byID[o.method]; m != nil {
+		typ = m.typ
+	}
+	switch {
+	case o.status != needsAction:
+		e.null("next_action")
+	case typ == typeOfBank:
+		e.constant(`"next_action":{"type":"verify_with_microdeposits","verify_with_microdeposits":{"arrival_date":` +
+			strconv.FormatInt(o.created+86_400, 10) + `,"hosted_verification_url":"https://payments.stripe.com/microdeposit/` + o.id +
+			`","microdeposit_type":"amounts"}}`)
+	case typ == typeOfCash:
+		e.constant(`"next_action":{"type":"display_bank_transfer_instructions","display_bank_transfer_instructions":{"amount_remaining":` +
+			strconv.FormatInt(o.amount-o.applied, 10) + `,"currency":"` + o.currency + `","hosted_instructions_url":"https://payments.stripe.com/` +
+			`bank_transfers/instructions/` + o.id + `","reference":"` + o.id[3:11] + `","type":"us_bank_transfer"}}`)
+	default:
+		e.constant(`"next_action":{"type":"use_stripe_sdk","use_stripe_sdk":{"type":"three_d_secure_redirect"}}`)
+	}
 }
 
 func (o *paymentIntent) renderError(e *enc) {
@@ -137,6 +159,7 @@ var intentRoutes = []*operation{
 	post("/v1/payment_intents/{intent}/capture", "payment_intents", "payment_intent", captureIntent),
 	post("/v1/payment_intents/{intent}/confirm", "payment_intents", "payment_intent", confirmIntent),
 	post("/v1/payment_intents/{intent}/increment_authorization", "payment_intents", "payment_intent", incrementIntent),
+	post("/v1/payment_intents/{intent}/verify_microdeposits", "payment_intents", "payment_intent", verifyIntent),
 }
 
 func createIntent(c *call) (view, *stripeError) {
@@ -186,11 +209,6 @@ func (c *call) intentParams(o *paymentIntent) *stripeError {
 			return f
 		}
 	}
-	for _, name := range []string{"payment_method", "payment_method_data"} {
-		if n := c.sub(name, "type"); n != nil && n.text() != "card" {
-			return errInvalid(name+"[type]", "", "This sandbox takes payment methods of type card only.")
-		}
-	}
 	return nil
 }
 
@@ -221,7 +239,7 @@ func (c *call) fillIntent(o *paymentIntent) (f *stripeError) {
 	}
 	if n := c.p.get("payment_method_options"); !n.blank() {
 		o.options = string(n.json(nil))
-		o.incremental = o.incremental || dig(n, "card", "request_incremental_authorization").text() == "if_available"
+		o.request(n.get("card"))
 	}
 	if c.has("off_session") {
 		o.offSession = c.bool("off_session")

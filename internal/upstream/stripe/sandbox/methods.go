@@ -7,7 +7,10 @@ import "strings"
 type paymentMethod struct {
 	head
 	customer             string
+	typ                  string // card, or another
 	brand, last4         string
+	holder, routing      string // of a bank account
+	verified             bool   // a bank account's deposits have been told
 	expMonth, expYear    int64
 	billing              string // JSON
 	decline              string // decline code, or empty
@@ -32,18 +35,24 @@ func (o *paymentMethod) render(e *enc, x *expansion) {
 	e.str("object", "payment_method")
 	e.str("allow_redisplay", "unspecified")
 	e.raw("billing_details", o.billing)
-	e.key("card")
+	e.key(o.typ)
 	e.open()
-	o.renderCard(e)
-	e.str("display_brand", o.brand)
-	e.constant(`"generated_from":null,"networks":{"available":["` + o.brand + `"],"preferred":null},"three_d_secure_usage":{"supported":true},"wallet":null`)
+	switch o.typ {
+	case typeOfCard:
+		o.renderCard(e)
+		e.str("display_brand", o.brand)
+		e.constant(`"generated_from":null,"networks":{"available":["` + o.brand + `"],"preferred":null},"three_d_secure_usage":{"supported":true},"wallet":null`)
+	case typeOfBank:
+		o.renderBank(e)
+		e.constant(`"financial_connections_account":null,"networks":{"preferred":"ach","supported":["ach"]},"status_details":null`)
+	}
 	e.close()
 	e.int("created", o.created)
 	e.ref("customer", o.customer, x)
 	e.null("customer_account")
 	e.bool("livemode", e.s.live())
 	e.metadata(o.md)
-	e.str("type", "card")
+	e.str("type", o.typ)
 	e.close()
 }
 
@@ -101,10 +110,7 @@ var methodRoutes = []*operation{
 		return c.s.methods.page(c, link, byType(c))
 	}),
 	post("/v1/payment_methods", "payment_methods", "payment_method", func(c *call) (view, *stripeError) {
-		if c.str("type") != "card" {
-			return nil, errInvalid("type", "", "This sandbox makes payment methods of type card only.")
-		}
-		m, f := c.newCard(c.p.get("card"), "card")
+		m, f := c.makeMethod()
 		if f != nil {
 			return nil, f
 		}
@@ -140,7 +146,7 @@ var methodRoutes = []*operation{
 
 func byType(c *call) func(*paymentMethod) bool {
 	typ := c.str("type")
-	return func(*paymentMethod) bool { return typ == "" || typ == "card" }
+	return func(m *paymentMethod) bool { return typ == "" || typ == m.typ }
 }
 
 func (c *call) fillMethod(m *paymentMethod) (f *stripeError) {
@@ -232,10 +238,18 @@ func (c *call) method(n *node, param string) (*paymentMethod, *stripeError) {
 	if n.kind == nodeString {
 		return c.named(n.str, param)
 	}
-	if card := n.get("card"); card != nil {
-		return c.newCard(card, param+"[card]")
+	return c.newMethod(n, param)
+}
+
+// makeMethod makes what POST /v1/payment_methods asks for.
+func (c *call) makeMethod() (*paymentMethod, *stripeError) {
+	switch c.str("type") {
+	case "":
+		return nil, errMissingParam("type")
+	case typeOfCard:
+		return c.newCard(c.p.get("card"), "card")
 	}
-	return c.newCard(n, param)
+	return c.newMethod(c.p, "payment_method")
 }
 
 // newCard makes a method out of card[number] or card[token].
@@ -261,7 +275,7 @@ func (c *call) storeCard(card testCard, source bool, n *node) *paymentMethod {
 	if source {
 		prefix = "card"
 	}
-	m := &paymentMethod{head: c.s.head(prefix, c), brand: card.brand, last4: card.number[len(card.number)-4:], expMonth: 8,
+	m := &paymentMethod{head: c.s.head(prefix, c), typ: typeOfCard, brand: card.brand, last4: card.number[len(card.number)-4:], expMonth: 8,
 		expYear: int64(c.at.Year()) + 4, billing: noBilling, decline: card.decline, needsAction: card.action, refundStatus: card.refund, dispute: card.dispute,
 		fingerprint: card.number[len(card.number)-4:] + "Qm7xT1vL2k", funding: "credit"}
 	if n != nil {

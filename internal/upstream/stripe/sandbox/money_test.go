@@ -120,7 +120,7 @@ func TestIntentsMoveMoneyAtConfirmAndOnlyThen(t *testing.T) {
 func TestManualCaptureHoldsThenCollectsPartAndReleasesTheRest(t *testing.T) {
 	r := newRig(t)
 	create := "amount=1000&currency=usd&capture_method=manual&confirm=true&payment_method=pm_card_visa" +
-		"&payment_method_options[card][request_incremental_authorization]=if_available"
+		"&payment_method_options[card][request_incremental_authorization]=if_available&payment_method_options[card][request_multicapture]=if_available"
 	pi := r.ok("POST", "/v1/payment_intents", create)
 	id := pi.str("id")
 	r.want(pi.str("status"), "requires_capture", "status")

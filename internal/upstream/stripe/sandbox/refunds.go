@@ -25,6 +25,9 @@ type refund struct {
 }
 
 func (o *refund) links() []string {
+	if o.charge == "" {
+		return nil
+	}
 	keys := []string{"charge=" + o.charge}
 	if o.intent != "" {
 		keys = append(keys, "payment_intent="+o.intent)
@@ -42,7 +45,10 @@ func (o *refund) render(e *enc, x *expansion) {
 	e.int("created", o.created)
 	e.str("currency", o.currency)
 	e.ref("customer", o.customer, x)
-	e.constant(`"customer_account":null,"destination_details":{"card":{"type":"refund","reference_status":"pending","reference_type":"acquirer_reference_number"},"type":"card"}`)
+	e.null("customer_account")
+	if o.charge != "" {
+		e.constant(`"destination_details":{"card":{"type":"refund","reference_status":"pending","reference_type":"acquirer_reference_number"},"type":"card"}`)
+	}
 	if o.failed != "" {
 		e.ref("failure_balance_transaction", o.failed, x)
 	}
@@ -111,7 +117,7 @@ var refundRoutes = []*operation{
 func createRefund(c *call) (view, *stripeError) {
 	chargeID, intentID := c.str("charge"), c.str("payment_intent")
 	if c.has("origin") || c.has("customer") {
-		return nil, errInvalid("customer", "", "This sandbox keeps no cash balance to refund from.")
+		return asView(c.refundCash())
 	}
 	if chargeID == "" && intentID == "" {
 		return nil, errInvalid("", "parameter_missing", "One of the following params should be provided for this request: payment_intent or charge.")
@@ -247,7 +253,11 @@ func (c *call) returnRefund(r *refund, status, reason string) {
 	if o := c.s.charges.byID[r.charge]; o != nil {
 		o.refundedMoney -= r.amount
 	}
-	r.failed = c.book(booking{typ: "refund_failure", source: r.id, description: "REFUND FAILURE", currency: r.currency, amount: r.amount}).id
+	if o := c.s.customers.byID[r.customer]; r.charge == "" && o != nil {
+		c.moveCash(o, r.amount, r.currency, "return_canceled", nil)
+	} else {
+		r.failed = c.book(booking{typ: "refund_failure", source: r.id, description: "REFUND FAILURE", currency: r.currency, amount: r.amount}).id
+	}
 	c.effect(EffectRefundFailed, r.id, r.charge, r.customer, r.amount, r.currency)
 	if status == "failed" {
 		c.emit("refund.failed", r)
@@ -264,7 +274,7 @@ func (c *call) setRefund(id, status string) *stripeError {
 		return f
 	}
 	switch {
-	case status == "failed" && r.transaction == "":
+	case status == "failed" && r.transaction == "" && r.charge != "":
 		// It gave up an authorization: no money went out that could come back.
 		return errInvalid("status", "", "Refund "+id+" sent no money, so it cannot fail.")
 	case status == "failed" && (r.status == "pending" || r.status == "succeeded" || r.status == "requires_action"):

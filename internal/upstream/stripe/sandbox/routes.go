@@ -94,6 +94,7 @@ func remove(pattern, resource string, h handler) *operation {
 var routeTables = [][]*operation{
 	accountRoutes,
 	balanceRoutes,
+	cashRoutes,
 	catalogRoutes,
 	chargeRoutes,
 	clockRoutes,

@@ -29,7 +29,7 @@ type model struct {
 }
 
 // models are the kinds of things; every account has a shelf for each.
-var models = [][]*model{accountModels, externalModels, disputeModels}
+var models = [][]*model{accountModels, externalModels, disputeModels, cashModels}
 
 func (o *thing) links() []string {
 	var keys []string
