@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/upstream"
+	"pgregory.net/rapid"
 )
 
 // again turns a parsed call back into a raw one, as Stripe would read it.
@@ -15,8 +16,32 @@ func again(call *upstream.Call) *upstream.RawCall {
 	return &upstream.RawCall{Method: call.Method, Path: call.Path, Query: call.Query, Header: call.Header.Clone(), Body: call.Body}
 }
 
+// reader parses calls and has policies to judge them by, which look at different things.
+type reader struct {
+	*Adapter
+	policies []*policy.Policy
+}
+
+func newReader(t testing.TB) *reader {
+	r := &reader{Adapter: newAdapter(t)}
+	for _, text := range []string{
+		"name: agent-fuzz-open-1\nscopes: {\"*\": write}\nuncapped: true\nunmetered: [\"*\"]\ncustomers: any\n",
+		"name: agent-fuzz-listed-1\nscopes: {\"*\": write}\nuncapped: true\ncustomers: [customer_1, customer_contract]\naccounts: [acct_contract]\n",
+		"name: agent-fuzz-narrow-1\nscopes: {charges: read, customers: read, refunds: write}\ncustomers: any\n" +
+			"caps: [{resource: refunds, per: call, usd: 5.00}, {resource: \"*\", per: day, usd: 1.00}]\n" +
+			"params:\n  refunds.create: {amount: {max: 500, required: true}, reason: {in: [duplicate]}, reverse_transfer: deny}\n",
+	} {
+		p, _, err := policy.Parse("fuzz.yaml", []byte(text), r.Catalog().Vocabulary())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.policies = append(r.policies, p)
+	}
+	return r
+}
+
 // sameDecision checks that what is sent is judged as what was read: parse, write, parse again.
-func sameDecision(t *testing.T, a *Adapter, raw *upstream.RawCall) {
+func (a *reader) sameDecision(t rapid.TB, raw *upstream.RawCall) {
 	call, refusal := a.Parse(raw, "")
 	if refusal != nil {
 		if refusal.Code == "" || refusal.Message == "" || len(refusal.Param) > 2*maxEcho {
@@ -33,8 +58,35 @@ func sameDecision(t *testing.T, a *Adapter, raw *upstream.RawCall) {
 	}
 	ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Params" }, cmp.Ignore())
 	if diff := cmp.Diff(call.Operation, back.Operation, ignore); diff != "" {
-		t.Fatalf("another decision (-read +sent):\n%s", diff)
+		t.Fatalf("another operation (-read +sent):\n%s", diff)
 	}
+	for _, p := range a.policies {
+		if diff := cmp.Diff(policy.Decide(p, &call.Operation), policy.Decide(p, &back.Operation)); diff != "" {
+			t.Fatalf("%s decides otherwise (-read +sent):\n%s", p.Name, diff)
+		}
+	}
+}
+
+// FuzzCall tries routes and parameters together: whatever is let through is read again as it was read.
+func FuzzCall(f *testing.F) {
+	for _, s := range requestSeeds(f) {
+		f.Add(s[0], s[1], s[2])
+	}
+	a := newReader(f)
+	f.Fuzz(func(t *testing.T, method, path, params string) {
+		inQuery := formCall(method, path, params, "")
+		inBody := formCall(method, path, "", params)
+		a.sameDecision(t, inQuery)
+		a.sameDecision(t, inBody)
+		if method != http.MethodDelete {
+			return
+		}
+		one, refused := a.Parse(inQuery, "")
+		other, refusedToo := a.Parse(inBody, "")
+		if (refused == nil) != (refusedToo == nil) || refused == nil && (one.Query != other.Query || one.Fingerprint != other.Fingerprint) {
+			t.Fatalf("%s %s %q is another call with its parameters in the body", method, path, params)
+		}
+	})
 }
 
 func FuzzRoutes(f *testing.F) {
@@ -43,10 +95,10 @@ func FuzzRoutes(f *testing.F) {
 			f.Add(method, path)
 		}
 	}
-	a := newAdapter(f)
+	a := newReader(f)
 	f.Fuzz(func(t *testing.T, method, path string) {
 		raw := &upstream.RawCall{Method: method, Path: path, Header: http.Header{}}
-		sameDecision(t, a, raw)
+		a.sameDecision(t, raw)
 		call, refusal := a.Parse(raw, "")
 		if refusal != nil {
 			return
@@ -70,12 +122,12 @@ func FuzzForm(f *testing.F) {
 	} {
 		f.Add(body)
 	}
-	a := newAdapter(f)
+	a := newReader(f)
 	f.Fuzz(func(t *testing.T, body string) {
-		sameDecision(t, a, post("/v1/refunds", body))
-		sameDecision(t, a, post("/v1/customers", body))
-		sameDecision(t, a, formCall("GET", "/v1/charges", body, ""))
-		sameDecision(t, a, formCall("GET", "/v1/charges/search", body, ""))
+		a.sameDecision(t, post("/v1/refunds", body))
+		a.sameDecision(t, post("/v1/customers", body))
+		a.sameDecision(t, formCall("GET", "/v1/charges", body, ""))
+		a.sameDecision(t, formCall("GET", "/v1/charges/search", body, ""))
 	})
 }
 
@@ -86,9 +138,9 @@ func FuzzJSON(f *testing.F) {
 	} {
 		f.Add(body)
 	}
-	a := newAdapter(f)
+	a := newReader(f)
 	f.Fuzz(func(t *testing.T, body string) {
-		sameDecision(t, a, with(post("/v2/core/accounts", body), "Content-Type", "application/json"))
+		a.sameDecision(t, with(post("/v2/core/accounts", body), "Content-Type", "application/json"))
 	})
 }
 

@@ -1,0 +1,96 @@
+package contract
+
+// values are what parameters and placeholders mean in a sandbox: "{/v1/prices}" is a new object of that collection,
+// "{account}" a connected account.
+var values = map[string]string{
+	"account":          "{account}",
+	"capability":       "transfers",
+	"charge":           "{/v1/charges}",
+	"customer":         "{customer}",
+	"destination":      "{account}",
+	"external_account": "btok_us_verified",
+	"payment_method":   "pm_card_visa",
+	"price":            "{/v1/prices}",
+	"product":          "{/v1/products}",
+	"source":           "tok_visa",
+}
+
+// world are the calls that make what no operation makes by itself: an application fee and a dispute.
+var world = []step{
+	{"POST", "/v1/payment_intents", shared},
+	{"POST", "/v1/charges", disputed},
+}
+
+// forms are the parameters of operations that need others than the document says.
+var forms = map[string]string{
+	"GET /v1/payment_intents/search":                         `query=status:"succeeded"`,
+	"POST /v1/accounts":                                      "type=custom&country=US&capabilities[card_payments][requested]=true&capabilities[transfers][requested]=true&external_account=btok_us_verified",
+	"POST /v1/accounts/{account}/bank_accounts":              "external_account=btok_us_verified",
+	"POST /v1/accounts/{account}/external_accounts":          "external_account=btok_us_verified",
+	"POST /v1/accounts/{account}/reject":                     "reason=fraud",
+	"POST /v1/application_fees/{id}/refunds":                 "amount=1",
+	"POST /v1/charges":                                       "amount=1000&currency=usd&source=tok_visa",
+	"POST /v1/invoiceitems":                                  "customer={customer}&amount=1000&currency=usd",
+	"POST /v1/invoices":                                      "customer={customer}",
+	"POST /v1/invoices/create_preview":                       "customer={customer}",
+	"POST /v1/payment_intents":                               "amount=1000&currency=usd&payment_method=pm_card_visa",
+	"POST /v1/payment_methods":                               "type=card&card[token]=tok_visa",
+	"POST /v1/payment_methods/{payment_method}/attach":       "customer={customer}",
+	"POST /v1/plans":                                         "amount=1000&currency=usd&interval=month&product={/v1/products}",
+	"POST /v1/prices":                                        "unit_amount=1000&currency=usd&product={/v1/products}",
+	"POST /v1/test_helpers/test_clocks/{test_clock}/advance": "frozen_time=1893460000",
+	"POST /v1/transfers/{id}/reversals":                      "amount=1",
+}
+
+// fresh are the steps that bring the object of a path into the state that an operation needs: "{}" is the id of
+// what the first one made, or of what the last GET found. SANDBOX is a control route.
+var fresh = map[string][]step{
+	"DELETE /v1/accounts/{account}":                                 {{"POST", "/v1/accounts", "type=custom&country=US"}},
+	"DELETE /v1/accounts/{account}/bank_accounts/{id}":              second,
+	"DELETE /v1/accounts/{account}/external_accounts/{id}":          second,
+	"GET /v1/charges/{charge}/dispute":                              {{"POST", "/v1/charges", disputed}},
+	"GET /v1/customers/{customer}/payment_methods/{payment_method}": attached,
+	"POST /v1/accounts/{account}/reject":                            {{"POST", "/v1/accounts", "type=custom&country=US"}},
+	"POST /v1/accounts/{account}/unreject":                          {{"POST", "/v1/accounts", "type=custom&country=US"}, {"POST", "/v1/accounts/{}/reject", "reason=fraud"}},
+	"POST /v1/application_fees/{id}/refund":                         fee,
+	"POST /v1/application_fees/{id}/refunds":                        fee,
+	"POST /v1/charges/{charge}/capture":                             {{"POST", "/v1/charges", "amount=1000&currency=usd&source=tok_visa&capture=false"}},
+	"POST /v1/charges/{charge}/dispute":                             {{"POST", "/v1/charges", disputed}},
+	"POST /v1/charges/{charge}/dispute/close":                       {{"POST", "/v1/charges", disputed}},
+	"POST /v1/disputes/{dispute}/close":                             {{"POST", "/v1/charges", disputed}, {"GET", "/v1/disputes", ""}},
+	"POST /v1/invoices/{invoice}/mark_uncollectible":                open,
+	"POST /v1/invoices/{invoice}/pay":                               open,
+	"POST /v1/invoices/{invoice}/void":                              open,
+	"POST /v1/payment_intents/{intent}/capture":                     authorized,
+	"POST /v1/payment_intents/{intent}/increment_authorization":     authorized,
+	"POST /v1/payment_methods/{payment_method}/detach":              attached,
+	"POST /v1/payouts/{payout}/reverse":                             {{"POST", "/v1/payouts", "amount=1000&currency=usd"}, {"SANDBOX", "payouts/{}", `{"status":"paid"}`}},
+	"POST /v1/refunds/{refund}/cancel":                              {{"POST", "/v1/refunds", "charge={/v1/charges}&metadata[sandbox_status]=requires_action"}},
+}
+
+const (
+	disputed = "amount=1000&currency=usd&source=tok_createDispute"
+	shared   = "amount=10000&currency=usd&payment_method=pm_card_visa&confirm=true&application_fee_amount=1000&transfer_data[destination]={account}"
+)
+
+var (
+	attached = []step{
+		{"POST", "/v1/payment_methods", "type=card&card[token]=tok_visa"},
+		{"POST", "/v1/payment_methods/{}/attach", "customer={customer}"},
+	}
+	authorized = []step{{"POST", "/v1/payment_intents", "amount=900&currency=usd&payment_method=pm_card_visa&capture_method=manual" +
+		"&confirm=true&payment_method_options[card][request_incremental_authorization]=if_available"}}
+	fee  = []step{{"POST", "/v1/payment_intents", shared}, {"GET", "/v1/application_fees", ""}}
+	open = []step{
+		{"POST", "/v1/invoices", "customer={customer}&collection_method=send_invoice&days_until_due=30"},
+		{"POST", "/v1/invoiceitems", "customer={customer}&invoice={}&amount=1000&currency=usd"},
+		{"POST", "/v1/invoices/{}/finalize", ""},
+	}
+	// second is a bank account that is not the default one.
+	second = []step{{"POST", "/v1/accounts/{account}/external_accounts", "external_account=btok_us_verified"}}
+)
+
+// refusals are the operations that the sandbox refuses here, each with the reason.
+var refusals = map[string]string{
+	"POST /v1/external_accounts/{id}": "it is for the account's own, which has none",
+}
