@@ -87,7 +87,7 @@ func SandboxExpand(d *Document) string {
 		pruned = false
 		for name := range fields {
 			for field, to := range fields[name] {
-				if !opens(d.Components.Schemas[name].Properties[field]) && !slices.ContainsFunc(to, func(k string) bool { return len(fields[k]) > 0 }) {
+				if !slices.Contains(leftOut, name+"."+field) && !opens(d.Components.Schemas[name].Properties[field]) && !slices.ContainsFunc(to, func(k string) bool { return len(fields[k]) > 0 }) {
 					delete(fields[name], field)
 					pruned = true
 				}
@@ -107,6 +107,12 @@ func SandboxExpand(d *Document) string {
 	}
 	return header(d, "gentables: expansions") + out.String()
 }
+
+// leftOut are embedded objects and lists that answers leave out unless they are expanded. The document does not
+// tell them from other optional fields; Stripe's reference calls them includable.
+var leftOut = []string{"coupon.applies_to", "coupon.currency_options", "currency_option.tiers", "customer.cash_balance", "customer.tax",
+	"invoice.confirmation_secret", "plan.tiers", "price.currency_options", "price.tiers", "promotion_codes_resource_restrictions.currency_options",
+	"shipping_rate_fixed_amount.currency_options"}
 
 // opens reports a field that is an id until it is expanded, or a list that is left out until then.
 func opens(p *Schema) bool {

@@ -22,7 +22,6 @@ type account struct {
 	items        collection[*invoiceItem]
 	products     collection[*product]
 	prices       collection[*price]
-	plans        collection[*plan]
 	payouts      collection[*payout]
 	transactions collection[*balanceTransaction]
 	adjustments  collection[*customerTransaction]
@@ -59,7 +58,7 @@ func (s *Server) newAccount(id string) *account {
 	open(a, &a.items, "invoiceitem", "invoiceitems", objects)
 	open(a, &a.products, "product", "products", objects)
 	open(a, &a.prices, "price", "prices", objects)
-	open(a, &a.plans, "plan", "plans", objects)
+	a.scopes["plan"] = "plans" // a price that recurs, as older routes show it
 	open(a, &a.payouts, "payout", "payouts", objects)
 	open(a, &a.transactions, "balance_transaction", "balance_transactions", objects)
 	open(a, &a.adjustments, "customer_balance_transaction", "customers", objects)

@@ -262,3 +262,40 @@ func (d *deletedView) render(e *enc, _ *expansion) {
 	e.bool("deleted", true)
 	e.close()
 }
+
+// identified is what can be paged through without being a collection.
+type identified interface {
+	view
+	key() string
+}
+
+// pageOf pages through a list that is no collection of its own; what is the noun of "No such line_item".
+func pageOf(c *call, list *listView, what string) (view, *stripeError) {
+	limit := defaultLimit
+	if c.has("limit") {
+		if limit = int(c.amount("limit")); limit < 1 || limit > maxLimit {
+			return nil, errInvalid("limit", "parameter_invalid_integer", "Invalid limit: must be between 1 and 100")
+		}
+	}
+	for _, name := range []string{"starting_after", "ending_before"} {
+		cursor := c.str(name)
+		if cursor == "" {
+			continue
+		}
+		at := slices.IndexFunc(list.data, func(v view) bool { return v.(identified).key() == cursor })
+		if at < 0 {
+			return nil, errMissing(what, cursor, name)
+		}
+		if name == "starting_after" {
+			list.data = list.data[at+1:]
+		} else {
+			list.data = list.data[:at]
+			list.more = len(list.data) > limit
+			list.data = list.data[max(0, len(list.data)-limit):]
+			return list, nil
+		}
+	}
+	list.more = len(list.data) > limit
+	list.data = list.data[:min(len(list.data), limit)]
+	return list, nil
+}

@@ -119,6 +119,7 @@ func (c *call) failed(o *paymentIntent, m *paymentMethod) *stripeError {
 	o.lastError.method = m
 	o.status, o.method = needsMethod, ""
 	c.emit("payment_intent.payment_failed", o)
+	c.intentFailed(o)
 	f := *o.lastError
 	f.intent = o
 	return &f
@@ -149,6 +150,7 @@ func (c *call) pay(o *paymentIntent, m *paymentMethod, amount int64) *stripeErro
 	}
 	o.status, o.received = succeeded, amount
 	c.emit("payment_intent.succeeded", o)
+	c.intentPaid(o)
 	return nil
 }
 

@@ -18,6 +18,7 @@ type customer struct {
 	cash                            map[string]int64 // sent by bank transfer and not yet spent, by currency
 	cashByHand, cashModeSet         bool             // payments out of it are reconciled by hand; or it says itself
 	clock                           string           // the test clock it lives on
+	discount                        *discount
 }
 
 func (o *customer) links() []string {
@@ -47,7 +48,12 @@ func (o *customer) render(e *enc, x *expansion) {
 	e.ref("default_source", o.defaultSource, x)
 	e.constant(`"delinquent":false`)
 	e.opt("description", o.description)
-	e.null("discount")
+	if o.discount != nil {
+		e.key("discount")
+		o.discount.render(e, x.child("discount"))
+	} else {
+		e.null("discount")
+	}
 	e.opt("email", o.email)
 	e.str("invoice_prefix", o.invoicePrefix)
 	e.key("invoice_settings")
@@ -266,6 +272,11 @@ func deleteCustomer(c *call) (view, *stripeError) {
 }
 
 func (c *call) dropCustomer(o *customer) {
+	for _, sub := range c.s.subscriptions.index["customer="+o.id] {
+		if !sub.ended() {
+			c.end(sub)
+		}
+	}
 	c.emit("customer.deleted", o)
 	o.deleted = true
 	for _, m := range slices.Clone(c.s.methods.index["customer="+o.id]) {

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"unicode/utf8"
 )
@@ -208,4 +210,19 @@ func (m pairs) get(k string) string {
 		}
 	}
 	return ""
+}
+
+// overlay puts the members of one JSON object over those of another.
+func overlay(all, over string) string {
+	merged := map[string]json.RawMessage{}
+	for _, text := range []string{all, over} {
+		if err := json.Unmarshal([]byte(text), &merged); err != nil {
+			panic(fmt.Sprintf("sandbox: overlay %s: %v", text, err)) // both are written by this package
+		}
+	}
+	out, err := json.Marshal(merged)
+	if err != nil {
+		panic(fmt.Sprintf("sandbox: overlay %s: %v", all, err)) // raw messages that were read before
+	}
+	return string(out)
 }

@@ -111,6 +111,7 @@ type call struct {
 	idemKey string
 	who     *credential // nil: the sandbox itself (seed, clock)
 	quiet   bool        // seed: neither effects nor requests on events
+	dry     bool        // a preview: nothing is kept
 	effects []string
 	body    []byte // the answer where a handler has rendered it already
 }

@@ -3,8 +3,9 @@ package sandbox
 import "strconv"
 
 // part is a nested parameter, or all of them, with its name as Stripe writes it
-// in errors: items[0]. What is first found wrong with it, or with any part read
-// out of it, is kept: a reader takes all it needs and then asks for the fault.
+// in errors: items[0]. Its types were checked before the call began. What is
+// first found wrong with it, or with any part read out of it, is kept: a reader
+// takes all it needs and then asks for the fault.
 type part struct {
 	n    *node
 	name string
@@ -46,18 +47,19 @@ func (p part) sub(field string) part {
 
 // list is the elements of a list in p.
 func (p part) list(field string) []part {
-	v := p.n.get(field)
-	if v.blank() {
-		return nil
-	}
-	items, ok := v.items()
-	if !ok {
-		p.refuse(field, "", "Invalid array")
-		return nil
-	}
+	items, _ := p.n.get(field).items()
 	out := make([]part, len(items))
 	for i, n := range items {
 		out[i] = part{n: n, name: p.nameOf(field) + "[" + strconv.Itoa(i) + "]", bad: p.bad}
+	}
+	return out
+}
+
+// texts is the elements of a list of strings in p; nil where none was sent.
+func (p part) texts(field string) []string {
+	var out []string
+	for _, v := range p.list(field) {
+		out = append(out, v.n.text())
 	}
 	return out
 }
@@ -70,17 +72,16 @@ func (p part) has(field string) bool { return !p.n.get(field).blank() }
 
 func (p part) str(field string) string { return p.n.get(field).text() }
 
-// int is a whole number; zero where none was sent.
-func (p part) int(field string) int64 {
-	if !p.has(field) {
-		return 0
+// or is a string; def where none was sent.
+func (p part) or(field, def string) string {
+	if p.has(field) {
+		return p.str(field)
 	}
-	v, err := parseInt(p.n.get(field))
-	if err != nil {
-		p.refuse(field, "parameter_invalid_integer", "Invalid integer: "+p.str(field))
-	}
-	return v
+	return def
 }
+
+// int is a whole number; zero where none was sent.
+func (p part) int(field string) int64 { v, _ := parseInt(p.n.get(field)); return v }
 
 // count is a whole number of zero or more; def where none was sent.
 func (p part) count(field string, def int64) int64 {
@@ -94,31 +95,7 @@ func (p part) count(field string, def int64) int64 {
 	return v
 }
 
-func (p part) bool(field string) bool {
-	if !p.has(field) {
-		return false
-	}
-	v, ok := parseBool(p.n.get(field))
-	if !ok {
-		p.refuse(field, "", "Invalid boolean: "+p.str(field))
-	}
-	return v
-}
-
-// one is a value out of a closed list; def where none was sent.
-func (p part) one(field, def string, of ...string) string {
-	if !p.has(field) {
-		return def
-	}
-	v := p.str(field)
-	for _, known := range of {
-		if v == known {
-			return v
-		}
-	}
-	p.refuse(field, "", "Invalid "+p.nameOf(field)+": must be one of "+orList(of))
-	return def
-}
+func (p part) bool(field string) bool { v, _ := parseBool(p.n.get(field)); return v }
 
 // must refuses p where a field is not there.
 func (p part) must(field string) {
@@ -139,12 +116,4 @@ func (p part) metadata(m pairs) pairs {
 	out, f := mergeMetadata(p.nameOf("metadata"), p.n.get("metadata"), m)
 	p.keep(f)
 	return out
-}
-
-// json is a nested parameter kept as it came; empty where none was sent.
-func (p part) json(field string) string {
-	if !p.has(field) {
-		return ""
-	}
-	return string(p.n.get(field).json(nil))
 }

@@ -50,7 +50,7 @@ func (s *Server) Seed() Seeded {
 	b.call().book(booking{typ: "topup", source: "tu_" + s.random(s.ids, idLength), description: "Seed balance", currency: "usd", amount: seedBalance})
 	out.Product = b.run("POST", "/v1/products", "name=Support plan").(*product).id
 	out.Price = b.run("POST", "/v1/prices", "currency=usd&unit_amount=2000&recurring[interval]=month&product="+out.Product).(*price).id
-	out.Plan = b.run("POST", "/v1/plans", "currency=usd&amount=2000&interval=month&product="+out.Product).(*plan).id
+	out.Plan = b.run("POST", "/v1/plans", "currency=usd&amount=2000&interval=month&product="+out.Product).(planView).id
 	for i, name := range []string{"Ada Adams", "Ben Brown", "Cleo Clark"} {
 		charges := 10
 		if i == 2 {

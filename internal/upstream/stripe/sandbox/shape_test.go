@@ -9,7 +9,7 @@ func TestServedObjectsAreStripes(t *testing.T) {
 	ada := r.seed.Customers[0]
 	r.ok("POST", "/v1/refunds", "charge="+ada.Charges[1]+"&amount=100")
 	r.ok("POST", "/v1/customers/"+ada.ID+"/balance_transactions", "amount=-100&currency=usd")
-	r.ok("POST", "/v1/invoiceitems", "customer="+ada.ID+"&pricing[price]="+r.seed.Price)
+	r.ok("POST", "/v1/invoiceitems", "customer="+ada.ID+"&price_data[currency]=usd&price_data[unit_amount_decimal]=0.5&price_data[product]="+r.seed.Product)
 	r.do("POST", "/v1/payment_intents", "amount=700&currency=usd&payment_method=pm_card_chargeDeclined&confirm=true")
 	r.ok("POST", "/v1/payment_intents", "amount=700&currency=usd&payment_method=pm_card_threeDSecure2Required&confirm=true")
 	r.ok("DELETE", "/v1/customers/"+r.seed.Customers[2].ID, "")

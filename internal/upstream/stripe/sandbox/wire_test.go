@@ -90,7 +90,7 @@ func TestPathsAndMethodsAreReadGenerously(t *testing.T) {
 		t.Errorf("message %q", out.str("error.message"))
 	}
 	r.refused(404, "", "PUT", "/v1/charges/"+ch, "")
-	r.refused(404, "", "POST", "/v1/subscriptions", "")
+	r.refused(404, "", "POST", "/v1/subscription", "")
 }
 
 func TestKeysAreKnownByModeAndPrefix(t *testing.T) {
