@@ -139,13 +139,13 @@ func TestTheBillingPresetBillsFromThePriceList(t *testing.T) {
 	d.does("GET", "/v1/prices/"+price, "expand[]=product")
 	d.does("GET", "/v1/customers/"+d.ada.ID, "")
 	invoice := d.does("POST", "/v1/invoices", "customer="+d.ada.ID+"&collection_method=send_invoice&days_until_due=30").str("id")
-	d.does("POST", "/v1/invoiceitems", "customer="+d.ada.ID+"&invoice="+invoice+"&currency=usd&amount=60000&description=2+lamps")
+	d.does("POST", "/v1/invoiceitems", "customer="+d.ada.ID+"&invoice="+invoice+"&pricing[price]="+price+"&quantity=2")
 	if due := d.does("GET", "/v1/invoices/"+invoice, "").num("amount_due"); due != 60_000 {
 		t.Fatalf("the draft asks for %d", due)
 	}
 	d.does("POST", "/v1/invoices/"+invoice+"/finalize", "")
 	d.does("POST", "/v1/invoices/"+invoice+"/send", "")
-	d.mayNot(policy.CodeCapExceeded, "POST", "/v1/invoiceitems", "customer="+d.ada.ID+"&currency=usd&amount=60000")
+	d.mayNot(policy.CodeCapExceeded, "POST", "/v1/invoiceitems", "customer="+d.ada.ID+"&pricing[price]="+price+"&quantity=2")
 	d.mayNot(policy.CodeParamDenied, "POST", "/v1/invoices/"+invoice+"/pay", "paid_out_of_band=true")
 	d.mayNot(policy.CodeCustomerDenied, "POST", "/v1/invoices", "customer="+d.other.ID)
 	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/prices", "product="+d.Seeded.Product+"&currency=usd&unit_amount=1")
@@ -200,6 +200,12 @@ func TestTheCustomerReaderPresetReadsWhoTheyAre(t *testing.T) {
 	d.does("GET", "/v1/customers/"+d.ada.ID, "")
 	d.does("GET", "/v1/customers/"+d.ada.ID+"/payment_methods", "")
 	d.does("GET", "/v1/payment_methods", "customer="+d.ada.ID)
+	theirs := d.somebody("POST", "/v1/subscriptions", "customer="+d.other.ID+"&items[0][price]="+d.Seeded.Price).str("id")
+	mine := d.somebody("POST", "/v1/subscriptions", "customer="+d.ada.ID+"&items[0][price]="+d.Seeded.Price).str("id")
+	d.does("GET", "/v1/subscriptions", "customer="+d.ada.ID)
+	d.does("GET", "/v1/subscriptions/"+mine, "expand[]=customer")
+	d.does("GET", "/v1/customers/"+d.ada.ID+"/tax_ids", "")
+	d.mayNot(policy.CodeCustomerDenied, "GET", "/v1/subscriptions/"+theirs, "")
 	d.mayNot(policy.CodeCustomerDenied, "GET", "/v1/customers/"+d.other.ID, "")
 	d.mayNot(policy.CodeCustomerDenied, "GET", "/v1/customers", "")
 	d.mayNot(policy.CodeScopeDenied, "GET", "/v1/charges", "customer="+d.ada.ID)
@@ -238,4 +244,27 @@ func TestTheDisputeResponderPresetAnswersAndConcedesNothing(t *testing.T) {
 	d.mayNot(policy.CodeCustomerDenied, "POST", "/v1/disputes/"+foreign, "submit=false")
 	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/refunds", "charge="+d.ada.Charges[0])
 	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/customers/"+d.ada.ID, "name=Eve")
+}
+
+func TestTheSubscriptionManagerPresetStartsChangesAndCancels(t *testing.T) {
+	d := open(t, "subscription-manager")
+	dear := d.somebody("POST", "/v1/prices", "product="+d.Seeded.Product+"&currency=usd&unit_amount=20000&recurring[interval]=month").str("id")
+	d.does("GET", "/v1/prices", "product="+d.Seeded.Product)
+	d.does("GET", "/v1/customers/"+d.ada.ID, "")
+	d.does("POST", "/v1/invoices/create_preview", "customer="+d.ada.ID+"&subscription_details[items][0][price]="+dear)
+	// The first bill and one renewal: $400 of $1,000.
+	sub := d.does("POST", "/v1/subscriptions", "customer="+d.ada.ID+"&items[0][price]="+dear)
+	if d.does("GET", "/v1/subscriptions/"+sub.str("id"), "").str("status") != "active" {
+		t.Fatalf("%s", sub.Raw)
+	}
+	d.does("GET", "/v1/invoices", "customer="+d.ada.ID+"&limit=1")
+	d.does("POST", "/v1/subscriptions/"+sub.str("id"), "metadata[ticket]=T-2&cancel_at_period_end=true")
+	d.mayNot(policy.CodeCapExceeded, "POST", "/v1/subscriptions", "customer="+d.ada.ID+"&items[0][price]="+dear+"&items[0][quantity]=2")
+	d.does("DELETE", "/v1/subscriptions/"+sub.str("id"), "")
+	d.mayNot(policy.CodeCustomerDenied, "POST", "/v1/subscriptions", "customer="+d.other.ID+"&items[0][price]="+dear)
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/prices", "product="+d.Seeded.Product+"&currency=usd&unit_amount=1")
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/invoices/"+d.ada.Invoice+"/pay", "")
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/refunds", "charge="+d.ada.Charges[0])
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/subscriptions", "customer="+d.ada.ID+"&items[0][price]="+dear+
+		"&transfer_data[destination]=acct_1") // a share of it goes elsewhere
 }
