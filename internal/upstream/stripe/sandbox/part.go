@@ -10,6 +10,7 @@ type part struct {
 	n    *node
 	name string
 	bad  *fault
+	own  bool // written by the sandbox itself, which may name prices that are for one use
 }
 
 // fault is the first thing that was wrong.
@@ -42,7 +43,7 @@ func (p part) nameOf(field string) string {
 
 // sub is a part of p; one that was not sent has nothing in it.
 func (p part) sub(field string) part {
-	return part{n: p.n.get(field), name: p.nameOf(field), bad: p.bad}
+	return part{n: p.n.get(field), name: p.nameOf(field), bad: p.bad, own: p.own}
 }
 
 // list is the elements of a list in p.
@@ -50,7 +51,7 @@ func (p part) list(field string) []part {
 	items, _ := p.n.get(field).items()
 	out := make([]part, len(items))
 	for i, n := range items {
-		out[i] = part{n: n, name: p.nameOf(field) + "[" + strconv.Itoa(i) + "]", bad: p.bad}
+		out[i] = part{n: n, name: p.nameOf(field) + "[" + strconv.Itoa(i) + "]", bad: p.bad, own: p.own}
 	}
 	return out
 }

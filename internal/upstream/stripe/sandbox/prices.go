@@ -295,7 +295,7 @@ func (c *call) pricing(p part, currency string) *pricing {
 			p.keep(f)
 			return nil
 		}
-		if o = found; !o.active {
+		if o = found; !o.active && !p.own {
 			p.refuse("price", "", "The price specified is inactive. This field only accepts active prices.")
 		}
 	case p.has("price_data"):

@@ -381,7 +381,7 @@ func (o *schedule) parameters(ph *phase, existing []*subItem) part {
 		}
 	}
 	all.set("items", items)
-	return part{n: all, bad: &fault{}}
+	return part{n: all, bad: &fault{}, own: true}
 }
 
 // word is a parameter of text.
