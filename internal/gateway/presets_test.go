@@ -191,6 +191,9 @@ func TestThePaymentCapturerPresetCapturesWhatIsAuthorized(t *testing.T) {
 	d.mayNot(policy.CodeCapExceeded, "POST", "/v1/payment_intents/"+third+"/capture", "") // $900 of $2,000 are gone
 	d.mayNot(policy.CodeParamDenied, "POST", "/v1/payment_intents", "amount=100&currency=usd&customer="+d.ada.ID)
 	d.mayNot(policy.CodeParamDenied, "POST", "/v1/payment_intents/"+third, "amount=130000")
+	waiting := d.somebody("POST", "/v1/payment_intents", "amount=100&currency=usd&customer="+d.ada.ID+"&payment_method="+d.ada.Card).str("id")
+	d.mayNot(policy.CodeParamDenied, "POST", "/v1/payment_intents/"+waiting+"/confirm", "")
+	d.mayNot(policy.CodeParamDenied, "POST", "/v1/payment_intents/"+waiting+"/confirm", "payment_method="+d.ada.Card)
 	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/charges", "amount=100&currency=usd&customer="+d.ada.ID)
 	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/refunds", "payment_intent="+first)
 }
