@@ -122,7 +122,7 @@ func (s *Service) capsOf(ctx context.Context, k *vault.Key, now time.Time) ([]Sp
 		return nil, understood("read the caps of "+k.Name, err)
 	}
 	for i, c := range p.Caps {
-		st := store.StateOf(c, states[i], now, p.Timezone)
+		st := store.StateOf(c, accounts[i], states[i], now, p.Timezone)
 		out = append(out, SpendCap{
 			Resource: string(c.Resource), Per: c.Per.String(), Unit: c.Unit.String(),
 			Limit: figure(c.Unit, c.Limit), Held: figure(c.Unit, st.Held), Settled: figure(c.Unit, st.Settled),

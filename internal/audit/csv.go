@@ -78,7 +78,7 @@ func csvRow(r *Record, effect int) []string {
 	return row
 }
 
-// String writes the cap for people: "refunds/day usd 80.00 of 100.00 left".
+// String writes the cap for people: "refunds/day usd 80.00 of 100.00 left (5.00 held, 15.00 settled)".
 func (c Cap) String() string {
 	figure := func(n int64) string {
 		if c.Unit == policy.UnitUSD {
@@ -86,7 +86,8 @@ func (c Cap) String() string {
 		}
 		return strconv.FormatInt(n, 10)
 	}
-	return c.Resource + "/" + c.Per + " " + c.Unit.String() + " " + figure(c.Left) + " of " + figure(c.Limit) + " left"
+	return c.Resource + "/" + c.Per + " " + c.Unit.String() + " " + figure(c.Left) + " of " + figure(c.Limit) + " left (" +
+		figure(c.Held) + " held, " + figure(c.Settled) + " settled)"
 }
 
 // harmless keeps a spreadsheet from running a cell as a formula, and a terminal from obeying it.

@@ -50,7 +50,7 @@ type Record struct {
 	Customers []policy.CustomerID
 	Account   policy.AccountID
 	Effects   []Effect
-	Caps      []Cap // after the call
+	Caps      []Cap // of an intent and an outcome: after it; of a denial: those that were full
 
 	Verdict     string // allow or deny
 	Shadowed    bool   // enforcement would have denied
@@ -105,13 +105,29 @@ type Cap struct {
 	ResetsAt time.Time // zero = never
 }
 
-// Deny marks the record as a denial for one more reason; the first one decides.
+// Deny marks the record as a denial for one more reason; the first one decides. A full cap is told with its
+// figures.
 func (r *Record) Deny(f policy.Failure) {
 	if r.Kind == KindIntent {
 		r.Kind = KindDenied
 	}
 	r.Verdict = policy.Deny.String()
 	r.Failures = append(r.Failures, f)
+	if f.Cap != nil {
+		r.Caps = append(r.Caps, refusing(f.Cap))
+	}
+}
+
+// refusing is how a cap stood that refused a call.
+func refusing(f *policy.CapFailure) Cap {
+	c := Cap{
+		Resource: string(f.Cap.Resource), Per: f.Cap.Per.String(), Unit: f.Cap.Unit,
+		Limit: f.Cap.Limit, Held: f.Held, Settled: f.Settled, Left: f.Left,
+	}
+	if f.ResetsAtUnix != 0 {
+		c.ResetsAt = time.Unix(f.ResetsAtUnix, 0).UTC()
+	}
+	return c
 }
 
 // Call is the number of the intent of the call that the record belongs to; 0 for none.

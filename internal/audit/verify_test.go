@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +96,40 @@ func TestAWholeExportVerifies(t *testing.T) {
 		if r := verify(t, file, nil); !r.OK || r.Trusted {
 			t.Errorf("%d records, no key to trust: %+v", n, r)
 		}
+	}
+}
+
+// TestAnExportOfAnEarlierProgramVerifies has a file that was exported before outcomes told how caps stand. Whoever
+// keeps one must be able to check it with any later program, and to read what it says.
+func TestAnExportOfAnEarlierProgramVerifies(t *testing.T) {
+	file, err := os.ReadFile("testdata/export-1.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := hex.DecodeString("774b7d588d57d2d266505912e8a920054bb27930e19dc4b5d7e5676f47fc3edf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(t, file, key); !r.OK || !r.Trusted || r.Records != 17 || r.LastSigned != 17 {
+		t.Errorf("%+v", r)
+	}
+	kinds := map[Kind]int{}
+	for line := range bytes.Lines(file) {
+		rec, ok := parseRecordLine(bytes.TrimSuffix(line, []byte("\n")), false)
+		if !ok {
+			continue
+		}
+		r, err := Decode(rec.bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds[r.Kind]++
+		if diff := cmp.Diff(string(rec.bytes), string(r.AppendJSON(nil))); diff != "" {
+			t.Errorf("record %d is no longer written as it was: %s", r.Seq, diff)
+		}
+	}
+	if want := map[Kind]int{KindOperator: 4, KindIntent: 6, KindOutcome: 6, KindDenied: 1}; !maps.Equal(kinds, want) {
+		t.Errorf("%v, want %v", kinds, want)
 	}
 }
 
@@ -346,7 +382,7 @@ func TestCSVIsSafeForSpreadsheets(t *testing.T) {
 	col := func(name string) int { return slices.Index(csvColumns, name) }
 	want := map[string]string{
 		"user_agent": "'=cmd|' /C calc'!A0", "run_id": "'@x y", "reason": "'-1", "amount": "2000", "currency": "usd", "usd": "20.00",
-		"id": "aud_1_1", "call": "aud_1_1", "caps": "refunds/day usd 80.00 of 100.00 left */hour calls 29 of 30 left",
+		"id": "aud_1_1", "call": "aud_1_1", "caps": "refunds/day usd 80.00 of 100.00 left (20.00 held, 0.00 settled) */hour calls 29 of 30 left (0 held, 1 settled)",
 	}
 	for name, w := range want {
 		if got := rows[3][col(name)]; got != w {

@@ -76,8 +76,9 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 			resolution.Freeze = "the upstream ran " + string(j.call.Operation.Name) + " again under an idempotency key that it had answered before"
 		}
 	}
+	settled := g.settle(ctx, j, resolution)
 	response = g.finish(j, response)
-	if !g.settle(ctx, j, resolution) {
+	if !settled {
 		response.Header.Set("Keybrake-Settlement", "pending")
 	}
 	return response
@@ -179,6 +180,7 @@ func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) b
 	j.ended = true
 	resolved, err := g.Store.Resolve(ctx, r)
 	if err == nil {
+		j.admitted.Caps = store.Renewed(j.admitted.Caps, resolved.Caps) // the agent is told what is left after all
 		g.settled(j, r, resolved)
 		return true
 	}

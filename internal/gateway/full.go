@@ -77,13 +77,14 @@ func asksOf(op *policy.Operation, c policy.Cap) []ask {
 
 // fullCap says why a cap cannot take what is asked of it, or nil.
 func (g *Gateway) fullCap(ctx context.Context, j *journey, c policy.Cap, a ask, now time.Time) (*policy.CapFailure, error) {
-	accounts, err := g.Store.Peek(ctx, []ledger.AccountKey{{
+	k := ledger.AccountKey{
 		Key: j.key.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, now, j.policy.Timezone),
-	}})
+	}
+	accounts, err := g.Store.Peek(ctx, []ledger.AccountKey{k})
 	if err != nil {
 		return nil, err
 	}
-	state := store.StateOf(c, accounts[0], now, j.policy.Timezone)
+	state := store.StateOf(c, k, accounts[0], now, j.policy.Timezone)
 	if state.Left >= max(a.asked, 1) {
 		return nil, nil
 	}

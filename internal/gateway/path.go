@@ -294,20 +294,20 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 		Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Writes: true, Record: g.intent(j),
 		AllowRepeat: j.policy.RepeatUnknown, AttachFor: j.call.AttachFor, StatusOf: g.statusOf,
 	}
-	if j.resend != nil {
-		a.Resend = j.resend.ID
-		return a, nil
-	}
-	sent, err := encodeSent(request)
-	if err != nil {
-		return nil, err
-	}
 	op := &j.call.Operation
 	a.Reserve = &ledger.Request{
 		Key: j.key.ID, Upstream: j.key.Upstream, Operation: op.Name, Customers: op.Customer.Customers,
 		Caps: j.policy.Caps, Zone: j.policy.Timezone, Effects: op.Counted(), Counts: op.Counts(),
 		Soft:        j.policy.Enforcement == policy.Shadow,
-		IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint, Sent: sent,
+		IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint,
+	}
+	if j.resend != nil {
+		a.Resend = j.resend.ID
+		return a, nil
+	}
+	var err error
+	if a.Reserve.Sent, err = encodeSent(request); err != nil {
+		return nil, err
 	}
 	if j.call.IdempotencyKey != "" && j.call.AttachFor != 0 { // where the vendor gives the key a meaning
 		// Not the agent's own text: whatever it put into its key, a secret included, stays out of the store.

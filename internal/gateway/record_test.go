@@ -42,6 +42,7 @@ func TestTheRecordOfACallTellsAllThatIsAsked(t *testing.T) {
 		"fate":                out.Fate == "moved" && len(out.Effects) == 1 && out.Effects[0].USD == 20*money.Dollar && out.Effects[0].Object == r.str("id"),
 		"upstream request id": out.UpstreamRequest == last.RequestID && out.UpstreamRequest == r.Header.Get("Request-Id"),
 		"statuses":            out.Status == 200 && out.UpstreamStatus == 200,
+		"caps after it":       len(out.Caps) == 1 && out.Caps[0].Held == 0 && out.Caps[0].Settled == int64(20*money.Dollar) && out.Caps[0].Left == int64(480*money.Dollar),
 		"latency":             out.OursMicros > 0 && out.TheirsMicros > in.TheirsMicros,
 	} {
 		if !ok {

@@ -91,7 +91,7 @@ func (g *Gateway) capStates(ctx context.Context, id policy.KeyID, p *policy.Poli
 	}
 	out := make([]store.CapState, len(p.Caps))
 	for i, c := range p.Caps {
-		out[i] = store.StateOf(c, accounts[i], now, p.Timezone)
+		out[i] = store.StateOf(c, keys[i], accounts[i], now, p.Timezone)
 	}
 	return out, nil
 }

@@ -34,8 +34,8 @@ type Book struct {
 	created         []*Reservation
 	changed         map[ReservationID]struct{}
 
-	before undo
-	labels []label
+	before  undo
+	windows []window
 }
 
 // NewBook opens a Book over rows. The next reservation gets the number next.
@@ -151,31 +151,38 @@ func (b *Book) Detach(id ReservationID) error {
 	return nil
 }
 
-// label is the identity of the current window: all callers of a batch share its time, so it is written out
-// once and not once per caller.
-type label struct {
+// Window is the window of a cap that holds some instant.
+type Window struct {
+	Label    string    // its identity, as by Label
+	ResetsAt time.Time // as by ResetsAt
+}
+
+// window is a current window: all callers of a batch share its time, so it is found once and not once per
+// caller.
+type window struct {
 	per  policy.Window
 	zone *time.Location
 	now  time.Time
-	text string
+	Window
 }
 
-func (b *Book) label(per policy.Window, now time.Time, zone *time.Location) string {
-	for i := range b.labels {
-		if l := &b.labels[i]; l.per == per && l.zone == zone && l.now.Equal(now) {
-			return l.text
+// Window returns the window that now falls into.
+func (b *Book) Window(per policy.Window, now time.Time, zone *time.Location) Window {
+	for i := range b.windows {
+		if w := &b.windows[i]; w.per == per && w.zone == zone && w.now.Equal(now) {
+			return w.Window
 		}
 	}
-	if len(b.labels) == maxLabels {
-		b.labels = b.labels[:0]
+	if len(b.windows) == maxWindows {
+		b.windows = b.windows[:0]
 	}
-	text := Label(per, now, zone)
-	b.labels = append(b.labels, label{per, zone, now, text})
-	return text
+	found := Window{Label: Label(per, now, zone), ResetsAt: ResetsAt(per, now, zone)}
+	b.windows = append(b.windows, window{per, zone, now, found})
+	return found
 }
 
-// maxLabels bounds the search above: five windows in a few zones are one batch's usual work.
-const maxLabels = 32
+// maxWindows bounds the search above: five windows in a few zones are one batch's usual work.
+const maxWindows = 32
 
 // objectKeyOf is the identity under which an effect counts once.
 func objectKeyOf(key policy.KeyID, e *policy.Effect) ObjectKey {

@@ -120,7 +120,8 @@ func (b *Book) handOver(from *Reservation, effect int, to *Reservation, heir int
 				return err
 			}
 		}
-		moved := Hold{Account: h.Account, Effect: heir, Amount: h.Amount, From: h.From}
+		moved := *h
+		moved.Effect = heir
 		if h.From == 0 {
 			moved.From = from.ID
 		}

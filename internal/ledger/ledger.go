@@ -99,6 +99,10 @@ type Hold struct {
 	// Effect is the index of the effect that the hold belongs to; -1 for a hold on calls.
 	Effect int
 	Amount int64 // in the account's unit; what is still counted after resolution
+	// Limit and ResetsAt are the cap's own when the hold was made, for telling how it stands. ResetsAt is zero where
+	// the window never ends. Nothing is decided by them.
+	Limit    int64
+	ResetsAt time.Time
 	// From is the reservation that made the hold, if that one was released and handed it over (0 = own). Such
 	// a hold keeps its window and the rate it was made at; Reservation.Handed says what it stands for.
 	From ReservationID

@@ -61,7 +61,7 @@ func (r *Reservation) HoldsFor(caps []policy.Cap, zone *time.Location) []Hold {
 		switch c.Unit {
 		case policy.UnitCalls:
 			if !r.has(c, noEffect, 0) && r.counts(c.Resource) {
-				out = append(out, Hold{Account: r.accountOf(c, r.At, zone), Effect: noEffect, Amount: 1})
+				out = append(out, r.holdUnder(c, r.At, zone, Hold{Effect: noEffect, Amount: 1}))
 			}
 		case policy.UnitUSD:
 			for i := range r.Effects {
@@ -85,20 +85,21 @@ func (r *Reservation) effectHolds(c policy.Cap, zone *time.Location, effect int)
 	var out []Hold
 	// An open one gets its own hold also if that is zero: should more move, it is written there.
 	if own := r.own(effect); (own > 0 || r.State.Open()) && !r.has(c, effect, 0) {
-		out = append(out, Hold{Account: r.accountOf(c, r.At, zone), Effect: effect, Amount: int64(convert(q, own))})
+		out = append(out, r.holdUnder(c, r.At, zone, Hold{Effect: effect, Amount: int64(convert(q, own))}))
 	}
 	for _, part := range r.Handed {
 		if part.Effect == effect && part.Minor > 0 && !r.has(c, effect, part.From) {
-			out = append(out, Hold{
-				Account: r.accountOf(c, part.At, zone), Effect: effect, Amount: int64(convert(q, part.Minor)), From: part.From,
-			})
+			out = append(out, r.holdUnder(c, part.At, zone, Hold{Effect: effect, Amount: int64(convert(q, part.Minor)), From: part.From}))
 		}
 	}
 	return out
 }
 
-func (r *Reservation) accountOf(c policy.Cap, at time.Time, zone *time.Location) AccountKey {
-	return AccountKey{Key: r.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: Label(c.Per, at, zone)}
+// holdUnder puts a hold under a cap, into the window of an instant.
+func (r *Reservation) holdUnder(c policy.Cap, at time.Time, zone *time.Location, h Hold) Hold {
+	h.Account = AccountKey{Key: r.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: Label(c.Per, at, zone)}
+	h.Limit, h.ResetsAt = c.Limit, ResetsAt(c.Per, at, zone)
+	return h
 }
 
 func (h *Hold) under(c policy.Cap) bool {

@@ -11,6 +11,7 @@ import (
 type need struct {
 	cap    policy.Cap
 	key    AccountKey
+	resets time.Time
 	amount int64
 	effect int // of the first effect that needs it; holds are kept per effect
 }
@@ -37,7 +38,7 @@ func (b *Book) Reserve(now time.Time, req *Request) (*Reservation, []policy.CapF
 		}
 	}
 	needs := b.needs(now, req, asked)
-	full, ok, err := b.full(now, req, needs)
+	full, ok, err := b.full(req, needs)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +77,7 @@ func (b *Book) hold(req *Request, r *Reservation, needs []need) {
 			// A call that adds nothing passes a cap that was lowered below its use.
 			check(used >= 0 && (req.Soft || used <= n.cap.Limit), "account %v over its limit %d after a hold", n.key, n.cap.Limit)
 		}
-		r.Holds = append(r.Holds, Hold{Account: n.key, Effect: n.effect, Amount: n.amount})
+		r.Holds = append(r.Holds, Hold{Account: n.key, Effect: n.effect, Amount: n.amount, Limit: n.cap.Limit, ResetsAt: n.resets})
 	}
 }
 
@@ -118,12 +119,17 @@ func (b *Book) needs(now time.Time, req *Request, asked []int64) []need {
 		if c.Per == policy.PerCall {
 			continue // judged by policy: it needs no account
 		}
-		key := AccountKey{Key: req.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: b.label(c.Per, now, req.Zone)}
+		window := b.Window(c.Per, now, req.Zone)
+		one := need{
+			cap: c, resets: window.ResetsAt,
+			key: AccountKey{Key: req.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: window.Label},
+		}
 		switch c.Unit {
 		case policy.UnitCalls:
 			for _, bucket := range req.Counts {
 				if c.Resource == bucket || c.Resource == policy.AllResources {
-					out = append(out, need{cap: c, key: key, amount: 1, effect: noEffect})
+					one.amount, one.effect = 1, noEffect
+					out = append(out, one)
 					break // a call is one call, however many buckets it touches
 				}
 			}
@@ -140,7 +146,8 @@ func (b *Book) needs(now time.Time, req *Request, asked []int64) []need {
 				if err != nil { // policy denies what has no rate or is too large: this is the second lock
 					usd = boundless
 				}
-				out = append(out, need{cap: c, key: key, amount: int64(usd), effect: i})
+				one.amount, one.effect = int64(usd), i
+				out = append(out, one)
 			}
 		default:
 			check(false, "cap on %s per %s counts in no unit", c.Resource, c.Per)
@@ -157,7 +164,7 @@ const noEffect = -1
 
 // full returns a failure for every account that cannot take what the request needs of it, and whether the
 // accounts could write it down at all.
-func (b *Book) full(now time.Time, req *Request, needs []need) ([]policy.CapFailure, bool, error) {
+func (b *Book) full(req *Request, needs []need) ([]policy.CapFailure, bool, error) {
 	var out []policy.CapFailure
 	fits := true
 	for i := range needs {
@@ -178,8 +185,8 @@ func (b *Book) full(now time.Time, req *Request, needs []need) ([]policy.CapFail
 		failure := policy.CapFailure{
 			Cap: n.cap, Held: account.Held, Settled: account.Settled, Asked: total, Left: left, WouldAdmitAtMost: left,
 		}
-		if at := ResetsAt(n.cap.Per, now, req.Zone); !at.IsZero() {
-			failure.ResetsAtUnix = at.Unix()
+		if !n.resets.IsZero() {
+			failure.ResetsAtUnix = n.resets.Unix()
 		}
 		if n.effect >= 0 {
 			failure.AskedInCurrency = req.Effects[n.effect].Amount

@@ -141,7 +141,7 @@ func TestWhatACallSaysIsKeptForTheRecord(t *testing.T) {
 	want := &Reservation{
 		ID: r.ID, Key: agent, Upstream: "up_1", Operation: "refunds.create", Customers: req.Customers, State: Settled,
 		Effects: []policy.Effect{gross(refunds, 1000)}, Counted: []int64{1000}, Pending: true,
-		Holds: []Hold{{Effect: 0, Amount: 10 * dollar, Account: AccountKey{
+		Holds: []Hold{{Effect: 0, Amount: 10 * dollar, Limit: 100 * dollar, ResetsAt: instant(t, "2026-11-25T00:00:00Z"), Account: AccountKey{
 			Key: agent, Resource: refunds, Per: policy.PerDay, Unit: policy.UnitUSD, Label: "2026-11-24"}}},
 		At: b.now, Resolved: b.now, FirstSent: b.now, AuditSeq: 41, IdemKey: "order-7", IdemAccount: "acct_1",
 		Fingerprint: [32]byte{7}, Sent: []byte("amount=1000"), UpstreamRequest: "req_9", Why: "200",

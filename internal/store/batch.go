@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -144,9 +143,14 @@ func (b *Batch) resend(a *Admission) (Admitted, error) {
 	if r.State == ledger.Released { // released since the caller looked: it must be judged anew
 		return Admitted{Stale: true}, nil
 	}
+	caps, err := b.caps(a.Reserve)
+	if err != nil {
+		return Admitted{}, err
+	}
 	a.Record.Verdict = policy.Allow.String()
 	a.Record.Reservation = int64(r.ID)
-	return Admitted{Verdict: policy.Allow, Reservation: r, Entry: b.append(a.Record)}, nil
+	a.Record.Caps = capRecords(caps)
+	return Admitted{Verdict: policy.Allow, Reservation: r, Caps: caps, Entry: b.append(a.Record)}, nil
 }
 
 func (b *Batch) reserve(a *Admission) (Admitted, error) {
@@ -259,51 +263,6 @@ func PendingFailure(r *ledger.Reservation) policy.Failure {
 	}
 }
 
-// caps tells how the caps of a request stand in their current windows.
-func (b *Batch) caps(req *ledger.Request) ([]CapState, error) {
-	var out []CapState
-	for _, c := range req.Caps {
-		if c.Per == policy.PerCall || !concerns(c, req) {
-			continue
-		}
-		account, err := b.Book.Account(ledger.AccountKey{
-			Key: req.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, b.Now, req.Zone),
-		})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, StateOf(c, account, b.Now, req.Zone))
-	}
-	return out, nil
-}
-
-// concerns reports whether the request counts against the cap at all.
-func concerns(c policy.Cap, req *ledger.Request) bool {
-	if c.Resource == policy.AllResources || slices.Contains(req.Counts, c.Resource) {
-		return true
-	}
-	return slices.ContainsFunc(req.Effects, func(e policy.Effect) bool { return e.Bucket == c.Resource })
-}
-
-// StateOf describes a cap whose account stands as given at time now.
-func StateOf(c policy.Cap, account ledger.Account, now time.Time, zone *time.Location) CapState {
-	return CapState{
-		Cap: c, Held: account.Held, Settled: account.Settled,
-		Left: ledger.Left(account, c.Limit), ResetsAt: ledger.ResetsAt(c.Per, now, zone),
-	}
-}
-
-func capRecords(states []CapState) []audit.Cap {
-	out := make([]audit.Cap, 0, len(states))
-	for _, s := range states {
-		out = append(out, audit.Cap{
-			Resource: string(s.Cap.Resource), Per: s.Cap.Per.String(), Unit: s.Cap.Unit,
-			Limit: s.Cap.Limit, Held: s.Held, Settled: s.Settled, Left: s.Left, ResetsAt: s.ResetsAt,
-		})
-	}
-	return out
-}
-
 // Resolve decides one resolution.
 func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 	var out Resolved
@@ -336,7 +295,10 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 		if r.Joins != "" {
 			b.Joins = append(b.Joins, Join{Key: reservation.Key, Customer: r.Joins})
 		}
-		r.Record.Reservation = int64(r.Reservation)
+		if out.Caps, err = b.standing(reservation); err != nil {
+			return Resolved{}, err
+		}
+		r.Record.Reservation, r.Record.Caps = int64(r.Reservation), capRecords(out.Caps)
 	}
 	out.Entry = b.append(r.Record)
 	return out, nil

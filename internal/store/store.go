@@ -81,7 +81,7 @@ type Admission struct {
 	KeyVersion int64 // of the policy that was judged; an older one is refused as stale
 	Upstream   policy.UpstreamID
 	Writes     bool
-	// Reserve asks for holds; nil for a read.
+	// Reserve asks for holds; nil for a read. With Resend it asks for none and only says which caps are told.
 	Reserve *ledger.Request
 	// AllowRepeat lifts the refusal of a call that looks like one whose outcome is unknown.
 	AllowRepeat bool
@@ -120,16 +120,8 @@ type Admitted struct {
 	// Reservation is what was made (or attached to); nil for a read.
 	Reservation *ledger.Reservation
 	Entry       audit.Entry
-	// Caps is how the key's caps stand after this call.
+	// Caps is how the caps that an admitted call concerns stand after it, in the windows of now.
 	Caps []CapState
-}
-
-// CapState is one cap in the current window, in the cap's unit.
-type CapState struct {
-	Cap           policy.Cap
-	Held, Settled int64
-	Left          int64
-	ResetsAt      time.Time // zero = never
 }
 
 // Resolution is the end of a reservation.
@@ -151,6 +143,8 @@ type Resolved struct {
 	State ledger.State
 	// Overs: more moved than was held. The key's money is frozen in the same transaction.
 	Overs []ledger.Over
+	// Caps is how the caps that the reservation counts in stand after it, in its own windows.
+	Caps  []CapState
 	Entry audit.Entry
 }
 

@@ -45,6 +45,8 @@ type hold struct {
 	Label    string          `json:"l"`
 	Effect   int             `json:"e"`
 	Amount   int64           `json:"n"`
+	Limit    int64           `json:"t,omitempty"`
+	ResetsAt int64           `json:"x,omitempty"` // seconds
 
 	From ledger.ReservationID `json:"f,omitempty"`
 }
@@ -66,7 +68,7 @@ func encodeMoving(r *ledger.Reservation) ([]byte, error) {
 	for _, h := range r.Holds {
 		m.Holds = append(m.Holds, hold{
 			Resource: h.Account.Resource, Per: h.Account.Per, Unit: h.Account.Unit, Label: h.Account.Label,
-			Effect: h.Effect, Amount: h.Amount, From: h.From,
+			Effect: h.Effect, Amount: h.Amount, Limit: h.Limit, ResetsAt: seconds(h.ResetsAt), From: h.From,
 		})
 	}
 	return json.Marshal(m)
@@ -110,7 +112,7 @@ func (row *reservationRow) decode() (*ledger.Reservation, error) {
 	for _, h := range m.Holds {
 		r.Holds = append(r.Holds, ledger.Hold{
 			Account: ledger.AccountKey{Key: r.Key, Resource: h.Resource, Per: h.Per, Unit: h.Unit, Label: h.Label},
-			Effect:  h.Effect, Amount: h.Amount, From: h.From,
+			Effect:  h.Effect, Amount: h.Amount, Limit: h.Limit, ResetsAt: fromSeconds(h.ResetsAt), From: h.From,
 		})
 	}
 	return r, nil
@@ -139,4 +141,19 @@ func fromMicros(n int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(n).UTC()
+}
+
+// seconds is the end of a window as stored; 0 for none.
+func seconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func fromSeconds(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0).UTC()
 }

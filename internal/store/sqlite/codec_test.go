@@ -26,7 +26,7 @@ func TestAReservationReadsBackAsItWasWritten(t *testing.T) {
 		}},
 		Counted:  []int64{100},
 		Handed:   []ledger.Handed{{Effect: 0, From: 3, Minor: 40}},
-		Holds:    []ledger.Hold{{Account: ledger.AccountKey{Key: "key_1", Resource: "*", Per: policy.PerDay, Unit: policy.UnitUSD, Label: "2026-11-23"}, Effect: 0, Amount: 1_155_000, From: 3}},
+		Holds:    []ledger.Hold{{Account: ledger.AccountKey{Key: "key_1", Resource: "*", Per: policy.PerDay, Unit: policy.UnitUSD, Label: "2026-11-23"}, Effect: 0, Amount: 1_155_000, Limit: 500_000_000, ResetsAt: time.Date(2026, 11, 24, 5, 0, 0, 0, time.UTC), From: 3}},
 		AuditSeq: 41, IdemKey: "k", IdemAccount: "acct_1", Fingerprint: [32]byte{1, 2, 3}, Sent: []byte("sent"), FirstSent: at,
 		UpstreamRequest: "req_1", Why: "declined",
 	}

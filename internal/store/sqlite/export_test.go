@@ -91,3 +91,12 @@ func (db *DB) Closing() bool {
 		return false
 	}
 }
+
+// ForgetHowToReadAccounts leaves the writer only the running totals that it has in memory.
+func (db *DB) ForgetHowToReadAccounts(t testing.TB) {
+	t.Helper()
+	err := db.Update(t.Context(), store.LaneControl, func(store.Tx) error { return db.writer.stmts.selectAccount.Close() })
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -207,3 +207,36 @@ func TestAnActionOnAFullDiskIsUnavailable(t *testing.T) {
 		t.Errorf("after space came back: %+v %v", es, err)
 	}
 }
+
+// TestAnOutcomeReadsNoRunningTotal tells how the caps stand from what the admission left in memory: a read of its own
+// would be paid by every call that waits for the writer.
+func TestAnOutcomeReadsNoRunningTotal(t *testing.T) {
+	db := open(t, sqlite.Options{})
+	version := storetest.Key(t, db, "key_1")
+	caps := []policy.Cap{storetest.DayCap("refunds", 100), {Resource: "*", Per: policy.PerHour, Unit: policy.UnitCalls, Limit: 9}}
+	fates := []ledger.Fate{
+		{}, // as Settle has it
+		{State: ledger.Unresolved},
+		{State: ledger.Released, Proof: ledger.ProofRefused},
+		{State: ledger.Released, Proof: ledger.ProofNotSent},
+	}
+	var admitted []*ledger.Reservation
+	for range fates {
+		a, err := db.Admit(t.Context(), storetest.Admission("key_1", version, caps, storetest.USD("refunds", 100)))
+		if err != nil || a.Reservation == nil {
+			t.Fatalf("%+v %v", a, err)
+		}
+		admitted = append(admitted, a.Reservation)
+	}
+	db.ForgetHowToReadAccounts(t)
+	for i, fate := range fates {
+		r := storetest.Settle(admitted[i])
+		if i > 0 {
+			r.Fate = fate
+		}
+		done, err := db.Resolve(t.Context(), r)
+		if err != nil || len(done.Caps) != 2 || len(r.Record.Caps) != 2 {
+			t.Errorf("%s %s: %+v, %v", r.Fate.State, r.Fate.Proof, done, err)
+		}
+	}
+}
