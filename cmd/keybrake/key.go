@@ -80,6 +80,7 @@ func newKeyCreate(s streams) *cobra.Command {
 	cmd.Flags().StringVar(&req.Name, "name", "", "agent-<role>-<action>-<runner-id>")
 	cmd.Flags().StringVar(&req.Preset, "preset", "", "start from a preset, one of those above")
 	cmd.Flags().StringVar(&req.Like, "like", "", "start from the policy of this vault key")
+	cmd.Flags().BoolVar(&req.Unverified, "unverified", false, "take a test key's policy live though nobody verified it; this is recorded")
 	cmd.Flags().StringVar(&req.Upstream, "upstream", "", "upstream (default: the only one)")
 	flags.bind(cmd)
 	outputFlag(cmd)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/keybrake/keybrake/internal/admin"
@@ -34,6 +35,19 @@ type prober struct{ client *upstream.Client }
 func (p prober) Probe(ctx context.Context, up *vault.Upstream, path, query string) (int, []byte, error) {
 	answer := p.client.Do(ctx, up.BaseURL, up, &upstream.Request{Method: "GET", Path: path, Query: query})
 	return answer.Status, answer.Body, answer.Err
+}
+
+// Try implements admin.Prober.
+func (p prober) Try(ctx context.Context, up *vault.Upstream, probe upstream.Probe) (int, error) {
+	r := &upstream.Request{Method: probe.Method, Path: probe.Path, Header: http.Header{"Stripe-Version": {up.Version}}}
+	if probe.Method == http.MethodPost {
+		r.Body = []byte(probe.Broken)
+		r.Header["Content-Type"] = []string{probe.ContentType}
+	} else {
+		r.Query = probe.Broken
+	}
+	answer := p.client.Do(ctx, up.BaseURL, up, r)
+	return answer.Status, answer.Err
 }
 
 var _ admin.Prober = prober{}

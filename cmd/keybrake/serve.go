@@ -139,7 +139,8 @@ func (s *server) open(ctx context.Context) (err error) {
 		Store: s.store, Ring: s.ring, Vocabulary: s.adapter.Catalog().Vocabulary(),
 		Prober: prober{s.client}, Needs: stripeNeeds, BaseURL: stripeURL, Version: stripe.DefaultVersion,
 		Restricted: restrictedKeys(s.adapter.Catalog()),
-		KillFile:   path + ".KILL", Hosts: s.settings.AdminHost, Log: s.log,
+		Probes:     s.adapter.Catalog().Probes(), Agents: func() http.Handler { return s.gateway },
+		KillFile: path + ".KILL", Hosts: s.settings.AdminHost, Log: s.log,
 		Ready: func(ctx context.Context) error { return s.gateway.Ready(ctx) },
 	})
 	s.closers = append(s.closers, func() error { s.admin.Close(); return nil })

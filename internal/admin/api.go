@@ -48,6 +48,7 @@ func (s *Service) Handler() http.Handler {
 	a.rates()
 	a.tokens()
 	a.audit()
+	a.verify()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	return s.guard(mux)
@@ -332,6 +333,6 @@ func (a *api) audit() {
 		})
 	handle(a, route{http.MethodGet, "audit/verify", "verify-audit", "Check the audit chain", 0},
 		func(ctx context.Context, _ Actor, _ *none) (Verification, error) { return a.s.VerifyAudit(ctx) })
-	a.stream("audit/export", "export-audit", "Export the audit as JSON Lines or CSV", a.export)
-	a.stream("audit/tail", "tail-audit", "Follow the audit, one record per line", a.tail)
+	stream(a, route{http.MethodGet, "audit/export", "export-audit", "Export the audit as JSON Lines or CSV", 0}, a.export)
+	stream(a, route{http.MethodGet, "audit/tail", "tail-audit", "Follow the audit, one record per line", 0}, a.tail)
 }

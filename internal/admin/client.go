@@ -327,3 +327,42 @@ func (c *Client) copy(ctx context.Context, path string, query url.Values, w io.W
 	}
 	return nil
 }
+
+// VerifyKey calls Service.VerifyKey; tell hears how far it is.
+func (c *Client) VerifyKey(ctx context.Context, idOrName string, o VerifyOptions, tell func(Progress)) (VerifyKeyReport, error) {
+	return verification[VerifyKeyReport](ctx, c, "keys/"+seg(idOrName)+"/verify", o, tell)
+}
+
+// VerifyUpstream calls Service.VerifyUpstream; tell hears how far it is.
+func (c *Client) VerifyUpstream(ctx context.Context, idOrName string, o VerifyOptions, tell func(Progress)) (VerifyUpstreamReport, error) {
+	return verification[VerifyUpstreamReport](ctx, c, "upstreams/"+seg(idOrName)+"/verify", o, tell)
+}
+
+// verification reads the lines of a verification to its report.
+func verification[R any](ctx context.Context, c *Client, path string, o VerifyOptions, tell func(Progress)) (report R, err error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return report, fmt.Errorf("encode the request: %w", err)
+	}
+	resp, err := c.send(ctx, http.MethodPost, path, nil, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return report, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	for lines := json.NewDecoder(resp.Body); ; {
+		var line verifyLine
+		switch err := lines.Decode(&line); {
+		case err != nil:
+			return report, fmt.Errorf("%w: its answer broke off: %w", ErrUnreachable, err)
+		case line.Problem != "":
+			return report, &Problem{Status: http.StatusConflict, Detail: line.Problem}
+		case line.Progress != nil:
+			tell(*line.Progress)
+		default:
+			if err := json.Unmarshal(line.Report, &report); err != nil {
+				return report, fmt.Errorf("read the report: %w", err)
+			}
+			return report, nil
+		}
+	}
+}

@@ -192,6 +192,11 @@ func (v *vendor) answer(path string, status int) {
 // prober asks over HTTP, with the secret that vault attaches.
 type prober struct{ client *upstream.Client }
 
+func (p prober) Try(ctx context.Context, up *vault.Upstream, probe upstream.Probe) (int, error) {
+	answer := p.client.Do(ctx, up.BaseURL, up, &upstream.Request{Method: probe.Method, Path: probe.Path, Query: probe.Broken})
+	return answer.Status, answer.Err
+}
+
 func (p prober) Probe(ctx context.Context, up *vault.Upstream, path, query string) (int, []byte, error) {
 	a := p.client.Do(ctx, up.BaseURL, up, &upstream.Request{Method: http.MethodGet, Path: path, Query: query, Header: http.Header{}})
 	return a.Status, a.Body, a.Err

@@ -35,6 +35,8 @@ type KeyRequest struct {
 	Preset   string `json:"preset,omitempty"`
 	Like     string `json:"like,omitempty" doc:"id or name of a key to take the policy of"`
 	Upstream string `json:"upstream,omitempty" doc:"id or name; the only one by default"`
+	// Unverified takes the policy of a test key into live mode though nobody has verified it.
+	Unverified bool `json:"unverified,omitempty"`
 	PolicyEdit
 }
 
@@ -96,6 +98,9 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (Key
 	if err := policy.CheckMode(p, u.Mode == vault.Live); err != nil {
 		return KeyCreated{}, refuse(Invalid, "%v", err)
 	}
+	if err := s.promotable(req, p, u); err != nil {
+		return KeyCreated{}, err
+	}
 	secret, digest, last4 := s.Ring.Master().Mint(u.Mode)
 	k := &vault.Key{ID: vault.NewKeyID(), Name: p.Name, Upstream: u.ID, Mode: u.Mode, Policy: bare(p), Brake: vault.Normal}
 	k.PolicyDigest = policy.Digest(k.Policy)
@@ -108,6 +113,12 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (Key
 		k.Credentials = []vault.Credential{{Digest: digest, Last4: last4, Created: k.Created}}
 		keyRecord(rec, k)
 		_, rec.Diff = changesOf(policy.Diff(&policy.Policy{}, k.Policy))
+		if req.Like != "" {
+			rec.Diff += "\nlike: " + req.Like
+		}
+		if req.Unverified {
+			rec.Diff += "\nunverified: yes"
+		}
 		return putKey(tx, k)
 	})
 	if err != nil {

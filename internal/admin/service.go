@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -21,6 +23,8 @@ type Prober interface {
 	// Probe sends a GET to the upstream's pinned host. path and query are canonical. err is set only if
 	// there was no answer. It is safe for concurrent use and returns when ctx ends.
 	Probe(ctx context.Context, up *vault.Upstream, path, query string) (status int, body []byte, err error)
+	// Try sends what of a probe the vendor refuses whatever the credential may do. Errors are as with Probe.
+	Try(ctx context.Context, up *vault.Upstream, p upstream.Probe) (status int, err error)
 }
 
 // Need is one thing that Keybrake itself must be able to read at an upstream.
@@ -41,6 +45,10 @@ type Config struct {
 	Needs  []Need
 	// Restricted describes the least credential at the vendor for a policy; nil: nobody can tell. It is pure.
 	Restricted func(p *policy.Policy, mode vault.Mode) RestrictedKey
+	// Probes are calls without an effect, one for each operation; none: nothing can be verified.
+	Probes []upstream.Probe
+	// Agents is the agents' listener: what a vault key sends goes in there. Nil: no key can be verified.
+	Agents func() http.Handler
 	// BaseURL and Version are what an upstream gets that names none.
 	BaseURL string
 	Version string

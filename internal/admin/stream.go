@@ -17,14 +17,15 @@ func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
 type writing func(ctx context.Context, w http.ResponseWriter) error
 
 // stream registers an operation whose answer is written piece by piece.
-func (a *api) stream(path, id, summary string, prepare func(context.Context, *auditQuery) (contentType string, write writing, err error)) {
+func stream[I any](a *api, r route, prepare func(context.Context, Actor, *I) (contentType string, write writing, err error)) {
 	op := huma.Operation{
-		OperationID: id, Method: http.MethodGet, Path: prefix + path, Summary: summary, Errors: []int{400, 401, 403, 404, 503},
+		OperationID: r.id, Method: r.method, Path: prefix + r.path, Summary: r.summary, MaxBodyBytes: r.maxBody,
+		Errors: []int{400, 401, 403, 404, 409, 503},
 	}
-	huma.Register(a.huma, op, func(ctx context.Context, in *auditQuery) (*huma.StreamResponse, error) {
-		contentType, write, err := prepare(ctx, in)
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
+		contentType, write, err := prepare(ctx, actorOf(ctx), in)
 		if err != nil {
-			return nil, a.s.problem(id, err)
+			return nil, a.s.problem(r.id, err)
 		}
 		return &huma.StreamResponse{Body: func(hctx huma.Context) {
 			_, w := humago.Unwrap(hctx)
@@ -32,14 +33,14 @@ func (a *api) stream(path, id, summary string, prepare func(context.Context, *au
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // not every writer has one
 			w.Header().Set("Content-Type", contentType)
 			if err := write(ctx, w); err != nil {
-				a.s.Log.Error("a stream broke off", "operation", id, "error", err)
+				a.s.Log.Error("a stream broke off", "operation", r.id, "error", err)
 				panic(http.ErrAbortHandler) // a cut answer must not look like a whole one
 			}
 		}}, nil
 	})
 }
 
-func (a *api) export(ctx context.Context, in *auditQuery) (string, writing, error) {
+func (a *api) export(ctx context.Context, _ Actor, in *auditQuery) (string, writing, error) {
 	x, err := a.s.PrepareExport(ctx, in.filter())
 	if err != nil {
 		return "", nil, err
@@ -50,7 +51,7 @@ func (a *api) export(ctx context.Context, in *auditQuery) (string, writing, erro
 	return "application/x-ndjson", func(_ context.Context, w http.ResponseWriter) error { return x.WriteJSONL(w) }, nil
 }
 
-func (a *api) tail(_ context.Context, in *auditQuery) (string, writing, error) {
+func (a *api) tail(_ context.Context, _ Actor, in *auditQuery) (string, writing, error) {
 	f := in.filter()
 	if _, err := a.s.keyID(f.Key); err != nil {
 		return "", nil, err

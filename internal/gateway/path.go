@@ -33,6 +33,9 @@ func (g *Gateway) serve(ctx context.Context, j *journey) upstream.Response {
 				return stop(g, ctx, j)
 			}
 		}
+		if j.key.Probe && j.call.Writes() {
+			return g.deny(ctx, j, probed)
+		}
 		if !j.call.Writes() {
 			return g.read(ctx, j)
 		}
@@ -82,11 +85,28 @@ func (g *Gateway) parse(j *journey) *policy.Failure {
 	call, refusal := g.Adapter.Parse(j.raw, j.upstream.Version)
 	j.call = call
 	if refusal != nil {
+		if outside := outOfScope(j); outside != nil {
+			return outside
+		}
 		return failureOf(refusal)
 	}
 	call.Upstream, call.SecretsPass = j.key.Upstream, j.policy.ClientSecrets
 	j.policy.Waive(&call.Operation)
 	return g.Ring.LastLook(j.key, call.Writes())
+}
+
+// outOfScope says that a call which cannot be read is none of the key's business either: whatever is wrong with
+// it, a call outside the scopes is answered as one.
+func outOfScope(j *journey) *policy.Failure {
+	if j.call == nil || j.policy.Enforcement == policy.Shadow {
+		return nil
+	}
+	d := policy.Decide(j.policy, &j.call.Operation)
+	i := slices.IndexFunc(d.Failures, func(f policy.Failure) bool { return f.Code == policy.CodeScopeDenied })
+	if i < 0 {
+		return nil
+	}
+	return &d.Failures[i]
 }
 
 func failureOf(r *policy.Refusal) *policy.Failure {
@@ -100,6 +120,12 @@ func (g *Gateway) again(j *journey) *policy.Failure {
 		return refused
 	}
 	return g.parse(j)
+}
+
+// probed ends a write of a twin that `keybrake verify` made: it is known what would have become of it.
+var probed = policy.Failure{
+	Code: policy.CodeProbe, Rule: "probe",
+	Message: "This key only probes: the call is allowed, and stops here. Nothing was held or sent.",
 }
 
 // attach finds the reservation that the agent's idempotency key belongs to, before anything is looked up.

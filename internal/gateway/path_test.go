@@ -67,3 +67,31 @@ func TestAReadIsForwardedAndRecorded(t *testing.T) {
 		t.Fatalf("%d %s", r.Status, r.Raw)
 	}
 }
+
+// The guide: every call outside the scopes is 401, also one that could not be read.
+func TestACallOutsideTheScopesIsOneWhateverElseIsWrongWithIt(t *testing.T) {
+	w := newWorld(t)
+	key, _ := w.key("\nscopes: {charges: read}\ncustomers: any")
+	for _, form := range []string{"", "amount=1e3", "amount=1&amount=2", "charge=ch_1&payment_intent=pi_1", "unknown=1"} {
+		w.call(key, "POST", "/v1/refunds", form).want(t, 401, "keybrake_scope_denied")
+	}
+	w.call(key, "GET", "/v1/charges?limit=1&limit=2", "").want(t, 400, "keybrake_request_malformed")
+}
+
+func TestAWriteOfAProbeIsDecidedAndStops(t *testing.T) {
+	w := newWorld(t)
+	key, k := w.key(moneyPolicy(`resource: refunds, per: day, usd: 5.00`))
+	probe := *k
+	probe.Probe = true
+	_, err := w.Ring.PutKey(probe)
+	must(t, err)
+	charge := w.Seeded.Customers[0].Charges[0]
+	before := w.arrivals("POST")
+	w.refund(key, charge, "100").want(t, 403, "keybrake_probe")
+	w.refund(key, charge, "600").want(t, 403, "keybrake_cap_exceeded")
+	w.call(key, "GET", "/v1/charges/"+charge, "").want(t, 200, "")
+	w.wantUSD(k.ID, "refunds", 0, 0)
+	if after := w.arrivals("POST"); after != before {
+		t.Errorf("%d were sent", after-before)
+	}
+}

@@ -69,7 +69,8 @@ func TestAFileGoesThroughInAFormOfOurOwn(t *testing.T) {
 		w.call("vault_key_test_nobody", "POST", "/v1/files", body, "Content-Type", contentType).want(t, 401, "keybrake_key_invalid")
 	})
 	t.Run("not where forms have no files", func(t *testing.T) {
-		w.call(key, "POST", "/v1/refunds", strings.ReplaceAll(body[:200], "\x00", ""), "Content-Type", contentType).want(t, 400, "keybrake_request_malformed")
+		other, _ := w.key(moneyPolicy(`resource: refunds, per: day, usd: 5.00`))
+		w.call(other, "POST", "/v1/refunds", strings.ReplaceAll(body[:200], "\x00", ""), "Content-Type", contentType).want(t, 400, "keybrake_request_malformed")
 	})
 	if arrived != 1 {
 		t.Errorf("%d arrived", arrived)

@@ -49,6 +49,7 @@ const (
 	CodeOutcomePending Code = "keybrake_outcome_pending"
 	CodeIdemMismatch   Code = "keybrake_idempotency_mismatch"
 	CodeIdemInUse      Code = "idempotency_key_in_use"
+	CodeProbe          Code = "keybrake_probe" // a write of a key that `keybrake verify` made
 )
 
 // Failure is one rule that a call broke. Message is a full sentence for people: what was refused, by

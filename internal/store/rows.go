@@ -21,6 +21,7 @@ type keyDoc struct {
 	Credentials []credentialDoc            `json:"credentials"`
 	Joined      []policy.CustomerID        `json:"joined,omitempty"`
 	Frozen      map[policy.Resource]string `json:"frozen,omitempty"`
+	Verified    *vault.Verified            `json:"verified,omitempty"`
 }
 
 type credentialDoc struct {
@@ -34,7 +35,7 @@ type credentialDoc struct {
 func EncodeKey(k *vault.Key, yaml []byte, digest string) (KeyRow, error) {
 	d := keyDoc{
 		Mode: k.Mode.String(), Probe: k.Probe, Created: k.Created, Expires: k.Expires, Revoked: k.Revoked,
-		Joined: k.Joined, Frozen: k.Frozen,
+		Joined: k.Joined, Frozen: k.Frozen, Verified: k.Verified,
 	}
 	for _, c := range k.Credentials {
 		d.Credentials = append(d.Credentials, credentialDoc{
@@ -64,7 +65,7 @@ func DecodeKey(row KeyRow, p *policy.Policy) (*vault.Key, error) {
 	k := &vault.Key{
 		ID: row.ID, Name: row.Name, Upstream: row.Upstream, Version: row.Version, Mode: mode, Probe: d.Probe,
 		Policy: p, PolicyDigest: row.Digest, Created: d.Created, Expires: d.Expires, Revoked: d.Revoked,
-		Joined: d.Joined, Frozen: d.Frozen,
+		Joined: d.Joined, Frozen: d.Frozen, Verified: d.Verified,
 	}
 	for _, c := range d.Credentials {
 		credential := vault.Credential{Created: c.Created, Expires: c.Expires}

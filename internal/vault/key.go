@@ -69,11 +69,21 @@ type Key struct {
 	Credentials []Credential
 	// Frozen resources with the reason in one sentence; policy.AllResources freezes all money. Nil = none.
 	Frozen map[policy.Resource]string
+	// Verified is the last time that `keybrake verify` found the key as its policy has it; nil = never.
+	Verified *Verified
 	// Joined customers were created under may_create_customers and count as listed.
 	Joined []policy.CustomerID
 
 	effective *policy.Policy
 	state     *keyState
+}
+
+// Verified says that a key's scopes were tried, operation by operation, and held.
+type Verified struct {
+	// Policy is the digest of the policy that was tried, its customers left out: they differ from mode to mode.
+	Policy string
+	At     time.Time
+	Denied int // calls outside the scopes that were refused
 }
 
 // keyState is what all successive values of one key share: the parts that a call on its way must see at

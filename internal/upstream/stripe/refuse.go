@@ -74,6 +74,8 @@ var renderings = map[policy.Code]rendering{
 	policy.CodeCustomerDenied: denied(http.StatusForbidden, policy.CodeCustomerDenied),
 	policy.CodeParamDenied:    denied(http.StatusForbidden, policy.CodeParamDenied),
 
+	policy.CodeProbe: denied(http.StatusForbidden, policy.CodeProbe),
+
 	policy.CodeMalformed:    denied(http.StatusBadRequest, policy.CodeMalformed),
 	policy.CodeHeaderDenied: denied(http.StatusBadRequest, policy.CodeHeaderDenied),
 	policy.CodeVersion:      denied(http.StatusBadRequest, policy.CodeVersion),
