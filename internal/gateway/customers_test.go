@@ -266,3 +266,43 @@ func TestErrorsNameNobodyElse(t *testing.T) {
 	}
 	w.call(key, "POST", "/v1/customers/"+w.Seeded.Customers[0].ID, "name=x").want(t, 400, "resource_missing") // no freeze: nothing happened
 }
+
+// TestUnderAnyCustomerTheRecordSaysWhoseItWas wants the customer on record wherever the call, an object that had to be
+// looked up, or the answer names it, at no look-up of its own.
+func TestUnderAnyCustomerTheRecordSaysWhoseItWas(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, path, form string // % is a charge of the customer, $ the customer
+		intent, outcome    bool   // on which records the customer is
+		lookups            int
+	}{
+		"a refund":                        {"POST", "/v1/refunds", "charge=%&amount=100", true, true, 1},
+		"a refund of all that is left":    {"POST", "/v1/refunds", "charge=%", true, true, 1},
+		"an intent that names it":         {"POST", "/v1/payment_intents", "amount=100&currency=usd&customer=$", true, true, 0},
+		"a charge that is read":           {"GET", "/v1/charges/%", "", false, true, 0},
+		"a list of one customer":          {"GET", "/v1/charges", "customer=$", true, true, 0},
+		"a customer that is read":         {"GET", "/v1/customers/$", "", true, true, 0},
+		"a list that names it among all":  {"GET", "/v1/charges", "limit=100", false, true, 0},
+		"what names nobody, such as this": {"GET", "/v1/payouts", "", false, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			key, _ := w.key(moneyPolicy(allPerDay))
+			c := w.Seeded.Customers[0]
+			fill := strings.NewReplacer("%", c.Charges[0], "$", c.ID)
+			before := w.arrivals("GET")
+			w.call(key, test.method, fill.Replace(test.path), fill.Replace(test.form)).want(t, 200, "")
+			if test.method == "GET" {
+				before++ // the call itself
+			}
+			if n := w.arrivals("GET") - before; n != test.lookups {
+				t.Errorf("%d look-ups, want %d", n, test.lookups)
+			}
+			for kind, r := range map[string]*audit.Record{"outcome": w.outcome(), "intent": w.lastOf(audit.KindIntent)} {
+				want := kind == "intent" && test.intent || kind == "outcome" && test.outcome
+				if got := slices.Contains(r.Customers, policy.CustomerID(c.ID)); got != want {
+					t.Errorf("the %s has %v; with the customer: %v, want %v", kind, r.Customers, got, want)
+				}
+			}
+		})
+	}
+}

@@ -93,6 +93,12 @@ func (g *Gateway) outcomeRecord(j *journey, answer *upstream.Answer, o upstream.
 	r := &audit.Record{Kind: audit.KindOutcome, Ref: j.admitted.Entry.Seq}
 	j.who(r)
 	r.Fate, r.Why, r.Replayed, r.UpstreamRequest = o.Fate.String(), o.Why, o.Replayed, o.RequestID
+	r.Customers = slices.Clip(r.Customers) // the operation's own
+	for _, id := range o.Customers {
+		if !slices.Contains(r.Customers, id) {
+			r.Customers = append(r.Customers, id)
+		}
+	}
 	if answer != nil {
 		r.UpstreamStatus = answer.Status
 	}

@@ -117,6 +117,8 @@ type Outcome struct {
 	Finals []Final
 	// NewCustomer is the customer that the call created.
 	NewCustomer policy.CustomerID
+	// Customers are those that the answer names, each once and of a long list the first ones: for the record.
+	Customers []policy.CustomerID
 	// Replayed: the vendor marked the answer as a replay of an earlier run.
 	Replayed bool
 	// RequestID is the vendor's.

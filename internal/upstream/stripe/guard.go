@@ -398,14 +398,3 @@ func (g *guard) allowed(s span) bool {
 	}
 	return false
 }
-
-// meaning returns what the stretch between two quotes means.
-func (g *guard) meaning(s span) []byte {
-	raw := s.of(g.b)
-	for _, c := range raw {
-		if c == '\\' {
-			return unescape(raw, true, nil)
-		}
-	}
-	return raw
-}

@@ -112,6 +112,17 @@ func (r *jsonReader) text() (s span, escaped, ok bool) {
 	return s, escaped, false
 }
 
+// meaning returns what the stretch between two quotes means.
+func (r *jsonReader) meaning(s span) []byte {
+	raw := s.of(r.b)
+	for _, c := range raw {
+		if c == '\\' {
+			return unescape(raw, true, nil)
+		}
+	}
+	return raw
+}
+
 func hex4(b []byte) bool {
 	for _, c := range b {
 		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F') {

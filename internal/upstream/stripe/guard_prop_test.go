@@ -3,11 +3,15 @@ package stripe
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/keybrake/keybrake/internal/policy"
 )
 
 // tree is a random JSON value that remembers which of its members were planted. It is the tests' own model:
@@ -174,12 +178,56 @@ func TestAForeignCustomerAnywhereTripsTheGuard(t *testing.T) {
 	})
 }
 
+func TestEveryCustomerThatAnAnswerNamesIsRead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := map[policy.CustomerID]bool{}
+		plant := func(t *rapid.T, n *tree) {
+			for range rapid.IntRange(0, 2).Draw(t, "customers") {
+				form := rapid.SampledFrom(customerForms).Draw(t, "form")
+				id := rapid.SampledFrom([]string{"cus_A", "cus_B", "bob"}).Draw(t, "id")
+				want[policy.CustomerID(id)] = true
+				insert(t, n, treeMember{name: form.name, value: &tree{text: strings.ReplaceAll(form.value, "%", id)}})
+			}
+			if rapid.Bool().Draw(t, "metadata") { // there names and values are the users' own
+				insert(t, n, treeMember{name: `"metadata"`, value: &tree{text: `{"customer":"cus_free","x":{"object":"customer","id":"cus_free"}}`}})
+			}
+		}
+		var in bytes.Buffer
+		drawTree(t, 0, plant).write(&in, true, gaps(t))
+		out := (&Adapter{}).Outcome(aRead(), answer(200, in.String()))
+		got := map[policy.CustomerID]bool{}
+		for _, id := range out.Customers {
+			if got[id] {
+				t.Fatalf("%s twice", id)
+			}
+			got[id] = true
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("%v, want %v of %s", got, want, in.Bytes())
+		}
+	})
+}
+
+func TestManyCustomersInAnAnswerAreBounded(t *testing.T) {
+	var in strings.Builder
+	for i := range 3 * maxNamed {
+		fmt.Fprintf(&in, `,{"customer":"cus_%d"}`, i)
+	}
+	out := (&Adapter{}).Outcome(aRead(), answer(200, `{"data":[`+in.String()[1:]+`]}`))
+	if len(out.Customers) != maxNamed || out.Customers[0] != "cus_0" {
+		t.Errorf("%d customers, the first is %s", len(out.Customers), out.Customers[0])
+	}
+}
+
 func TestTheReaderAgreesWithEncodingJSON(t *testing.T) {
 	tests := []string{``, ` `, `{`, `}`, `{}`, `[]`, `[1,]`, `{"a":1,}`, `{"a"}`, `{"a":}`, `{a:1}`, `"a`, `"\x"`, `"\u12"`, `"\u12zz"`, `01`, `-`, `1.`, `1e`, `.5`,
 		`1e5`, `-0`, `tru`, `nul`, `nullx`, `[1 2]`, `{"a":1 "b":2}`, `{,}`, `[,]`, "\"\n\"", "\"\x7f\"", "\"\xff\"", `{"a":1}}`, `[[]`, ` "x" `, "\ufeff{}"}
 	for _, in := range tests {
 		if got, want := validJSON([]byte(in)), json.Valid([]byte(in)); got != want {
 			t.Errorf("%q: valid %v, encoding/json says %v", in, got, want)
+		}
+		if _, got := named([]byte(in)); got != json.Valid([]byte(in)) {
+			t.Errorf("%q: read for its customers %v", in, got)
 		}
 	}
 }
@@ -192,6 +240,9 @@ func FuzzReader(f *testing.F) {
 		ok := validJSON(in)
 		if want := json.Valid(in); ok != want && (ok || !tooDeepForUs(in)) {
 			t.Fatalf("valid %v, encoding/json says %v", ok, want)
+		}
+		if _, read := named(in); read != ok {
+			t.Fatalf("valid %v, read for its customers %v", ok, read)
 		}
 		g := (&Adapter{}).Guard(aRead(), anyCustomer, answer(200, string(in)))
 		if !ok {
@@ -246,6 +297,22 @@ func BenchmarkGuard(b *testing.B) {
 			for b.Loop() {
 				if g := (&Adapter{}).Guard(call, policy, in); g.Tripped || len(g.Body) != len(in.Body) {
 					b.Fatal("changed")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkNamed(b *testing.B) {
+	for name, read := range map[string]func([]byte) bool{
+		"valid": validJSON, "named": func(in []byte) bool { _, ok := named(in); return ok },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(intent)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if !read(intent) {
+					b.Fatal("not valid")
 				}
 			}
 		})

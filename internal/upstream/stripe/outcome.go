@@ -25,6 +25,10 @@ func (a *Adapter) Outcome(call *upstream.Call, answer *upstream.Answer) upstream
 		RequestID: answer.Header.Get(headerRequestID),
 		Replayed:  strings.EqualFold(answer.Header.Get("Idempotent-Replayed"), "true"),
 	}
+	var readable bool
+	if answer.Err == nil && isJSONType(answer.Header) {
+		out.Customers, readable = named(answer.Body)
+	}
 	switch {
 	case answer.Status == 0 && !answer.Sent && answer.Err != nil:
 		out.Fate, out.Why = upstream.Refused, "not written"
@@ -34,7 +38,7 @@ func (a *Adapter) Outcome(call *upstream.Call, answer *upstream.Answer) upstream
 		out.Why = "truncated answer"
 	case !isJSONType(answer.Header):
 		out.Why = strconv.Itoa(answer.Status) + " without JSON"
-	case !validJSON(answer.Body):
+	case !readable:
 		out.Why = "unreadable answer"
 	case answer.Status >= 200 && answer.Status < 300:
 		readSuccess(call, answer, &out)

@@ -187,7 +187,7 @@ func TestOutcomeOfIntentsAndOtherWrites(t *testing.T) {
 			upstream.Outcome{Fate: upstream.Moved}},
 		"a cancellation without a currency gives nothing back": {held(cancelRow, nil, "", "pi_1"), `{"id":"pi_1","status":"canceled"}`,
 			upstream.Outcome{Fate: upstream.Moved}},
-		"a customer was created":           {customer, `{"id":"cus_9","object":"customer"}`, upstream.Outcome{Fate: upstream.Moved, NewCustomer: "cus_9"}},
+		"a customer was created":           {customer, `{"id":"cus_9","object":"customer"}`, upstream.Outcome{Fate: upstream.Moved, NewCustomer: "cus_9", Customers: []policy.CustomerID{"cus_9"}}},
 		"a customer nobody can name":       {customer, `{"object":"customer"}`, upstream.Outcome{Why: "answer names no customer"}},
 		"a write without money":            {held(&Row{}, nil, ""), `{"id":"price_1"}`, upstream.Outcome{Fate: upstream.Moved}},
 		"an effect that the policy admits": {unmetered, `{"id":"x"}`, upstream.Outcome{Fate: upstream.Moved, Moved: []upstream.MovedEffect{{}}}},

@@ -43,6 +43,9 @@ func (a *Adapter) Resolve(ctx context.Context, call *upstream.Call, p *policy.Po
 			return refusal, err
 		}
 	}
+	if p.Customers.Any {
+		r.seenCustomers()
+	}
 	call.Operation.Resolved = true
 	return nil, nil
 }

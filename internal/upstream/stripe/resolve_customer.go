@@ -153,6 +153,52 @@ func (r *resolver) step(s Step, path string) (stepResult, *policy.Refusal, error
 	return stepResult{exists: true, id: id}, nil, nil
 }
 
+// seenCustomers adds to the call's tie the customers of objects that were looked up for other reasons or are
+// remembered. Nothing is judged by it: it is for the record, where every customer is allowed.
+func (r *resolver) seenCustomers() {
+	tie := &r.call.Operation.Customer
+	keep := func(chain Chain, value func(string) (string, bool)) {
+		if id := r.seen(chain, value); id != "" {
+			addCustomer(tie, id)
+		}
+	}
+	for _, chain := range r.req.Row.Customer.Chains {
+		keep(chain, r.req.Value)
+	}
+	for i := range r.req.Row.Customer.Checks {
+		c := &r.req.Row.Customer.Checks[i]
+		for _, n := range r.req.Params.All(c.Field, nil) {
+			for _, pc := range c.Chains {
+				if n.Plain() && n.Text != "" && strings.HasPrefix(n.Text, pc.Prefix) {
+					keep(pc.Chain, func(string) (string, bool) { return n.Text, true })
+				}
+			}
+		}
+	}
+}
+
+// seen walks a chain as far as nothing has to be looked up; empty if it does not reach a customer.
+func (r *resolver) seen(chain Chain, value func(string) (string, bool)) (id policy.CustomerID) {
+	for _, step := range chain {
+		path, ok := step.Ref.Path(value)
+		if !ok {
+			return ""
+		}
+		e, lasting := edgeOf(r.call, step.Ref, path, step.Field)
+		if body, fetched := r.fetched[path]; fetched {
+			id = policy.CustomerID(identity(body, step.Field))
+		} else if id, ok = r.edge.get(e); !ok {
+			return ""
+		}
+		if lasting && id != "" {
+			r.edge.put(e, id)
+		}
+		next := string(id)
+		value = func(string) (string, bool) { return next, next != "" }
+	}
+	return id
+}
+
 // wants reports whether the amounts need the object too, so that asking the cache would save nothing.
 func (r *resolver) wants(ref LookupRef) bool {
 	return slices.ContainsFunc(r.wanted, func(w LookupRef) bool { return w.Template == ref.Template })

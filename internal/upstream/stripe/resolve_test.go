@@ -139,9 +139,9 @@ func TestResolveFindsAmountsAndPinsThem(t *testing.T) {
 				if call.Fingerprint != before {
 					t.Error("pinning changed the fingerprint")
 				}
-				want := policy.CustomerTie{Kind: policy.TieLookup}
-				if !p.Customers.Any {
-					want = policy.CustomerTie{Kind: policy.TieKnown, Customers: []policy.CustomerID{"cus_A"}}
+				want := policy.CustomerTie{Kind: policy.TieKnown, Customers: []policy.CustomerID{"cus_A"}}
+				if p.Customers.Any {
+					want.Kind = policy.TieLookup // nobody asked; it was seen
 				}
 				if diff := cmp.Diff(want, op.Customer); diff != "" {
 					t.Errorf("customers (-want +got):\n%s", diff)
@@ -363,6 +363,50 @@ func TestTheEdgeCacheIsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestUnderAnyCustomerTheOneThatWasSeenIsKept is for the record: an object that the amounts need anyway names its
+// customer, and nothing is looked up for that alone.
+func TestUnderAnyCustomerTheOneThatWasSeenIsKept(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path, form string
+		want       []policy.CustomerID
+		asked      map[string]int
+	}{
+		"the customer of a refunded charge":    {"/v1/refunds", "charge=ch_A&amount=100", []policy.CustomerID{"cus_A"}, map[string]int{"/v1/charges/ch_A": 1}},
+		"of a refunded intent, expanded":       {"/v1/refunds", "payment_intent=pi_A", []policy.CustomerID{"cus_A"}, map[string]int{"/v1/payment_intents/pi_A?expand%5B0%5D=latest_charge": 1}},
+		"of a captured intent":                 {"/v1/payment_intents/pi_A/capture", "amount_to_capture=10", []policy.CustomerID{"cus_A"}, map[string]int{"/v1/payment_intents/pi_A": 1}},
+		"of a paid invoice":                    {"/v1/invoices/in_A/pay", "", []policy.CustomerID{"cus_A"}, map[string]int{"/v1/invoices/in_A": 1}},
+		"a guest's charge names nobody":        {"/v1/refunds", "charge=ch_guest", nil, map[string]int{"/v1/charges/ch_guest": 1}},
+		"a method that no amount needs":        {"/v1/payment_intents/pi_A/confirm", "payment_method=pm_X", []policy.CustomerID{"cus_A"}, map[string]int{"/v1/payment_intents/pi_A": 1}},
+		"the call's own customer comes first":  {"/v1/refunds", "charge=ch_A&customer=cus_Z", []policy.CustomerID{"cus_Z", "cus_A"}, map[string]int{"/v1/charges/ch_A": 1}},
+		"one that is named twice is kept once": {"/v1/refunds", "charge=ch_A&customer=cus_A", []policy.CustomerID{"cus_A"}, map[string]int{"/v1/charges/ch_A": 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, s := newAdapter(t), &shelf{objects: objects()}
+			call := parsedCall(t, a, "POST", tt.path, tt.form)
+			kind := call.Operation.Customer.Kind
+			if refusal, err := a.Resolve(t.Context(), call, anyCustomer, s.look); refusal != nil || err != nil {
+				t.Fatalf("refusal %+v, error %v", refusal, err)
+			}
+			tie := call.Operation.Customer
+			if diff := cmp.Diff(tt.want, tie.Customers); diff != "" || tie.Guest || tie.Kind != kind {
+				t.Errorf("%+v (-want +got):\n%s", tie, diff)
+			}
+			if diff := cmp.Diff(tt.asked, s.asked); diff != "" {
+				t.Errorf("look-ups (-want +got):\n%s", diff)
+			}
+		})
+	}
+	// What an earlier call found out for good is known without a look-up.
+	a, s := newAdapter(t), &shelf{objects: objects()}
+	if _, err := a.Resolve(t.Context(), parsedCall(t, a, "GET", "/v1/charges/ch_A", ""), onlyA, s.look); err != nil {
+		t.Fatal(err)
+	}
+	call := parsedCall(t, a, "GET", "/v1/charges/ch_A", "")
+	if _, err := a.Resolve(t.Context(), call, anyCustomer, s.look); err != nil || len(call.Operation.Customer.Customers) != 1 || s.asked["/v1/charges/ch_A"] != 1 {
+		t.Errorf("%+v, %v; look-ups %v", call.Operation.Customer, err, s.asked)
+	}
 }
 
 func TestResolveNeedsACallOfParse(t *testing.T) {
