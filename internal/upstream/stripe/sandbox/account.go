@@ -61,7 +61,7 @@ func (s *Server) newAccount(id string) *account {
 	a.scopes["plan"] = "plans" // a price that recurs, as older routes show it
 	open(a, &a.payouts, "payout", "payouts", objects)
 	open(a, &a.transactions, "balance_transaction", "balance_transactions", objects)
-	open(a, &a.adjustments, "customer_balance_transaction", "customers", objects)
+	open(a, &a.adjustments, "customer_balance_transaction", "customers.balance_transactions", objects)
 	open(a, &a.events, "event", "events", events)
 	open(a, &a.transfers, "transfer", "transfers", objects)
 	open(a, &a.reversals, "transfer_reversal", "transfers.reversals", objects)

@@ -54,7 +54,25 @@ type credential struct {
 
 // group is the Stripe permission that a resource falls under where it has none
 // of its own: refunds are part of charges, prices of plans, items of invoices.
-var group = map[string]string{"refunds": "charges", "prices": "plans", "invoiceitems": "invoices", "accounts": "account"}
+var group = map[string]string{
+	"accounts":                            "account",
+	"customers.balance_transactions":      "customers",
+	"customers.cash_balance":              "customers",
+	"customers.cash_balance_transactions": "customers",
+	"customers.discount":                  "coupons",
+	"customers.funding_instructions":      "customers",
+	"customers.sources":                   "customers",
+	"invoice_payments":                    "invoices",
+	"invoiceitems":                        "invoices",
+	"prices":                              "plans",
+	"promotion_codes":                     "coupons",
+	"refunds":                             "charges",
+	"setup_attempts":                      "setup_intents",
+	"subscription_items":                  "subscriptions",
+	"subscription_schedules":              "subscriptions",
+	"subscriptions.discount":              "subscriptions",
+	"tax_ids":                             "customers",
+}
 
 func (c *credential) may(resource string, need Access) bool {
 	if c.full || resource == "" {

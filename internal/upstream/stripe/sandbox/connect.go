@@ -170,16 +170,6 @@ func (c *call) takeFee(from *account, charge, origin string, amount int64, curre
 	return o.id
 }
 
-// noConnect refuses what invoices do not share here.
-func (c *call) noConnect() *stripeError {
-	for _, name := range []string{"transfer_data", "on_behalf_of", "application_fee_amount"} {
-		if c.set(name) {
-			return errInvalid(name, "", "This sandbox makes invoices without "+name+".")
-		}
-	}
-	return nil
-}
-
 // returns is what a refund takes back from others beside the money of the charge.
 type returns struct {
 	transfers []*transfer

@@ -77,8 +77,9 @@ func (o *customer) render(e *enc, x *expansion) {
 // customerTransaction is one change of a customer's own balance.
 type customerTransaction struct {
 	head
-	customer, currency, description, typ, invoice string
-	amount, ending                                int64
+	customer, currency, description, typ string
+	invoice, creditNote, session         string // what it is for
+	amount, ending                       int64  // minor units; negative is credit
 }
 
 func (o *customerTransaction) links() []string { return []string{"customer=" + o.customer} }
@@ -88,9 +89,9 @@ func (o *customerTransaction) render(e *enc, x *expansion) {
 	e.str("id", o.id)
 	e.str("object", "customer_balance_transaction")
 	e.int("amount", o.amount)
-	e.constant(`"checkout_session":null`)
+	e.ref("checkout_session", o.session, x)
 	e.int("created", o.created)
-	e.null("credit_note")
+	e.ref("credit_note", o.creditNote, x)
 	e.str("currency", o.currency)
 	e.ref("customer", o.customer, x)
 	e.constant(`"customer_account":null`)
@@ -115,13 +116,29 @@ var customerRoutes = []*operation{
 	}),
 	post("/v1/customers/{customer}", "customers", "customer", updateCustomer),
 	remove("/v1/customers/{customer}", "customers", deleteCustomer),
-	get("/v1/customers/{customer}/balance_transactions", "customers", "list:customer_balance_transaction", func(c *call) (view, *stripeError) {
+	get("/v1/customers/{customer}/balance_transactions", "customers.balance_transactions", "list:customer_balance_transaction", func(c *call) (view, *stripeError) {
 		if _, f := c.s.customers.get(c.args[0], "id"); f != nil {
 			return nil, f
 		}
-		return c.s.adjustments.page(c, "customer="+c.args[0], nil)
+		return c.s.adjustments.page(c, "customer="+c.args[0], func(o *customerTransaction) bool {
+			return c.str("invoice") == "" || o.invoice == c.str("invoice")
+		})
 	}),
-	post("/v1/customers/{customer}/balance_transactions", "customers", "customer_balance_transaction", adjustCustomer),
+	post("/v1/customers/{customer}/balance_transactions", "customers.balance_transactions", "customer_balance_transaction", adjustCustomer),
+	get("/v1/customers/{customer}/balance_transactions/{transaction}", "customers.balance_transactions", "customer_balance_transaction",
+		func(c *call) (view, *stripeError) { return asView(c.adjustmentOf()) }),
+	post("/v1/customers/{customer}/balance_transactions/{transaction}", "customers.balance_transactions", "customer_balance_transaction",
+		func(c *call) (view, *stripeError) {
+			o, f := c.adjustmentOf()
+			if f != nil {
+				return nil, f
+			}
+			if o.md, f = c.metadata(o.md); f != nil {
+				return nil, f
+			}
+			c.assign("description", &o.description)
+			return o, nil
+		}),
 	get("/v1/customers/{customer}/payment_methods", "payment_methods", "list:payment_method", func(c *call) (view, *stripeError) {
 		if _, f := c.s.customers.get(c.args[0], "id"); f != nil {
 			return nil, f
@@ -294,6 +311,15 @@ func (c *call) adjust(o *customer, delta int64, typ, description, invoice string
 		description: description, invoice: invoice, amount: delta, ending: o.balance}
 	c.s.adjustments.insert(t)
 	return t
+}
+
+// adjustmentOf is the change of a customer's balance that the path names.
+func (c *call) adjustmentOf() (*customerTransaction, *stripeError) {
+	o, f := c.s.adjustments.get(c.args[1], "id")
+	if f != nil || o.customer != c.args[0] {
+		return nil, errMissing("customer_balance_transaction", c.args[1], "id")
+	}
+	return o, nil
 }
 
 func adjustCustomer(c *call) (view, *stripeError) {

@@ -64,9 +64,6 @@ func createInvoice(c *call) (view, *stripeError) {
 		return nil, f
 	}
 	c.on(owner.id)
-	if f := c.noConnect(); f != nil {
-		return nil, f
-	}
 	o := c.newInvoice(owner, "manual")
 	if first != nil {
 		if f := c.revise(o, first); f != nil {
@@ -172,6 +169,11 @@ func (c *call) fillInvoice(o *invoice) *stripeError {
 			o.shippingRate, o.bill.shipping = rate.id, amount
 		}
 	}
+	terms, f := c.readSharing(o.sharing, maxAmount)
+	if f != nil {
+		return f
+	}
+	o.sharing = terms
 	if c.set("auto_advance") {
 		o.autoAdvance = c.bool("auto_advance")
 	}
@@ -234,9 +236,6 @@ func updateInvoice(c *call) (view, *stripeError) {
 				return nil, errInvalid(name, "invoice_not_editable", "Finalized invoices can't be updated in this way")
 			}
 		}
-	}
-	if f := c.noConnect(); f != nil {
-		return nil, f
 	}
 	if f := c.fillInvoice(o); f != nil {
 		return nil, f

@@ -85,7 +85,7 @@ func (c *call) intentFor(o *invoice) *paymentIntent {
 	if pi := c.s.intents.byID[o.intent]; pi != nil && pi.status != canceled {
 		return pi
 	}
-	pi := &paymentIntent{head: c.s.head("pi", c), amount: o.remaining(), currency: o.currency, customer: o.customer, captureMethod: "automatic",
+	pi := &paymentIntent{head: c.s.head("pi", c), sharing: o.terms(o.remaining()), amount: o.remaining(), currency: o.currency, customer: o.customer, captureMethod: "automatic",
 		confirmMethod: "automatic", options: `{"card":{"request_three_d_secure":"automatic"}}`, types: `["card"]`, invoice: o.id,
 		description: "Payment for Invoice", status: needsMethod}
 	pi.secret = pi.id + "_secret_" + c.s.random(c.s.ids, 25)
@@ -109,6 +109,7 @@ func (c *call) collectInvoice(o *invoice, inSession bool) *stripeError {
 	}
 	pi := c.intentFor(o)
 	pi.method, pi.amount = m.id, o.remaining()
+	pi.sharing = o.terms(pi.amount)
 	o.attempted = true
 	o.attempts++
 	if !m.needsAction {
@@ -130,6 +131,12 @@ func (c *call) intentPaid(pi *paymentIntent) {
 	o := c.s.invoices.byID[pi.invoice]
 	if o == nil || o.status != "open" && o.status != "uncollectible" {
 		return
+	}
+	for _, pay := range c.s.payments.index["payment_intent="+pi.id] {
+		if pay.attached {
+			c.attachedPaid(o, pay, pi)
+			return
+		}
 	}
 	o.paid += pi.received
 	c.endPayment(o, "paid")

@@ -11,6 +11,8 @@ type invoice struct {
 	lines                           []*line
 	discounts                       []*discount
 	rates                           []*taxRate
+	sharing                                // of what the invoice itself says
+	split                           *split // of its subscription; nil for none
 	shippingRate                    string
 	shippingDetails, customFields   string // JSON
 	bill                            bill
@@ -47,6 +49,14 @@ func (o *invoice) links() []string {
 		keys = append(keys, "subscription="+o.subscription)
 	}
 	return keys
+}
+
+// terms are how a payment of it is shared.
+func (o *invoice) terms(amount int64) sharing {
+	if o.split != nil {
+		return o.split.of(amount)
+	}
+	return o.sharing
 }
 
 // due is what is asked of the customer; a negative total becomes credit.
@@ -177,7 +187,7 @@ func (o *invoice) renderTail(e *enc, x *expansion) {
 	e.metadata(o.md)
 	e.optInt("next_payment_attempt", o.nextAttempt())
 	e.opt("number", o.number)
-	e.null("on_behalf_of")
+	e.ref("on_behalf_of", o.terms(0).onBehalfOf, x)
 	o.renderParent(e, x)
 	e.constant(`"payment_settings":{"default_mandate":null,"payment_method_options":null,"payment_method_types":null}`)
 	if sub := x.child("payments"); sub != nil {

@@ -11,6 +11,7 @@ type schedule struct {
 	mode                             string
 	phases                           []*phase
 	settings                         *node // default_settings
+	split                            split // of those
 	canceledAt, completedAt          int64
 	releasedAt                       int64
 }
@@ -24,6 +25,7 @@ type phase struct {
 	trialEnd    int64
 	behavior    string // proration_behavior when it begins
 	md          pairs
+	split       split
 }
 
 // The statuses of a schedule.
@@ -70,7 +72,7 @@ func (o *schedule) render(e *enc, x *expansion) {
 	e.null("customer_account")
 	e.key("default_settings")
 	e.open()
-	e.constant(`"application_fee_percent":null,"automatic_tax":{"disabled_reason":null,"enabled":false,"liability":null},"billing_cycle_anchor":"automatic","billing_thresholds":null`)
+	e.constant(`"automatic_tax":{"disabled_reason":null,"enabled":false,"liability":null},"billing_cycle_anchor":"automatic","billing_thresholds":null`)
 	collection := o.settings.get("collection_method").text()
 	if collection == "" {
 		collection = "charge_automatically"
@@ -80,7 +82,7 @@ func (o *schedule) render(e *enc, x *expansion) {
 	e.opt("description", o.settings.get("description").text())
 	e.key("invoice_settings")
 	e.renderInvoiceSettings(o.settings.get("invoice_settings"))
-	e.constant(`"on_behalf_of":null,"transfer_data":null`)
+	o.split.render(e, x.child("default_settings"))
 	e.close()
 	e.str("end_behavior", o.end)
 	e.bool("livemode", e.s.live())
@@ -122,7 +124,7 @@ func (e *enc) renderInvoiceSettings(n *node) {
 
 func (o *phase) render(e *enc, x *expansion) {
 	e.open()
-	e.constant(`"add_invoice_items":[],"application_fee_percent":null,"billing_cycle_anchor":null,"billing_thresholds":null`)
+	e.constant(`"add_invoice_items":[],"billing_cycle_anchor":null,"billing_thresholds":null`)
 	e.opt("collection_method", o.settings.get("collection_method").text())
 	e.str("currency", o.currency)
 	e.ref("default_payment_method", o.settings.get("default_payment_method").text(), x)
@@ -151,10 +153,9 @@ func (o *phase) render(e *enc, x *expansion) {
 	}
 	e.b = append(e.b, ']')
 	e.metadata(o.md)
-	e.null("on_behalf_of")
+	o.split.render(e, x)
 	e.str("proration_behavior", o.behavior)
 	e.int("start_date", o.start)
-	e.null("transfer_data")
 	e.optInt("trial_end", o.trialEnd)
 	e.close()
 }
@@ -238,11 +239,11 @@ func createSchedule(c *call) (view, *stripeError) {
 	if p.has("start_date") && p.str("start_date") != "now" {
 		start = p.int("start_date")
 	}
+	o.split = c.readSplit(split{}, p.sub("default_settings"))
 	o.phases = c.readPhases(o, p, start)
 	if len(o.phases) == 0 {
 		p.keep(errMissingParam("phases"))
 	}
-	p.keep(c.noConnect())
 	if f := p.fault(); f != nil {
 		return nil, f
 	}
@@ -270,7 +271,7 @@ func (c *call) readPhases(o *schedule, p part, start int64) []*phase {
 		if n.has("start_date") && n.str("start_date") != "now" && len(out) == 0 {
 			start = n.int("start_date")
 		}
-		ph := &phase{settings: n.n, start: start, behavior: n.or("proration_behavior", "create_prorations"), md: n.metadata(nil)}
+		ph := &phase{settings: n.n, start: start, behavior: n.or("proration_behavior", "create_prorations"), md: n.metadata(nil), split: c.readSplit(split{}, n)}
 		scratch := &subscription{customer: o.customer, currency: n.str("currency")}
 		for _, it := range n.list("items") {
 			ph.items = append(ph.items, c.newSubItem(scratch, it))
@@ -434,7 +435,7 @@ func updateSchedule(c *call) (view, *stripeError) {
 	}
 	p := c.whole()
 	md := p.metadata(o.md)
-	phases := o.phases
+	phases, defaults := o.phases, c.readSplit(o.split, p.sub("default_settings"))
 	if p.has("phases") {
 		phases = c.readPhases(o, p, o.phases[0].start)
 	}
@@ -443,7 +444,7 @@ func updateSchedule(c *call) (view, *stripeError) {
 	}
 	o.md, o.phases, o.end = md, phases, p.or("end_behavior", o.end)
 	if c.has("default_settings") {
-		o.settings = c.p.get("default_settings")
+		o.settings, o.split = c.p.get("default_settings"), defaults
 	}
 	ph := o.current(c.now)
 	sub := c.s.subscriptions.byID[o.subscription]

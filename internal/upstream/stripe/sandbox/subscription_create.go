@@ -45,11 +45,13 @@ func (c *call) adopt(in *invoice, sub *subscription) {
 	in.subscription, in.parentMetadata, in.currency, in.collection = sub.id, sub.md, sub.currency, sub.collection
 	in.rates, in.start, in.stop = sub.rates, sub.start, sub.stop
 	in.autoAdvance = true
+	terms := sub.split
+	in.split = &terms
 	if sub.collection == "send_invoice" {
 		in.dueDate = c.now + sub.daysDue*86400
 	}
 	in.discounts = c.holding(sub.discounts)
-	if owner := c.s.customers.byID[sub.customer]; len(in.discounts) == 0 && owner.discount != nil {
+	if owner := c.s.customers.byID[sub.customer]; len(in.discounts) == 0 && owner != nil && owner.discount != nil {
 		in.discounts = c.holding([]*discount{owner.discount})
 	}
 }
@@ -206,7 +208,7 @@ func (c *call) fillSubscription(sub *subscription, p part) {
 	if p.sent("default_source") {
 		sub.source = p.str("default_source")
 	}
-	p.keep(c.noConnect())
+	sub.split = c.readSplit(sub.split, p)
 }
 
 // subscribe starts a subscription.

@@ -9,6 +9,7 @@ type subscription struct {
 	items                           []*subItem
 	daysDue                         int64
 	method, source                  string
+	split                           split
 	discounts                       []*discount
 	rates                           []*taxRate
 	invoiceSettings                 string // JSON
@@ -63,7 +64,7 @@ func (o *subscription) period() cadence { return o.items[0].price.period }
 func (o *subscription) render(e *enc, x *expansion) {
 	e.open()
 	e.str("id", o.id)
-	e.constant(`"object":"subscription","application":null,"application_fee_percent":null,"automatic_tax":{"disabled_reason":null,"enabled":false,"liability":null}`)
+	e.constant(`"object":"subscription","application":null,"automatic_tax":{"disabled_reason":null,"enabled":false,"liability":null}`)
 	e.int("billing_cycle_anchor", o.anchor)
 	e.null("billing_cycle_anchor_config")
 	e.key("billing_mode")
@@ -103,7 +104,8 @@ func (o *subscription) render(e *enc, x *expansion) {
 	e.ref("latest_invoice", o.latest, x)
 	e.bool("livemode", e.s.live())
 	e.metadata(o.md)
-	e.constant(`"next_pending_invoice_item_invoice":null,"on_behalf_of":null`)
+	e.null("next_pending_invoice_item_invoice")
+	o.split.render(e, x)
 	o.renderPause(e)
 	e.raw("payment_settings", settingsOr(o.paymentSettings, `{"payment_method_options":null,"payment_method_types":null,"save_default_payment_method":"off"}`))
 	e.raw("pending_invoice_item_interval", o.pendingInterval)
@@ -113,7 +115,6 @@ func (o *subscription) render(e *enc, x *expansion) {
 	e.int("start_date", o.startDate)
 	e.str("status", o.status)
 	e.renderClock(o.customer, x)
-	e.null("transfer_data")
 	e.optInt("trial_end", o.trialEnd)
 	e.key("trial_settings")
 	e.open()
