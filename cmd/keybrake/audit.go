@@ -247,7 +247,8 @@ func parseTime(flag, text string) (time.Time, error) {
 	return time.Time{}, usageError{fmt.Errorf("%s %q: write 2026-11-23 or 2026-11-23T10:00:00Z", flag, text)}
 }
 
-// writeWhole puts a file in place only once it is whole: half an export is no evidence.
+// writeWhole puts a file in place only once it is whole, readable by its owner only: half an export is no evidence,
+// and whoever waits for a ready file must not read a part of it.
 func writeWhole(path string, f func(io.Writer) error) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {

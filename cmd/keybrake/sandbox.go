@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +40,10 @@ func newSandbox(s streams) *cobra.Command {
 				return err
 			}
 			if ready != "" {
-				if err := os.WriteFile(ready, []byte("http://"+l.Addr().String()+"\n"), 0o600); err != nil {
+				if err := writeWhole(ready, func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "http://%s\n", l.Addr())
+					return err
+				}); err != nil {
 					return fmt.Errorf("--ready-file: %w", err)
 				}
 			}
