@@ -23,6 +23,9 @@ var (
 	}
 )
 
+// made are the steps behind "{open invoice}" and the like.
+var made = map[string][]step{"open invoice": open}
+
 func init() {
 	maps.Copy(values, map[string]string{"coupon": "{/v1/coupons}", "subscription": "{/v1/subscriptions}"})
 	maps.Copy(forms, billingForms)
@@ -31,6 +34,9 @@ func init() {
 }
 
 var billingForms = map[string]string{
+	"GET /v1/credit_notes/preview":                "invoice={open invoice}&amount=100",
+	"GET /v1/credit_notes/preview/lines":          "invoice={open invoice}&amount=100",
+	"POST /v1/credit_notes":                       "invoice={open invoice}&amount=100",
 	"POST /v1/billing/meter_event_adjustments":    "event_name=calls&type=cancel&cancel[identifier]=use1",
 	"POST /v1/billing/meter_events":               used,
 	"POST /v1/billing/meters":                     "display_name=Calls&event_name=calls&default_aggregation[formula]=sum",

@@ -1,7 +1,7 @@
 package contract
 
 // values are what parameters and placeholders mean in a sandbox: "{/v1/prices}" is a new object of that collection,
-// "{account}" a connected account.
+// "{account}" a connected account, "{open invoice}" what the steps of that name make.
 var values = map[string]string{
 	"account":          "{account}",
 	"capability":       "transfers",

@@ -277,6 +277,9 @@ func (w *twins) fill(value string) string {
 		case "customer":
 			return w.seeded.Customers[0].ID
 		default:
+			if steps, ok := made[path]; ok {
+				return w.prepared(steps)
+			}
 			return w.object(path, path)
 		}
 	})

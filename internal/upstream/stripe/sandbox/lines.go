@@ -9,6 +9,7 @@ import (
 type line struct {
 	id                   string
 	of                   *invoiceItem // behind it; nil for a period of a subscription
+	source               string       // the invoice line that a line of a credit note is of
 	subscription, member string       // and its item
 	amount, quantity     int64        // minor units, before discounts
 	unit                 *big.Rat

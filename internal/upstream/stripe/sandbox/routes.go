@@ -99,6 +99,7 @@ var routeTables = [][]*operation{
 	chargeRoutes,
 	clockRoutes,
 	couponRoutes,
+	creditNoteRoutes,
 	customerRoutes,
 	discountRoutes,
 	disputeRoutes,
