@@ -274,12 +274,17 @@ func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, fail
 	})
 }
 
-// watch runs what goes on beside the calls: signed heads, the KILL file, SIGUSR1.
+// watch runs what goes on beside the calls: signed heads, the KILL file, SIGUSR1, the memory limit.
 func (s *server) watch(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	stopAll := make(chan os.Signal, 1)
 	signal.Notify(stopAll, syscall.SIGUSR1)
-	done := make(chan struct{}, 3)
+	const watchers = 4
+	done := make(chan struct{}, watchers)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		limitMemory(ctx, s.settings.MemoryLimit)
+	}()
 	go func() {
 		defer func() { done <- struct{}{} }()
 		s.admin.WatchKillFile(ctx, s.admin.KillFile)
@@ -317,7 +322,7 @@ func (s *server) watch(ctx context.Context) {
 	s.closers = append(s.closers, func() error {
 		signal.Stop(stopAll)
 		cancel()
-		for range 3 {
+		for range watchers {
 			<-done
 		}
 		return nil

@@ -35,8 +35,10 @@ type settings struct {
 	// LookupsPerSecond bounds the look-ups of one vault key, LookupsPerUpstream those of one upstream.
 	LookupsPerSecond   float64 `yaml:"lookups_per_second"`
 	LookupsPerUpstream float64 `yaml:"lookups_per_upstream"`
-	LogFormat          string  `yaml:"log_format"` // text or json
-	LogLevel           string  `yaml:"log_level"`  // debug, info, warn, error
+	// MemoryLimit is the soft limit of the Go part of the process in megabytes; 0: it follows what is in use.
+	MemoryLimit int    `yaml:"memory_limit"`
+	LogFormat   string `yaml:"log_format"` // text or json
+	LogLevel    string `yaml:"log_level"`  // debug, info, warn, error
 }
 
 func defaultSettings() settings {
@@ -61,6 +63,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.IntVar(&s.ScopeDenialStatus, "scope-denial-status", s.ScopeDenialStatus, "status of out-of-scope denials, 401 or 403")
 	f.Float64Var(&s.LookupsPerSecond, "lookups-per-second", s.LookupsPerSecond, "look-ups at the upstream for one vault key")
 	f.Float64Var(&s.LookupsPerUpstream, "lookups-per-upstream", s.LookupsPerUpstream, "look-ups at one upstream for all keys")
+	f.IntVar(&s.MemoryLimit, "memory-limit", s.MemoryLimit, "megabytes above which memory is given back sooner, at the cost of CPU (default: by what is in use)")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
 }
@@ -143,6 +146,9 @@ func (s *settings) check() error {
 	}
 	if s.LookupsPerSecond <= 0 || s.LookupsPerUpstream <= 0 {
 		return errors.New("--lookups-per-second and --lookups-per-upstream must be greater than zero")
+	}
+	if s.MemoryLimit < 0 {
+		return fmt.Errorf("--memory-limit %d: write megabytes, or 0", s.MemoryLimit)
 	}
 	for _, l := range []struct{ flag, addr string }{{"--gateway-listen", s.GatewayListen}, {"--admin-listen", s.AdminListen}} {
 		host, _, err := net.SplitHostPort(l.addr)

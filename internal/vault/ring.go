@@ -66,6 +66,7 @@ type shard struct {
 
 type sharedPolicy struct {
 	policy *policy.Policy
+	digest string
 	keys   int
 }
 
@@ -143,7 +144,10 @@ func (r *Ring) put(k Key) (*Key, error) {
 	}
 	k.Brake = Brake(st.brake.Load())
 	k.state = st
-	k.Policy = r.share(k.PolicyDigest, k.Policy)
+	k.Policy, k.PolicyDigest = r.share(k.PolicyDigest, k.Policy)
+	if up, ok := (*r.upstreams.Load())[k.Upstream]; ok {
+		k.Upstream = up.upstream.Load().ID // the one text of it: a hundred thousand copies are some megabytes
+	}
 	if k.effective = effective(k.Policy, k.Joined); old != nil {
 		r.unshare(old.PolicyDigest)
 	}
@@ -182,18 +186,18 @@ func (r *Ring) index(st *keyState, old, k *Key) {
 	}
 }
 
-// share returns the one copy of a policy that all keys with its digest use.
-func (r *Ring) share(digest string, p *policy.Policy) *policy.Policy {
+// share returns the one copy of a policy, and of its digest, that all keys with the digest use.
+func (r *Ring) share(digest string, p *policy.Policy) (*policy.Policy, string) {
 	if digest == "" {
-		return p
+		return p, ""
 	}
 	s, ok := r.policies[digest]
 	if !ok {
-		s = &sharedPolicy{policy: p}
+		s = &sharedPolicy{policy: p, digest: digest}
 		r.policies[digest] = s
 	}
 	s.keys++
-	return s.policy
+	return s.policy, s.digest
 }
 
 func (r *Ring) unshare(digest string) {

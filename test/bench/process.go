@@ -137,14 +137,40 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(total) * (time.Second / ticks), nil
 }
 
-// rss is the memory that the process has resident, in bytes.
-func (p *process) rss() (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+// memory is what a process has resident, in bytes.
+type memory struct {
+	now, anon, file int64 // anon: heap and caches of its own; file: pages of its program and its store's index
+	peak            int64 // the most since forgetPeak
+}
+
+// String writes what a table shows.
+func (m memory) String() string {
+	return fmt.Sprintf("%s (anonymous %s, file %s), at most %s", mb(m.now), mb(m.anon), mb(m.file), mb(m.peak))
+}
+
+func (p *process) memory() (m memory, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, err
+		return m, err
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		to, ok := map[string]*int64{"VmRSS": &m.now, "RssAnon": &m.anon, "RssFile": &m.file, "VmHWM": &m.peak}[name]
+		if !ok {
+			continue
+		}
+		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			return m, fmt.Errorf("read %s of %s: %w", name, p.name, err)
+		}
+		*to = kilobytes << 10
+	}
+	return m, nil
+}
+
+// forgetPeak lets the peak begin anew at what is resident now.
+func (p *process) forgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
 }
 
 // freePort finds an address for programs that cannot tell which port they got.

@@ -32,6 +32,10 @@ type options struct {
 	warm, last      time.Duration
 	dir             string // of large stores, kept between runs
 	keys, rows      int
+	rounds          int    // of what is measured in turn; the medians count
+	against         string // the binary that compare measures in turn with keybrake
+	with            string // NAME=VALUE in the environment of that one; empty: nothing
+	environment     []string
 }
 
 func run(args []string) error {
@@ -41,6 +45,9 @@ func run(args []string) error {
 	flags.StringVar(&o.keybrake, "keybrake", "keybrake", "the binary under measurement")
 	flags.StringVar(&o.caddy, "caddy", "", "Caddy, built from ./caddy; empty: left out")
 	flags.StringVar(&what, "what", "create,refund,lone,reads,big", "what to measure")
+	flags.StringVar(&o.against, "against", "", "for compare: another binary; empty: the same")
+	flags.StringVar(&o.with, "with", "", "for compare: NAME=VALUE in the other's environment")
+	flags.IntVar(&o.rounds, "rounds", 3, "how often what is compared is measured in turn")
 	flags.DurationVar(&o.warm, "warm", 2*time.Second, "time before each measurement")
 	flags.DurationVar(&o.last, "last", 8*time.Second, "time of each measurement")
 	flags.StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "keybrake-bench"), "where the large store is kept")
@@ -54,7 +61,7 @@ func run(args []string) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *options) error
-	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}} {
+	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"compare", compare}} {
 		if !slices.Contains(o.what, part.name) {
 			continue
 		}
@@ -73,7 +80,7 @@ type rig struct {
 	seeded           sandbox.Seeded
 	dir              string
 	up               time.Duration // from the gateway's start to its ready file
-	idle             int64         // its resident memory then
+	idle             memory        // of the gateway then
 	// Keys: one that may create payment intents, one that may refund and read.
 	creator, refunder string
 	closers           []func() error
@@ -192,7 +199,7 @@ func (r *rig) startGateway(o *options) error {
 	cmd := exec.Command(o.keybrake, "serve", "--store", "sqlite:"+storePath(r.dir), "--ready-file", ready,
 		"--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000")
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+r.dir)
+	cmd.Env = append(append(os.Environ(), "XDG_STATE_HOME="+r.dir), o.environment...)
 	p, err := start("gateway", cmd)
 	if err != nil {
 		return err
@@ -214,8 +221,10 @@ func (r *rig) startGateway(o *options) error {
 		return err
 	}
 	r.gatewayAddr = u.Host
-	r.idle, err = p.rss()
-	return err
+	if r.idle, err = p.memory(); err != nil {
+		return err
+	}
+	return p.forgetPeak()
 }
 
 // height stops the gateway and tells how many records its store has.

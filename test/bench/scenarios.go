@@ -145,9 +145,6 @@ func pair(ctx context.Context, db store.DB, key *vault.Key) error {
 	return err
 }
 
-// rounds is how often the ways of a read are measured in turn; the median counts.
-const rounds = 3
-
 // way is one program between the load and the sandbox.
 type way struct {
 	process *process
@@ -174,7 +171,7 @@ func reads(ctx context.Context, o *options) error {
 		heading(os.Stdout, "GET /v1/charges/{id}")
 		path := "/v1/charges/" + r.seeded.Customers[0].Charges[0]
 		governed := 0
-		for range rounds {
+		for range o.rounds {
 			for _, w := range ways {
 				result, s, err := shoot(os.Stdout, w.process.name, &volley{
 					addr: w.addr, workers: connections, warm: o.warm / 2, last: o.last / 2, status: 200, shot: get(w.addr, path, w.key),
@@ -191,8 +188,8 @@ func reads(ctx context.Context, o *options) error {
 		fmt.Print("\nCPU per read, median of the rounds:")
 		for _, w := range ways {
 			slices.Sort(w.cpu)
-			fmt.Printf(" %s %d µs (%.2f x the bare forwarder);", w.process.name, w.cpu[rounds/2].Microseconds(),
-				float64(w.cpu[rounds/2])/float64(ways[1].cpu[rounds/2]))
+			fmt.Printf(" %s %d µs (%.2f x the bare forwarder);", w.process.name, w.cpu[len(w.cpu)/2].Microseconds(),
+				float64(w.cpu[len(w.cpu)/2])/float64(ways[1].cpu[len(w.cpu)/2]))
 		}
 		records, err := r.height(ctx)
 		if err != nil {
@@ -287,53 +284,3 @@ func startProxy(name string, r *rig, command func(addr string) *exec.Cmd) (*way,
 	}
 	return &way{process: p, addr: addr, key: "unused"}, nil
 }
-
-// big measures the create again on an empty store and on a large one, in turn, and what the large one
-// costs at start.
-func big(ctx context.Context, o *options) error {
-	dir := filepath.Join(o.dir, fmt.Sprintf("store-%d-%d", o.keys, o.rows))
-	begin := time.Now()
-	if err := fillStore(ctx, dir, o.keys, o.rows); err != nil {
-		return err
-	}
-	fmt.Printf("\nlarge store ready after %s\n", time.Since(begin).Round(time.Second))
-	heading(os.Stdout, fmt.Sprintf("payment_intents.create on an empty store and on one with %d keys and %d records", o.keys, o.rows))
-	names, dirs := [2]string{"empty store", "large store"}, [2]string{"", dir}
-	var creates, settled [2][]float64
-	var memory [2]string
-	var started time.Duration
-	for round := range rounds {
-		for i := range dirs {
-			err := withRig(ctx, o, dirs[i], func(r *rig) error {
-				result, _, err := shoot(os.Stdout, names[i], r.creates(o, fmt.Sprint("b", round, i), connections), r.gateway, r.sandbox)
-				if err != nil {
-					return err
-				}
-				creates[i] = append(creates[i], result.rate())
-				rss, err := r.gateway.rss()
-				started = r.up.Round(time.Millisecond)
-				memory[i] = mb(r.idle) + " after start and " + mb(rss) + " after the load"
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			result, err := pairs(ctx, o, dirs[i], connections)
-			if err != nil {
-				return err
-			}
-			settled[i] = append(settled[i], result.rate())
-			fmt.Printf("| %s: pairs in the store alone | %d | %.0f | %s | %s | %s | |\n", names[i], connections, result.rate(), ms(result.at(0.5)), ms(result.at(0.99)), ms(result.at(0.999)))
-		}
-	}
-	fmt.Printf("\nlarge/empty, medians of %d rounds: creates %.2f, pairs %.2f; start-up with the large store %s\nresident memory, last round: empty %s; large %s\n",
-		rounds, median(creates[1])/median(creates[0]), median(settled[1])/median(settled[0]), started, memory[0], memory[1])
-	return nil
-}
-
-func median(v []float64) float64 {
-	slices.Sort(v)
-	return v[len(v)/2]
-}
-
-func mb(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
