@@ -14,8 +14,7 @@ import (
 // the answers of the operation, or of the route that a look-up reads.
 func TestEveryFieldThatARuleReadsExists(t *testing.T) {
 	d, rows := load(t)
-	c := &checker{t: t, doc: d, byShape: map[string]*openapi.Operation{}}
-	d.Each(func(method, path string, op *openapi.Operation) { c.byShape[method+" "+shape(path)] = op })
+	c := newChecker(t, d)
 	checked := 0
 	for call, row := range rows {
 		op := c.byShape[row.Method+" "+shape(row.Template)]
@@ -45,8 +44,58 @@ func TestEveryFieldThatARuleReadsExists(t *testing.T) {
 	}
 }
 
+// worstCasesRead is what the bounds in code read of looked-up objects: fields that no table names.
+var worstCasesRead = map[string]string{
+	"GET /v1/prices/{price}": "currency billing_scheme unit_amount unit_amount_decimal tiers_mode tiers[].up_to tiers[].unit_amount " +
+		"tiers[].unit_amount_decimal tiers[].flat_amount tiers[].flat_amount_decimal custom_unit_amount.maximum transform_quantity.divide_by " +
+		"recurring.interval recurring.interval_count recurring.usage_type",
+	"GET /v1/tax_rates/{tax_rate}":                            "inclusive percentage rate_type",
+	"GET /v1/shipping_rates/{shipping_rate_token}":            "fixed_amount.amount fixed_amount.currency",
+	"GET /v1/subscriptions/{subscription_exposed_id}":         "automatic_tax.enabled default_tax_rates[].inclusive items.has_more items.data[].id items.data[].price.id items.data[].quantity items.data[].tax_rates[].inclusive",
+	"GET /v1/subscription_items/{item}":                       "id price.id quantity tax_rates[].inclusive subscription",
+	"GET /v1/invoiceitems/{invoiceitem}":                      "amount currency",
+	"GET /v1/invoices/{invoice}/lines":                        "data[].id data[].amount data[].currency",
+	"GET /v1/climate/products/{product}":                      "current_prices_per_metric_ton",
+	"GET /v1/issuing/cards/{card}":                            "currency spending_controls.spending_limits[].amount spending_controls.spending_limits[].interval spending_controls.spending_limits[].categories spending_controls.spending_limits_currency",
+	"GET /v1/issuing/cardholders/{cardholder}":                "spending_controls.spending_limits[].amount spending_controls.spending_limits_currency",
+	"GET /v1/treasury/financial_accounts/{financial_account}": "balance.cash balance.inbound_pending balance.outbound_pending",
+	"GET /v1/invoices/{invoice}":                              "amount_due currency",
+}
+
+func TestEveryFieldThatAWorstCaseReadsExists(t *testing.T) {
+	d, _ := load(t)
+	c := newChecker(t, d)
+	for route, fields := range worstCasesRead {
+		method, path, _ := strings.Cut(route, " ")
+		op := c.byShape[method+" "+shape(path)]
+		if op == nil {
+			t.Errorf("%s is not in the document", route)
+			continue
+		}
+		c.row, c.call = &stripe.Row{Name: "worst case"}, route
+		for name := range strings.FieldsSeq(fields) {
+			f, err := stripe.ParseField(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.field(f, op, nil)
+		}
+	}
+}
+
+func newChecker(t *testing.T, d *openapi.Document) *checker {
+	a, err := stripe.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &checker{t: t, doc: d, catalog: a.Catalog(), byShape: map[string]*openapi.Operation{}}
+	d.Each(func(method, path string, op *openapi.Operation) { c.byShape[method+" "+shape(path)] = op })
+	return c
+}
+
 type checker struct {
 	t       *testing.T
+	catalog *stripe.Catalog
 	doc     *openapi.Document
 	byShape map[string]*openapi.Operation
 	row     *stripe.Row
@@ -89,6 +138,15 @@ func (c *checker) sources(list []stripe.Source, op *openapi.Operation) {
 					c.field(s.Minus, read, nil)
 				}
 			}
+		case stripe.FromPreview:
+			rule := c.catalog.Preview(s.Name)
+			if read := c.read(rule.Ref); read != nil {
+				c.field(s.Field, read, nil)
+				c.field(stripe.Field{"currency"}, read, nil)
+			}
+			for _, p := range rule.Send {
+				c.sources([]stripe.Source{p.Source}, op)
+			}
 		case stripe.FromResponse, stripe.FromResponseAbs:
 			c.field(s.Field, op, nil)
 		}
@@ -114,6 +172,7 @@ func (c *checker) read(ref stripe.LookupRef) *openapi.Operation {
 
 func (c *checker) condition(cond stripe.Condition, op *openapi.Operation) {
 	for _, term := range cond.Terms {
+		c.condition(stripe.Condition{Terms: term.And}, op)
 		if !slices.Contains(term.Values, "base") { // the base look-up's value
 			c.field(term.Field, op, term.Values)
 		}

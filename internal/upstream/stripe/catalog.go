@@ -138,3 +138,6 @@ func (c *Catalog) Rows() []*Row { return slices.Clone(c.rows) }
 
 // Operation returns the row of a name; nil if there is none.
 func (c *Catalog) Operation(name policy.OperationName) *Row { return c.byName[name] }
+
+// Preview returns the preview of a name; nil if there is none.
+func (c *Catalog) Preview(name string) *PreviewRule { return c.previews[name] }
