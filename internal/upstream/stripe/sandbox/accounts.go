@@ -59,6 +59,8 @@ func (s *Server) newPlatform(id string) *account {
 		`"product_description":null,"support_address":null,"support_email":null,"support_phone":null,"support_url":null,"url":null},` +
 		`"business_type":"company","capabilities":{"card_payments":"active","transfers":"active"},"charges_enabled":true,"country":"US",` +
 		`"default_currency":"usd","details_submitted":true,"email":"sandbox@example.com","metadata":{},"payouts_enabled":true,"type":"standard"}`)}
+	fa := &thing{head: head{id: financialModel.prefix + id[len("acct"):]}, model: financialModel, fields: parseJSON(financialModel.defaults)}
+	a.shelf(financialModel).insert(fa)
 	return a
 }
 

@@ -28,6 +28,8 @@ import (
 //	POST   /_sandbox/topups/{id}           {"status":"succeeded"}, failed or reversed
 //	POST   /_sandbox/charges/{id}          {"status":"disputed"} or inquiry: what the customer's bank does
 //	POST   /_sandbox/disputes/{id}         {"status":"won"} or lost
+//	POST   /_sandbox/v2.outbound_payments/{id}  {"status":"posted"}, failed or returned; v2.outbound_transfers alike
+//	POST   /_sandbox/v2.inbound_transfers/{id}  {"status":"succeeded"}, failed or returned
 //	POST   /_sandbox/payment_intents/{id}  {"status":"succeeded"} or failed: what a customer asked to authenticate does
 const controlPrefix = "/_sandbox/"
 
@@ -196,6 +198,10 @@ var outsides = map[string]func(c *call, id, status string) *stripeError{
 	"topups":   (*call).setTopup,
 	"charges":  (*call).setCharge,
 	"disputes": (*call).setDispute,
+
+	"v2.outbound_payments":  (*call).setOutbound,
+	"v2.outbound_transfers": (*call).setOutbound,
+	"v2.inbound_transfers":  (*call).setInbound,
 }
 
 // Happen does to an object what time, a bank or a customer does to it: kind is

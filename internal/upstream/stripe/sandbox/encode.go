@@ -14,6 +14,8 @@ type enc struct {
 	s *account
 	// fail is set when an expansion was not permitted; the whole call fails then.
 	fail *stripeError
+	// v2 leaves out what has no value.
+	v2 bool
 	// who limits what may be expanded; nil is Stripe itself (events).
 	who *credential
 }
@@ -183,6 +185,9 @@ func (n *node) json(b []byte) []byte {
 	}
 	if n.blank() {
 		return append(b, "null"...)
+	}
+	if n.written == bareInJSON {
+		return append(b, n.str...)
 	}
 	if n.kind == nodeString {
 		return appendString(b, n.str)

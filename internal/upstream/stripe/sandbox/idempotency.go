@@ -34,11 +34,25 @@ type idempotency struct {
 	forgot int // dropped before their time because of limit
 }
 
+// life is how long a key is remembered.
+func (e *remembered) life() time.Duration {
+	if isV2(e.path) {
+		return idempotencyLifeV2
+	}
+	return idempotencyLife
+}
+
+// runsAgain reports a key whose next use is a first run: it is too old, or what
+// it did in v2 failed.
+func (e *remembered) runsAgain(now time.Time) bool {
+	return now.Sub(e.at) >= e.life() || isV2(e.path) && e.done && e.status >= http.StatusBadRequest
+}
+
 func (i *idempotency) prune(now time.Time) {
 	for len(i.order) > 0 {
 		oldest := i.order[0]
 		early := i.limit > 0 && len(i.order) > i.limit
-		if !early && now.Sub(oldest.at) < idempotencyLife {
+		if !early && now.Sub(oldest.at) < oldest.life() {
 			return
 		}
 		if i.byKey[oldest.key] == oldest {
@@ -57,7 +71,7 @@ func (i *idempotency) begin(c *call, path string, now time.Time) (*remembered, *
 	i.prune(now)
 	print := sha256.Sum256(c.p.canonical(make([]byte, 0, 256)))
 	first, ok := i.byKey[c.idemKey]
-	if !ok {
+	if !ok || first.runsAgain(now) {
 		e := &remembered{key: c.idemKey, print: print, path: path, at: now, reqID: c.reqID}
 		i.byKey[c.idemKey] = e
 		i.order = append(i.order, e)

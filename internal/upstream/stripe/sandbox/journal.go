@@ -92,6 +92,13 @@ const (
 	EffectDispute      EffectKind = "dispute"                // taken away by a customer's bank
 	EffectDisputeBack  EffectKind = "dispute_back"           // a dispute won
 	EffectDisputeLost  EffectKind = "dispute_lost"           // given up for good; the money had left before
+
+	// Those of financial accounts (v2), whose money is beside the balance.
+	EffectOutbound       EffectKind = "outbound"        // sent to a bank, also while processing; payments and transfers
+	EffectOutboundBack   EffectKind = "outbound_back"   // canceled, failed or returned
+	EffectInbound        EffectKind = "inbound"         // pulled from a bank
+	EffectInboundBack    EffectKind = "inbound_back"    // taken back by the bank
+	EffectReceivedCredit EffectKind = "received_credit" // sent by somebody else
 )
 
 // Effect is one movement of money that really happened.

@@ -176,15 +176,23 @@ func (c *call) meterOf(p part, usage string) string {
 }
 
 func createMeterEvent(c *call) (view, *stripeError) {
-	p := c.whole()
-	m := c.activeMeter(c.str("event_name"))
+	at := int64(0)
+	if c.has("timestamp") {
+		at = c.amount("timestamp")
+	}
+	return asView(c.meterEvent(c.whole(), at))
+}
+
+// meterEvent notes one use; a time of zero is now.
+func (c *call) meterEvent(p part, at int64) (*meterEvent, *stripeError) {
+	m := c.activeMeter(p.str("event_name"))
 	if m == nil {
-		return nil, errInvalid("event_name", "", "No active meter found for event name `"+c.str("event_name")+"`.")
+		return nil, errInvalid("event_name", "", "No active meter found for event name `"+p.str("event_name")+"`.")
 	}
 	payload := p.sub("payload")
 	payload.must(m.customerKey)
-	ev := &meterEvent{meter: m, customer: payload.str(m.customerKey), id: c.str("identifier"), created: c.now}
-	c.assignJSON("payload", &ev.payload)
+	ev := &meterEvent{meter: m, customer: payload.str(m.customerKey), id: p.str("identifier"), created: c.now,
+		payload: string(payload.n.json(nil))}
 	if m.formula != "count" {
 		payload.must(m.valueKey)
 		ev.value = payload.int(m.valueKey)
@@ -196,8 +204,8 @@ func createMeterEvent(c *call) (view, *stripeError) {
 		return nil, f
 	}
 	c.on(ev.customer)
-	if ev.at = c.now; c.has("timestamp") {
-		ev.at = c.amount("timestamp")
+	if ev.at = at; at == 0 {
+		ev.at = c.now
 	}
 	if ev.at > c.now+5*60 || ev.at < c.now-35*86400 {
 		return nil, errInvalid("timestamp", "timestamp_too_far_in_past", "The timestamp must be within the past 35 calendar days or up to 5 minutes in the future.")
@@ -230,6 +238,10 @@ func (o *adjustment) render(e *enc, _ *expansion) {
 }
 
 func adjustMeterEvent(c *call) (view, *stripeError) {
+	return asView(c.cancelMeterEvent())
+}
+
+func (c *call) cancelMeterEvent() (*adjustment, *stripeError) {
 	m := c.activeMeter(c.str("event_name"))
 	id := c.sub("cancel", "identifier").text()
 	if m != nil {

@@ -23,18 +23,29 @@ var paramsTable string
 //go:embed params_sdk.txt
 var paramsOfSDKs string
 
+// paramsOfV2 is the same for API v2, from the types of the npm package stripe.
+//
+//go:embed params_v2.txt
+var paramsOfV2 string
+
 // loadParams parses the table once; the key is "METHOD /path".
 var loadParams = sync.OnceValue(func() map[string]*typ {
 	ops := map[string]*typ{}
-	shared := map[string]*typ{}
-	eachLine(paramsTable+paramsOfSDKs, func(word, rest string) {
-		if id, ok := strings.CutPrefix(word, "#"); ok {
-			shared[id] = (&typReader{rest, shared}).read()
-			return
-		}
-		path, text, _ := strings.Cut(rest, " ")
-		ops[word+" "+path] = (&typReader{text, shared}).read()
-	})
+	for _, table := range []string{paramsTable, paramsOfSDKs, paramsOfV2} {
+		shared := map[string]*typ{} // numbers are a table's own
+		eachLine(table, func(word, rest string) {
+			if id, ok := strings.CutPrefix(word, "#"); ok {
+				shared[id] = (&typReader{rest, shared}).read()
+				return
+			}
+			path, text, _ := strings.Cut(rest, " ")
+			op := (&typReader{text, shared}).read()
+			if _, paged := op.members["limit"]; paged && isV2(path) {
+				op.members["page"] = member{typ: &typ{str: true}} // of next_page_url
+			}
+			ops[word+" "+path] = op
+		})
+	}
 	addCards(ops)
 	return ops
 })

@@ -42,7 +42,18 @@ type node struct {
 	list []*node
 	keys []string
 	vals []*node
+	// written is how a string was written in JSON; zero is in a form.
+	written written
 }
+
+// written says whether a JSON value had quotes: v2 tells 1 from "1".
+type written uint8
+
+const (
+	inForm written = iota
+	inJSON
+	bareInJSON
+)
 
 func (n *node) get(key string) *node {
 	if n == nil || n.kind != nodeMap {
@@ -247,7 +258,7 @@ func (e errMedia) Error() string { return "unsupported content type " + string(e
 
 // parseRequest makes the one bucket of parameters out of query and body.
 // Top-level keys of the body replace those of the query.
-func parseRequest(rawQuery, contentType string, body []byte) (*node, error) {
+func parseRequest(rawQuery, contentType string, body []byte, v2 bool) (*node, error) {
 	query := &node{kind: nodeMap}
 	if err := parseForm(rawQuery, query); err != nil {
 		return nil, err
@@ -255,7 +266,7 @@ func parseRequest(rawQuery, contentType string, body []byte) (*node, error) {
 	if len(body) == 0 {
 		return query, nil
 	}
-	form, err := parseBody(contentType, body)
+	form, err := parseBody(contentType, body, v2)
 	if err != nil {
 		return nil, err
 	}
@@ -268,8 +279,14 @@ func parseRequest(rawQuery, contentType string, body []byte) (*node, error) {
 	return query, nil
 }
 
-func parseBody(contentType string, body []byte) (*node, error) {
+func parseBody(contentType string, body []byte, v2 bool) (*node, error) {
 	form := &node{kind: nodeMap}
+	if media, _, err := mime.ParseMediaType(contentType); v2 {
+		if err != nil || media != "application/json" {
+			return nil, errMedia(contentType)
+		}
+		return parseJSONBody(body)
+	}
 	if contentType == "application/x-www-form-urlencoded" || contentType == "" {
 		return form, parseForm(string(body), form)
 	}

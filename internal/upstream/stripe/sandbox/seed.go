@@ -14,6 +14,8 @@ type Seeded struct {
 	Price     string           `json:"price"` // $20.00 a month
 	Plan      string           `json:"plan"`  // $20.00 a month
 	Payout    string           `json:"payout"`
+	// FinancialAccount holds $100,000.00 beside the balance, for payments of API v2.
+	FinancialAccount string `json:"financial_account"`
 }
 
 // SeededCustomer is a customer with an e-mail address, a card that is the
@@ -48,6 +50,10 @@ func (s *Server) Seed() Seeded {
 	b := &seeder{s: s.platform, at: start}
 	out := Seeded{Account: s.platform.accountID}
 	b.call().book(booking{typ: "topup", source: "tu_" + s.random(s.ids, idLength), description: "Seed balance", currency: "usd", amount: seedBalance})
+	fa := s.platform.shelf(financialModel).order[0]
+	fa.created = start.Unix()
+	fa.put("balance", merged(fa.fields["balance"], map[string]any{"available": map[string]any{"usd": money(seedBalance, "usd")}}))
+	out.FinancialAccount = fa.id
 	out.Product = b.run("POST", "/v1/products", "name=Support plan").(*product).id
 	out.Price = b.run("POST", "/v1/prices", "currency=usd&unit_amount=2000&recurring[interval]=month&product="+out.Product).(*price).id
 	out.Plan = b.run("POST", "/v1/plans", "currency=usd&amount=2000&interval=month&product="+out.Product).(planView).id

@@ -236,7 +236,7 @@ func (s *Server) settleKey(in *inbound, instead *answer, faults []Fault) {
 // prepare reads and judges a request up to the point where it would execute. It
 // returns either the request or the answer that ends it.
 func (s *Server) prepare(r *http.Request, body []byte, arrival *Arrival) (*inbound, *answer) {
-	p, err := parseRequest(r.URL.RawQuery, r.Header.Get("Content-Type"), body)
+	p, err := parseRequest(r.URL.RawQuery, r.Header.Get("Content-Type"), body, isV2(path.Clean(r.URL.Path)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.pass()
@@ -260,7 +260,10 @@ func (s *Server) prepare(r *http.Request, body []byte, arrival *Arrival) (*inbou
 
 // judge is everything before execution: none of its refusals is remembered.
 func (s *Server) judge(c *call, r *http.Request, parseErr error) (*expansion, *stripeError) {
-	meta := takeMeta(c.p)
+	var meta map[string]string
+	if !isV2(c.path) {
+		meta = takeMeta(c.p)
+	}
 	secret := secretOf(r.Header)
 	if meta["key"] != "" {
 		secret = meta["key"]
@@ -273,6 +276,9 @@ func (s *Server) judge(c *call, r *http.Request, parseErr error) (*expansion, *s
 		return nil, parseFailure(parseErr)
 	}
 	account := r.Header.Get("Stripe-Account")
+	if at := r.Header.Get("Stripe-Context"); at != "" {
+		account = at[strings.LastIndex(at, "/")+1:]
+	}
 	if meta["_stripe_account"] != "" {
 		account = meta["_stripe_account"]
 	}
@@ -316,7 +322,7 @@ func (s *Server) route(c *call, method, idemKey string) (*expansion, *stripeErro
 	if fail := op.params.check("", c.p); fail != nil {
 		return nil, fail
 	}
-	if method == http.MethodPost {
+	if method == http.MethodPost || method == http.MethodDelete && isV2(c.path) {
 		if len(idemKey) > maxIdempotencyKey {
 			return nil, &stripeError{status: http.StatusBadRequest, typ: typeIdempotency, retry: "false",
 				message: fmt.Sprintf("Idempotency keys may be up to %d characters long.", maxIdempotencyKey)}
@@ -409,7 +415,11 @@ func (in *inbound) original() string {
 
 func (s *Server) failure(c *call, fail *stripeError) *answer {
 	e := &enc{b: make([]byte, 0, 512), s: c.s}
-	fail.render(e, nil)
+	if isV2(c.path) {
+		fail.renderV2(e)
+	} else {
+		fail.render(e, nil)
+	}
 	return &answer{status: fail.status, body: e.b, retry: fail.retry, effects: c.effects}
 }
 

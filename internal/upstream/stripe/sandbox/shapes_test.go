@@ -17,17 +17,26 @@ import (
 //go:embed testdata/shapes.txt
 var shapesTable string
 
+//go:embed testdata/shapes_v2.txt
+var shapesOfV2 string
+
 // loadShapes parses the table once: "@charge" and "GET /v1/charges" are keys.
 var loadShapes = sync.OnceValue(func() map[string]*typ {
 	shapes := map[string]*typ{}
-	eachLine(shapesTable, func(word, rest string) {
-		if word[0] == '@' {
-			shapes[word] = (&typReader{text: rest}).read()
-			return
-		}
-		path, text, _ := strings.Cut(rest, " ")
-		shapes[word+" "+path] = (&typReader{text: text}).read()
-	})
+	for _, table := range []string{shapesTable, shapesOfV2} {
+		shared := map[string]*typ{}
+		eachLine(table, func(word, rest string) {
+			switch word[0] {
+			case '@':
+				shapes[word] = (&typReader{text: rest}).read()
+			case '#':
+				shared[word[1:]] = (&typReader{rest, shared}).read()
+			default:
+				path, text, _ := strings.Cut(rest, " ")
+				shapes[word+" "+path] = (&typReader{text, shared}).read()
+			}
+		})
+	}
 	return shapes
 })
 

@@ -20,6 +20,8 @@ type thing struct {
 // model is what all things of one kind have in common.
 type model struct {
 	object   kind   // its "object", and its component for expansions
+	v2       bool   // of API v2
+	path     string // v2: where they are
 	noun     string // of "No such x"; empty is the object
 	prefix   string // of its ids
 	resource string // the permission that reads it
@@ -29,7 +31,8 @@ type model struct {
 }
 
 // models are the kinds of things; every account has a shelf for each.
-var models = [][]*model{accountModels, externalModels, disputeModels, cashModels}
+var models = [][]*model{accountModels, externalModels, disputeModels, cashModels,
+	storageModels, outboundModels, payoutV2Models, coreV2Models, vaultModels}
 
 func (o *thing) links() []string {
 	var keys []string
@@ -94,10 +97,20 @@ func (o *thing) render(e *enc, x *expansion) {
 		return
 	}
 	e.str("object", string(o.model.object))
+	was := e.v2
+	e.v2 = o.model.v2
+	defer func() { e.v2 = was }()
 	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
+		if e.v2 && o.fields[name] == nil {
+			continue
+		}
 		switch name {
 		case "created":
-			e.int(name, o.created)
+			if e.v2 {
+				e.str(name, stamp(o.created))
+			} else {
+				e.int(name, o.created)
+			}
 		case "livemode":
 			e.bool(name, e.s.live())
 		case "metadata":
@@ -120,6 +133,9 @@ func (e *enc) value(v any, x *expansion) {
 	case map[string]any:
 		e.b = append(e.b, '{')
 		for _, name := range slices.Sorted(maps.Keys(t)) {
+			if e.v2 && t[name] == nil {
+				continue
+			}
 			e.key(name)
 			e.value(t[name], x.child(name))
 		}

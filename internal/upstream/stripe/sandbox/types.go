@@ -129,10 +129,22 @@ func (t *typ) check(name string, v *node) *stripeError {
 	if v.kind == nodeMap && t.open {
 		return nil
 	}
-	if v.kind == nodeString && (t.str || slices.Contains(t.enum, v.str) || t.scalar(v)) {
+	if v.kind == nodeString && t.fits(v) {
 		return nil
 	}
 	return t.mismatch(name, v)
+}
+
+// fits reports a text that the type takes; in JSON a number is no text, nor the other way round.
+func (t *typ) fits(v *node) bool {
+	text := t.str || slices.Contains(t.enum, v.str)
+	switch v.written {
+	case inJSON:
+		return text || t.open
+	case bareInJSON:
+		return t.scalar(v) || t.open
+	}
+	return text || t.scalar(v)
 }
 
 // scalar reports a text that is a number or a boolean where the type wants one.
