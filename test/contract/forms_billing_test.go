@@ -10,7 +10,8 @@ const (
 	subscription = "customer={customer}&" + monthly
 	schedule     = "customer={customer}&start_date=now&phases[0][items][0][price_data][currency]=usd&phases[0][items][0][price_data][unit_amount]=1000" +
 		"&phases[0][items][0][price_data][product]={/v1/products}&phases[0][items][0][price_data][recurring][interval]=month"
-	used = "event_name=calls&identifier=use1&payload[stripe_customer_id]={customer}&payload[value]=1"
+	quote = "customer={customer}&line_items[0][price]={/v1/prices}"
+	used  = "event_name=calls&identifier=use1&payload[stripe_customer_id]={customer}&payload[value]=1"
 )
 
 var (
@@ -34,6 +35,7 @@ func init() {
 }
 
 var billingForms = map[string]string{
+	"POST /v1/quotes":                             quote,
 	"GET /v1/credit_notes/preview":                "invoice={open invoice}&amount=100",
 	"GET /v1/credit_notes/preview/lines":          "invoice={open invoice}&amount=100",
 	"POST /v1/credit_notes":                       "invoice={open invoice}&amount=100",
@@ -52,6 +54,7 @@ var billingForms = map[string]string{
 }
 
 var billingFresh = map[string][]step{
+	"POST /v1/quotes/{quote}/accept":                                                   {{"POST", "/v1/quotes", quote}, {"POST", "/v1/quotes/{}/finalize", ""}},
 	"DELETE /v1/customers/{customer}/subscriptions/{subscription_exposed_id}":          discounted,
 	"DELETE /v1/customers/{customer}/subscriptions/{subscription_exposed_id}/discount": discounted,
 	"DELETE /v1/subscription_items/{item}": {

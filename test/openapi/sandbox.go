@@ -111,7 +111,7 @@ func SandboxExpand(d *Document) string {
 // leftOut are embedded objects and lists that answers leave out unless they are expanded. The document does not
 // tell them from other optional fields; Stripe's reference calls them includable.
 var leftOut = []string{"coupon.applies_to", "coupon.currency_options", "currency_option.tiers", "customer.cash_balance", "customer.tax",
-	"invoice.confirmation_secret", "plan.tiers", "price.currency_options", "price.tiers", "promotion_codes_resource_restrictions.currency_options",
+	"invoice.confirmation_secret", "item.taxes", "plan.tiers", "price.currency_options", "price.tiers", "promotion_codes_resource_restrictions.currency_options",
 	"shipping_rate_fixed_amount.currency_options"}
 
 // opens reports a field that is an id until it is expanded, or a list that is left out until then.

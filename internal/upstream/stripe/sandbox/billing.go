@@ -14,6 +14,7 @@ type billingShelves struct {
 	subscriptions collection[*subscription]
 	subItems      collection[*subItem]
 	schedules     collection[*schedule]
+	quotes        collection[*quote]
 	creditNotes   collection[*creditNote]
 }
 
@@ -29,6 +30,7 @@ func (a *account) openBilling(limit int) {
 	open(a, &a.payments, "invoice_payment", "invoice_payments", limit)
 	open(a, &a.subscriptions, "subscription", "subscriptions", limit)
 	open(a, &a.creditNotes, "credit_note", "credit_notes", limit)
+	open(a, &a.quotes, "quote", "quotes", limit)
 	open(a, &a.schedules, "subscription_schedule", "subscription_schedules", limit)
 	open(a, &a.subItems, "subscription_item", "subscription_items", limit)
 }

@@ -145,6 +145,22 @@ func (e *enc) foreign(k, id string, of *account, x *expansion) {
 	e.s = own
 }
 
+// refs writes a list of ids, or the objects behind them where asked for.
+func (e *enc) refs(k string, ids []string, x *expansion) {
+	sub := x.child(k)
+	e.key(k)
+	e.b = append(e.b, '[')
+	for _, id := range ids {
+		if target, _ := e.s.find(id); sub != nil && target != nil {
+			target.render(e, sub)
+			continue
+		}
+		e.comma()
+		e.b = appendString(e.b, id)
+	}
+	e.b = append(e.b, ']')
+}
+
 const hexDigits = "0123456789abcdef"
 
 // appendString appends s as a JSON string.

@@ -119,6 +119,7 @@ var routeTables = [][]*operation{
 	planRoutes,
 	priceRoutes,
 	promotionRoutes,
+	quoteRoutes,
 	refundRoutes,
 	scheduleRoutes,
 	shippingRoutes,

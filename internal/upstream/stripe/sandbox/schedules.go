@@ -254,14 +254,19 @@ func createSchedule(c *call) (view, *stripeError) {
 	}
 	c.s.schedules.insert(o)
 	if start > c.now {
-		c.later(owner.id, start, func(c *call) {
-			if o.status == scheduleWaits {
-				_ = c.begin(o) // a card that declines leaves the subscription incomplete
-			}
-		})
+		c.awaitStart(o, start)
 	}
 	c.emit("subscription_schedule.created", o)
 	return o, nil
+}
+
+// awaitStart has the clock begin a schedule.
+func (c *call) awaitStart(o *schedule, start int64) {
+	c.later(o.customer, start, func(c *call) {
+		if o.status == scheduleWaits {
+			_ = c.begin(o) // a card that declines leaves the subscription incomplete
+		}
+	})
 }
 
 // readPhases reads the phases of a schedule that starts at a time; each ends where the next begins.
@@ -370,6 +375,12 @@ func (o *schedule) parameters(ph *phase, existing []*subItem) part {
 		}
 		if !it.metered() {
 			n.set("quantity", word(text(it.quantity)))
+		}
+		if it.rates != nil {
+			n.set("tax_rates", idList(it.rates))
+		}
+		if it.discounts != nil {
+			n.set("discounts", discountList(it.discounts))
 		}
 		items.list = append(items.list, n)
 	}
