@@ -1,7 +1,5 @@
 package contract
 
-import "maps"
-
 // monthly is an item of a subscription at $10 a month, as a parameter.
 const monthly = "items[0][price_data][currency]=usd&items[0][price_data][unit_amount]=1000&items[0][price_data][product]={/v1/products}" +
 	"&items[0][price_data][recurring][interval]=month"
@@ -27,12 +25,7 @@ var (
 // made are the steps behind "{open invoice}" and the like.
 var made = map[string][]step{"open invoice": open}
 
-func init() {
-	maps.Copy(values, map[string]string{"coupon": "{/v1/coupons}", "subscription": "{/v1/subscriptions}"})
-	maps.Copy(forms, billingForms)
-	maps.Copy(fresh, billingFresh)
-	maps.Copy(refusals, billingRefusals)
-}
+var billingValues = map[string]string{"coupon": "{/v1/coupons}", "subscription": "{/v1/subscriptions}"}
 
 var billingForms = map[string]string{
 	"POST /v1/quotes":                             quote,
