@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"bytes"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -180,4 +181,61 @@ func TestHostsOfStripe(t *testing.T) {
 	if n := len(Hosts(other)); n != 1 {
 		t.Errorf("%d hosts of a sandbox", n)
 	}
+}
+
+// FuzzUpload tries forms with a file: what is sent is read again as it was read, and sent again as it was sent.
+func FuzzUpload(f *testing.F) {
+	for _, body := range []string{
+		purposePart + filePart + linkPart + end, filePart + purposePart + end, purposePart + end, filePart + filePart + end, filePart,
+		strings.Replace(filePart, "a.png", `..\\up/a.png`, 1) + end, strings.Replace(filePart, "image/png", "text/html; charset=x", 1) + end,
+		strings.Replace(purposePart, "purpose", "file_link_data[metadata][a b]", 1) + filePart + end,
+		strings.Replace(filePart, `filename="a.png"`, `filename*=UTF-8''caf%C3%A9.png`, 1) + end,
+	} {
+		f.Add(body)
+	}
+	a := newAdapter(f)
+	var sent []byte
+	var contentType string
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sent, _ = io.ReadAll(r.Body) // a broken form shows below
+		contentType = r.Header.Get("Content-Type")
+	}))
+	f.Cleanup(srv.Close)
+	base, _ := url.Parse(srv.URL)
+	client := upstream.NewClient(nil)
+	f.Cleanup(client.Close)
+	pass := func(t *testing.T, raw *upstream.RawCall) *upstream.Call {
+		call, refusal := a.Parse(raw, "")
+		if raw.Upload != nil {
+			t.Cleanup(func() { _ = raw.Upload.Close() })
+		}
+		if refusal != nil {
+			return nil
+		}
+		answer := client.Do(t.Context(), base, anyCredential{}, &upstream.Request{
+			Method: call.Method, Path: call.Path, Header: call.Header, Upload: call.Upload, Fields: call.Fields,
+		})
+		if answer.Err != nil {
+			t.Fatal(answer.Err)
+		}
+		return call
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		call := pass(t, uploadCall(body))
+		if call == nil {
+			return
+		}
+		first := sent
+		raw := with(formCall("POST", "/v1/files", "", ""), "Content-Type", contentType)
+		raw.Stream = bytes.NewReader(first)
+		back := pass(t, raw)
+		switch {
+		case back == nil:
+			t.Fatalf("%q is sent, but would be refused", first)
+		case back.Fingerprint != call.Fingerprint || !slices.Equal(back.Fields, call.Fields) || !bytes.Equal(sent, first):
+			t.Fatalf("%q is read again as another call and sent as %q", first, sent)
+		case back.Upload.Name != call.Upload.Name || back.Upload.Type != call.Upload.Type || back.Upload.Sum != call.Upload.Sum:
+			t.Fatalf("the file is another: %+v, was %+v", back.Upload, call.Upload)
+		}
+	})
 }
