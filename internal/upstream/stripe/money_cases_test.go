@@ -133,7 +133,7 @@ func (c *moneyCase) run(t *testing.T, a *Adapter) (said []string, name policy.Op
 			t.Fatal(err)
 		}
 		if refusal != nil {
-			return append(said, "malformed "+refusal.Param), op.Name
+			return append(said, strings.TrimSpace("malformed "+refusal.Param)), op.Name
 		}
 	}
 	for _, e := range op.Effects {

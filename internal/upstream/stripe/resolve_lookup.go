@@ -56,14 +56,22 @@ func (r *resolver) ask(key string, look upstream.Look, template, param string) (
 			template, upstream.ErrCredential, status, resourceOf(template))
 	case status == http.StatusTooManyRequests || status < 400 || status >= 500:
 		return nil, nil, fmt.Errorf("look up %s: status %d", template, status)
-	case !r.p.Customers.Any && r.p.Enforcement != policy.Shadow:
+	case !r.p.Customers.Any && r.p.Enforcement != policy.Shadow && !nobodys[template]:
 		return nil, nil, nil
 	case status == http.StatusNotFound:
 		return nil, missing(body, param), nil
 	default:
-		return nil, malformed(param, "Stripe refused to read the object that this call is about (status "+
-			strconv.Itoa(status)+"). Check its parameters."), nil
+		why := "Stripe refuses what would have to be looked up for this call (status " + strconv.Itoa(status) + ")"
+		if m := says(body); m != "" {
+			return nil, malformed(param, why+": "+m), nil
+		}
+		return nil, malformed(param, why+". Check its parameters."), nil
 	}
+}
+
+// nobodys are objects that belong to no customer: that one does not exist tells nothing about anybody.
+var nobodys = map[string]bool{
+	"/v1/prices/{price}": true, "/v1/tax_rates/{tax_rate}": true, "/v1/shipping_rates/{shipping_rate_token}": true, "/v1/climate/products/{product}": true,
 }
 
 // notAllowed denies in the very words of a foreign customer's object, so that ids cannot be probed.
@@ -75,13 +83,19 @@ func notAllowed(param string) *policy.Refusal {
 // missing passes on what Stripe says about an object that does not exist.
 func missing(body []byte, param string) *policy.Refusal {
 	message := "No such object."
-	if validJSON(body) {
-		if m := findText(body, Field{"error", "message"}); m != "" {
-			clean, _ := cleanAll([]byte(m), secrets{})
-			message = string(clean)
-		}
+	if m := says(body); m != "" {
+		message = m
 	}
 	return &policy.Refusal{Code: upstream.CodeResourceMissing, Param: param, Message: message}
+}
+
+// says is the message of Stripe's error, without secrets; empty if there is none.
+func says(body []byte) string {
+	if !validJSON(body) {
+		return ""
+	}
+	clean, _ := cleanAll([]byte(findText(body, Field{"error", "message"})), secrets{})
+	return string(clean)
 }
 
 // resourceOf names what a template reads, as operators see it in Stripe's list of permissions.
