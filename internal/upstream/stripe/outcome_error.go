@@ -23,7 +23,7 @@ func readError(call *upstream.Call, answer *upstream.Answer, out *upstream.Outco
 	}
 	switch answer.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		out.Fate, out.CredentialRefused = upstream.Refused, true
+		out.Fate, out.CredentialRefused = upstream.Refused, !slices.Contains(aboutTheCall, code)
 	case http.StatusPaymentRequired:
 		readDecline(call, body, kind, out)
 	case http.StatusTooManyRequests:
@@ -40,6 +40,10 @@ func readError(call *upstream.Call, answer *upstream.Answer, out *upstream.Outco
 		out.Fate = upstream.Refused
 	}
 }
+
+// aboutTheCall are codes of a 403 that speaks of an account which the call names, not of our credential: an agent
+// with a wrong id must not ring the operators' alarm.
+var aboutTheCall = []string{"account_invalid"}
 
 // declineObjects are the objects that a decline can carry and the statuses in which nothing has moved and nothing
 // is on its way. requires_action is not among them: the customer's bank may finish it without us.

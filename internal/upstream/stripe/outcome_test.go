@@ -215,6 +215,7 @@ func TestOutcomeOfErrors(t *testing.T) {
 		"a reused key":                      {confirm, 400, `{"error":{"type":"idempotency_error"}}`, upstream.Refused, "idempotency_error: this attempt did nothing, the first with its key may have", false},
 		"our secret is wrong":               {confirm, 401, `{"error":{"type":"invalid_request_error"}}`, upstream.Refused, "401 from upstream", true},
 		"our secret may not":                {confirm, 403, `{"error":{"type":"invalid_request_error"}}`, upstream.Refused, "403 from upstream", true},
+		"an account that the call names":    {confirm, 403, `{"error":{"type":"invalid_request_error","code":"account_invalid"}}`, upstream.Refused, "account_invalid", false},
 		"a decline":                         {confirm, 402, declined("payment_intent", "requires_payment_method"), upstream.Refused, "card_declined", false},
 		"a declined charge":                 {confirm, 402, declined("charge", "failed"), upstream.Refused, "card_declined", false},
 		"a decline with an id only":         {confirm, 402, `{"error":{"type":"card_error","code":"expired_card","charge":"ch_1"}}`, upstream.Refused, "expired_card", false},
