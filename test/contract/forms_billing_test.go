@@ -28,25 +28,31 @@ var made = map[string][]step{"open invoice": open}
 var billingValues = map[string]string{"coupon": "{/v1/coupons}", "subscription": "{/v1/subscriptions}"}
 
 var billingForms = map[string]string{
-	"POST /v1/quotes":                             quote,
-	"GET /v1/credit_notes/preview":                "invoice={open invoice}&amount=100",
-	"GET /v1/credit_notes/preview/lines":          "invoice={open invoice}&amount=100",
-	"POST /v1/credit_notes":                       "invoice={open invoice}&amount=100",
-	"POST /v1/billing/meter_event_adjustments":    "event_name=calls&type=cancel&cancel[identifier]=use1",
-	"POST /v1/billing/meter_events":               used,
-	"POST /v1/billing/meters":                     "display_name=Calls&event_name=calls&default_aggregation[formula]=sum",
-	"POST /v1/coupons":                            "percent_off=10",
-	"POST /v1/customers/{customer}/subscriptions": monthly + "&payment_behavior=default_incomplete",
-	"POST /v1/invoices/create_preview":            "customer={customer}&invoice_items[0][amount]=1000",
-	"POST /v1/invoices/{invoice}/add_lines":       "lines[0][amount]=1000",
-	"POST /v1/promotion_codes":                    "promotion[type]=coupon&promotion[coupon]={/v1/coupons}",
-	"POST /v1/shipping_rates":                     "display_name=Post&type=fixed_amount&fixed_amount[amount]=500&fixed_amount[currency]=usd",
-	"POST /v1/subscription_items":                 "subscription={/v1/subscriptions}&price_data[currency]=usd&price_data[unit_amount]=1000&price_data[product]={/v1/products}&price_data[recurring][interval]=month",
-	"POST /v1/subscription_schedules":             schedule,
-	"POST /v1/subscriptions":                      subscription,
+	"GET /v1/setup_attempts":                               "setup_intent={/v1/setup_intents}",
+	"POST /v1/setup_intents/{intent}/verify_microdeposits": "amounts[0]=32&amounts[1]=45",
+	"POST /v1/quotes":                                      quote,
+	"GET /v1/credit_notes/preview":                         "invoice={open invoice}&amount=100",
+	"GET /v1/credit_notes/preview/lines":                   "invoice={open invoice}&amount=100",
+	"POST /v1/credit_notes":                                "invoice={open invoice}&amount=100",
+	"POST /v1/billing/meter_event_adjustments":             "event_name=calls&type=cancel&cancel[identifier]=use1",
+	"POST /v1/billing/meter_events":                        used,
+	"POST /v1/billing/meters":                              "display_name=Calls&event_name=calls&default_aggregation[formula]=sum",
+	"POST /v1/coupons":                                     "percent_off=10",
+	"POST /v1/customers/{customer}/subscriptions":          monthly + "&payment_behavior=default_incomplete",
+	"POST /v1/invoices/create_preview":                     "customer={customer}&invoice_items[0][amount]=1000",
+	"POST /v1/invoices/{invoice}/add_lines":                "lines[0][amount]=1000",
+	"POST /v1/promotion_codes":                             "promotion[type]=coupon&promotion[coupon]={/v1/coupons}",
+	"POST /v1/shipping_rates":                              "display_name=Post&type=fixed_amount&fixed_amount[amount]=500&fixed_amount[currency]=usd",
+	"POST /v1/subscription_items":                          "subscription={/v1/subscriptions}&price_data[currency]=usd&price_data[unit_amount]=1000&price_data[product]={/v1/products}&price_data[recurring][interval]=month",
+	"POST /v1/subscription_schedules":                      schedule,
+	"POST /v1/subscriptions":                               subscription,
 }
 
 var billingFresh = map[string][]step{
+	"POST /v1/setup_intents/{intent}/confirm": {{"POST", "/v1/setup_intents", "payment_method=pm_card_visa"}},
+	"POST /v1/setup_intents/{intent}/verify_microdeposits": {{"POST", "/v1/setup_intents", "confirm=true&payment_method_types[0]=us_bank_account" +
+		"&payment_method_data[type]=us_bank_account&payment_method_data[us_bank_account][account_number]=000123456789" +
+		"&payment_method_data[us_bank_account][routing_number]=110000000&payment_method_data[us_bank_account][account_holder_type]=individual"}},
 	"POST /v1/quotes/{quote}/accept":                                                   {{"POST", "/v1/quotes", quote}, {"POST", "/v1/quotes/{}/finalize", ""}},
 	"DELETE /v1/customers/{customer}/subscriptions/{subscription_exposed_id}":          discounted,
 	"DELETE /v1/customers/{customer}/subscriptions/{subscription_exposed_id}/discount": discounted,

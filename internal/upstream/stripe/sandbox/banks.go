@@ -63,6 +63,15 @@ func verifyIntent(c *call) (view, *stripeError) {
 	if o.status != needsAction || m == nil || m.typ != typeOfBank {
 		return nil, errState(o, "This PaymentIntent does not wait for microdeposits to be verified.")
 	}
+	if f := c.deposits(); f != nil {
+		return nil, f
+	}
+	m.verified = true
+	return asView(o, c.pay(o, m, o.confirming))
+}
+
+// deposits checks what the customer tells of the two deposits.
+func (c *call) deposits() *stripeError {
 	var told []int64
 	if items, ok := c.p.get("amounts").items(); ok {
 		for _, n := range items {
@@ -73,16 +82,15 @@ func verifyIntent(c *call) (view, *stripeError) {
 	slices.Sort(told)
 	switch {
 	case told == nil && !c.has("descriptor_code"):
-		return nil, errInvalid("amounts", "parameter_missing", "You must provide either amounts or descriptor_code.")
+		return errInvalid("amounts", "parameter_missing", "You must provide either amounts or descriptor_code.")
 	case c.has("descriptor_code") && c.str("descriptor_code") != microdepositCode:
-		return nil, errInvalid("descriptor_code", "payment_method_microdeposit_verification_descriptor_code_mismatch",
+		return errInvalid("descriptor_code", "payment_method_microdeposit_verification_descriptor_code_mismatch",
 			"The provided descriptor code does not match the one sent to the bank account.")
 	case told != nil && !slices.Equal(told, microdeposits):
-		return nil, errInvalid("amounts", "payment_method_microdeposit_verification_amounts_mismatch",
+		return errInvalid("amounts", "payment_method_microdeposit_verification_amounts_mismatch",
 			"The amounts provided do not match the amounts that were sent to the bank account.")
 	}
-	m.verified = true
-	return asView(o, c.pay(o, m, o.confirming))
+	return nil
 }
 
 // debit starts to collect from a bank account: it takes days and may fail.
@@ -114,7 +122,7 @@ func (c *call) clear(o *paymentIntent, ok bool) *stripeError {
 	ch.status, ch.isCaptured = "succeeded", true
 	c.collect(ch, ch.amount, EffectPayment, o.id)
 	c.emit("charge.succeeded", ch)
-	o.status, o.received = succeeded, ch.amount
-	c.emit("payment_intent.succeeded", o)
+	o.received = ch.amount
+	c.succeed(o)
 	return nil
 }

@@ -14,6 +14,8 @@ type billingShelves struct {
 	subscriptions collection[*subscription]
 	subItems      collection[*subItem]
 	schedules     collection[*schedule]
+	setups        collection[*setupIntent]
+	attempts      collection[*setupAttempt]
 	quotes        collection[*quote]
 	creditNotes   collection[*creditNote]
 }
@@ -31,6 +33,8 @@ func (a *account) openBilling(limit int) {
 	open(a, &a.subscriptions, "subscription", "subscriptions", limit)
 	open(a, &a.creditNotes, "credit_note", "credit_notes", limit)
 	open(a, &a.quotes, "quote", "quotes", limit)
+	open(a, &a.setups, "setup_intent", "setup_intents", limit)
+	open(a, &a.attempts, "setup_attempt", "setup_attempts", limit)
 	open(a, &a.schedules, "subscription_schedule", "subscription_schedules", limit)
 	open(a, &a.subItems, "subscription_item", "subscription_items", limit)
 }

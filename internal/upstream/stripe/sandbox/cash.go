@@ -164,8 +164,8 @@ func (c *call) applyCash(o *paymentIntent, owner *customer, amount int64) {
 	}
 	c.collect(ch, o.amount, EffectPayment, parent)
 	c.emit("charge.succeeded", ch)
-	o.latestCharge, o.status, o.received = ch.id, succeeded, o.amount
-	c.emit("payment_intent.succeeded", o)
+	o.latestCharge, o.received = ch.id, o.amount
+	c.succeed(o)
 }
 
 // applyBalance reconciles by hand: the whole rest for an intent of an invoice.

@@ -148,10 +148,16 @@ func (c *call) pay(o *paymentIntent, m *paymentMethod, amount int64) *stripeErro
 		c.emit("payment_intent.amount_capturable_updated", o)
 		return nil
 	}
-	o.status, o.received = succeeded, amount
+	o.received = amount
+	c.succeed(o)
+	return nil
+}
+
+// succeed ends an intent well, and pays the invoice behind it, if there is one.
+func (c *call) succeed(o *paymentIntent) {
+	o.status = succeeded
 	c.emit("payment_intent.succeeded", o)
 	c.intentPaid(o)
-	return nil
 }
 
 // authenticate is what a customer does with a challenge, outside of any call of
@@ -220,8 +226,8 @@ func captureIntent(c *call) (view, *stripeError) {
 	o.received += amount
 	o.capturable = max(0, o.capturable-amount)
 	if final || o.capturable == 0 {
-		o.status, o.capturable = succeeded, 0
-		c.emit("payment_intent.succeeded", o)
+		o.capturable = 0
+		c.succeed(o)
 	} else {
 		c.emit("payment_intent.amount_capturable_updated", o)
 	}

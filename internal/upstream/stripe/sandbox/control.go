@@ -31,6 +31,7 @@ import (
 //	POST   /_sandbox/v2.outbound_payments/{id}  {"status":"posted"}, failed or returned; v2.outbound_transfers alike
 //	POST   /_sandbox/v2.inbound_transfers/{id}  {"status":"succeeded"}, failed or returned
 //	POST   /_sandbox/payment_intents/{id}  {"status":"succeeded"} or failed: what a customer asked to authenticate does
+//	POST   /_sandbox/setup_intents/{id}    the same for a SetupIntent
 const controlPrefix = "/_sandbox/"
 
 // control answers the control routes.
@@ -164,6 +165,8 @@ func (s *Server) commandStatus(body io.Reader, kind, id string) (any, error) {
 		err = s.SetRefundStatus(id, in.Status)
 	case "payouts":
 		err = s.SetPayoutStatus(id, in.Status)
+	case "setup_intents":
+		err = s.outside(func(c *call) *stripeError { return c.authenticateSetup(id, in.Status == succeeded) })
 	case "payment_intents":
 		err = s.Authenticate(id, in.Status == succeeded)
 	default:

@@ -19,7 +19,8 @@ type stripeError struct {
 	charge      string
 	intent      *paymentIntent // embedded whole, client_secret included, as Stripe does
 	method      *paymentMethod
-	retry       string // Stripe-Should-Retry
+	setup       *setupIntent // embedded like an intent
+	retry       string       // Stripe-Should-Retry
 }
 
 func (f *stripeError) render(e *enc, _ *expansion) {
@@ -49,6 +50,10 @@ func (f *stripeError) render(e *enc, _ *expansion) {
 	if f.method != nil {
 		e.key("payment_method")
 		f.method.render(e, nil)
+	}
+	if f.setup != nil {
+		e.key("setup_intent")
+		f.setup.render(e, nil)
 	}
 	e.str("type", f.typ)
 	e.close()

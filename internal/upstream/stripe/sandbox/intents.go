@@ -73,7 +73,7 @@ func (o *paymentIntent) render(e *enc, x *expansion) {
 	e.constant(`"customer_account":null`)
 	e.opt("description", o.description)
 	e.constant(`"excluded_payment_method_types":null`)
-	o.renderError(e)
+	o.lastError.renderLast(e, "last_payment_error")
 	e.ref("latest_charge", o.latestCharge, x)
 	e.bool("livemode", e.s.live())
 	e.metadata(o.md)
@@ -117,13 +117,13 @@ func (o *paymentIntent) renderAction(e *enc) {
 	}
 }
 
-func (o *paymentIntent) renderError(e *enc) {
-	f := o.lastError
+// renderLast writes the last error of an intent.
+func (f *stripeError) renderLast(e *enc, field string) {
 	if f == nil {
-		e.null("last_payment_error")
+		e.null(field)
 		return
 	}
-	e.key("last_payment_error")
+	e.key(field)
 	e.open()
 	if f.charge != "" {
 		e.str("charge", f.charge)
@@ -277,6 +277,9 @@ func updateIntent(c *call) (view, *stripeError) {
 		return nil, f
 	}
 	amount, currency := o.amount, o.currency
+	if c.invoiceOwns(o) && (c.has("amount") || c.has("currency")) {
+		return nil, errInvalid("amount", "", "The amount of a PaymentIntent that was made by an invoice cannot be changed.")
+	}
 	if c.has("amount") {
 		amount = c.amount("amount")
 	}
@@ -324,6 +327,9 @@ func cancelIntent(c *call) (view, *stripeError) {
 	if !o.open() && o.status != needsCapture {
 		return nil, errState(o, "You cannot cancel this PaymentIntent because it has a status of "+o.status+". Only a PaymentIntent with one of the "+
 			"following statuses may be canceled: requires_payment_method, requires_capture, requires_confirmation, requires_action, processing.")
+	}
+	if c.invoiceOwns(o) {
+		return nil, errState(o, "You cannot cancel this PaymentIntent because it was made by an invoice; void the invoice instead.")
 	}
 	if ch := c.s.charges.byID[o.latestCharge]; ch != nil && o.status == needsCapture {
 		rest := ch.amount - ch.captured

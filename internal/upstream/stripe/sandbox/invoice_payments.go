@@ -43,6 +43,12 @@ func (o *invoicePayment) render(e *enc, x *expansion) {
 	e.close()
 }
 
+// invoiceOwns reports an intent that an invoice made to collect itself.
+func (c *call) invoiceOwns(o *paymentIntent) bool {
+	in := c.s.invoices.byID[o.invoice]
+	return in != nil && in.intent == o.id
+}
+
 // endPayment closes what the invoice itself asked for: it was paid, or is asked no more.
 func (c *call) endPayment(o *invoice, status string) {
 	for _, pay := range c.s.payments.index["invoice="+o.id] {

@@ -122,6 +122,7 @@ var routeTables = [][]*operation{
 	quoteRoutes,
 	refundRoutes,
 	scheduleRoutes,
+	setupRoutes,
 	shippingRoutes,
 	storageRoutes,
 	subItemRoutes,
