@@ -10,6 +10,7 @@ type balanceTransaction struct {
 	currency            string
 	description, source string
 	typ, category       string
+	balance             string // payments or issuing
 	payout              string
 }
 
@@ -21,7 +22,7 @@ func (o *balanceTransaction) render(e *enc, x *expansion) {
 	e.str("object", "balance_transaction")
 	e.int("amount", o.amount)
 	e.int("available_on", o.created)
-	e.str("balance_type", "payments")
+	e.str("balance_type", o.balance)
 	e.int("created", o.created)
 	e.str("currency", o.currency)
 	e.opt("description", o.description)
@@ -58,6 +59,7 @@ func (o *balanceTransaction) render(e *enc, x *expansion) {
 type booking struct {
 	typ, source, description, currency string
 	category                           string // of reports, where the type does not say it
+	balance                            string // issuing; empty is payments
 	amount, fee                        int64
 	appFee                             int64 // beside fee
 }
@@ -79,7 +81,10 @@ func (c *call) book(b booking) *balanceTransaction {
 	}
 	fee := b.fee + b.appFee
 	t := &balanceTransaction{head: c.s.head("txn", c), amount: b.amount, fee: fee, appFee: b.appFee, currency: b.currency,
-		description: b.description, source: b.source, typ: b.typ, category: category}
+		description: b.description, source: b.source, typ: b.typ, category: category, balance: "payments"}
+	if b.balance != "" {
+		t.balance = b.balance
+	}
 	c.s.ledgers[b.currency] += b.amount - fee
 	c.s.transactions.insert(t)
 	return t

@@ -28,6 +28,7 @@ import (
 //	POST   /_sandbox/topups/{id}           {"status":"succeeded"}, failed or reversed
 //	POST   /_sandbox/charges/{id}          {"status":"disputed"} or inquiry: what the customer's bank does
 //	POST   /_sandbox/disputes/{id}         {"status":"won"} or lost
+//	POST   /_sandbox/issuing.disputes/{id} {"status":"won"} or lost
 //	POST   /_sandbox/v2.outbound_payments/{id}  {"status":"posted"}, failed or returned; v2.outbound_transfers alike
 //	POST   /_sandbox/v2.inbound_transfers/{id}  {"status":"succeeded"}, failed or returned
 //	POST   /_sandbox/payment_intents/{id}  {"status":"succeeded"} or failed: what a customer asked to authenticate does
@@ -201,6 +202,8 @@ var outsides = map[string]func(c *call, id, status string) *stripeError{
 	"topups":   (*call).setTopup,
 	"charges":  (*call).setCharge,
 	"disputes": (*call).setDispute,
+
+	"issuing.disputes": (*call).setIssuingDispute,
 
 	"v2.outbound_payments":  (*call).setOutbound,
 	"v2.outbound_transfers": (*call).setOutbound,

@@ -70,6 +70,8 @@ var loadExpand = sync.OnceValue(func() map[kind]map[string][]kind {
 		}
 		all[kind(component)] = fields
 	})
+	// The document does not call these expandable, but only expanding shows them.
+	all["issuing.card"]["number"], all["issuing.card"]["cvc"] = []kind{kindAny}, []kind{kindAny}
 	return all
 })
 

@@ -93,12 +93,22 @@ const (
 	EffectDisputeBack  EffectKind = "dispute_back"           // a dispute won
 	EffectDisputeLost  EffectKind = "dispute_lost"           // given up for good; the money had left before
 
-	// Those of financial accounts (v2), whose money is beside the balance.
+	// Those of financial accounts (treasury, v2), whose money is beside the balance.
 	EffectOutbound       EffectKind = "outbound"        // sent to a bank, also while processing; payments and transfers
 	EffectOutboundBack   EffectKind = "outbound_back"   // canceled, failed or returned
 	EffectInbound        EffectKind = "inbound"         // pulled from a bank
 	EffectInboundBack    EffectKind = "inbound_back"    // taken back by the bank
 	EffectReceivedCredit EffectKind = "received_credit" // sent by somebody else
+	EffectReceivedDebit  EffectKind = "received_debit"  // taken by somebody else
+
+	// Those of cards that the account issued.
+	EffectSpendHold    EffectKind = "spend_hold"    // set aside for a shop
+	EffectSpendRelease EffectKind = "spend_release" // given up, or captured
+	EffectSpend        EffectKind = "spend"         // paid to a shop
+	EffectSpendBack    EffectKind = "spend_back"    // refunded by a shop, or won in a dispute
+
+	EffectClimate     EffectKind = "climate"      // paid for carbon removal, fee included
+	EffectClimateBack EffectKind = "climate_back" // an order canceled
 )
 
 // Effect is one movement of money that really happened.

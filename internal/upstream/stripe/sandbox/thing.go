@@ -26,13 +26,15 @@ type model struct {
 	prefix   string // of its ids
 	resource string // the permission that reads it
 	links    []string
+	secret   []string // fields that are answered only to who expands them
 	own      []string // fields that the parameter of the same name does not fill
 	defaults string   // JSON: the fields of a new one, all that an answer shows
 }
 
 // models are the kinds of things; every account has a shelf for each.
 var models = [][]*model{accountModels, externalModels, disputeModels, cashModels,
-	storageModels, outboundModels, payoutV2Models, coreV2Models, vaultModels}
+	storageModels, outboundModels, payoutV2Models, coreV2Models, vaultModels,
+	issuingModels, treasuryModels, treasuryFlowModels, climateModels}
 
 func (o *thing) links() []string {
 	var keys []string
@@ -101,7 +103,7 @@ func (o *thing) render(e *enc, x *expansion) {
 	e.v2 = o.model.v2
 	defer func() { e.v2 = was }()
 	for _, name := range slices.Sorted(maps.Keys(o.fields)) {
-		if e.v2 && o.fields[name] == nil {
+		if e.v2 && o.fields[name] == nil || slices.Contains(o.model.secret, name) && x.child(name) == nil {
 			continue
 		}
 		switch name {
@@ -220,7 +222,7 @@ func (c *call) fill(o *thing) (f *stripeError) {
 func merged(old, v any) any {
 	into, ok := old.(map[string]any)
 	from, ok2 := v.(map[string]any)
-	if !ok || !ok2 {
+	if !ok || !ok2 || len(into) == 0 {
 		return v
 	}
 	out := maps.Clone(into)
