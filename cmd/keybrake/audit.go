@@ -38,65 +38,122 @@ func (s streams) lines(items []json.RawMessage) error {
 	return w.Flush()
 }
 
+// auditFilter are the flags that select records, for every command that has them.
+type auditFilter struct {
+	admin.AuditFilter
+	since, until string
+}
+
+func (f *auditFilter) bind(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.Key, "key", "", "of this vault key (id or name)")
+	flags.StringVar(&f.Operation, "operation", "", "of this operation, like refunds.create")
+	flags.StringVar(&f.Resource, "resource", "", "of this resource: of the operation, or the bucket that its money counts in")
+	flags.StringVar(&f.Verdict, "verdict", "", "allow or deny")
+	flags.StringVar(&f.Code, "code", "", "that broke this rule, like keybrake_cap_exceeded")
+	flags.StringVar(&f.Customer, "customer", "", "that concern this customer")
+	flags.StringVar(&f.Call, "call", "", "of one call: aud_... of any of its records, rsv_..., or a request id (req_...)")
+	flags.StringVar(&f.Agent, "agent", "", "with this text in the User-Agent or the run id, letter for letter")
+	flags.StringVar(&f.MinUSD, "min-usd", "", "that move at least so many dollars, like 20.00")
+	flags.StringVar(&f.since, "since", "", "from this time on: RFC 3339, a date in UTC, or how long ago (90m, 24h, 7d)")
+	flags.StringVar(&f.until, "until", "", "before this time, written alike")
+}
+
+// read understands the times as of now.
+func (f *auditFilter) read(now time.Time) (err error) {
+	for _, t := range []struct {
+		flag, text string
+		to         *time.Time
+	}{{"--since", f.since, &f.Since}, {"--until", f.until, &f.Until}} {
+		if *t.to, err = admin.ParseInstant(t.text, now); err != nil {
+			return usageError{fmt.Errorf("%s %w", t.flag, err)}
+		}
+	}
+	return nil
+}
+
 func newAuditList(s streams) *cobra.Command {
-	var f admin.AuditFilter
+	var f auditFilter
 	limit := 100
 	cmd := &cobra.Command{
-		Use: "list", Short: "List records, newest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List records, newest first",
+		Long: "List records, newest first: those that have all that the flags ask for. Keys, calls and times are found at once;\n" +
+			"everything else is looked for record by record, in short reads beside the calls that are being served. The id of\n" +
+			"the last record goes to --after for more.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 0 {
 				return usageError{errors.New("--limit must not be negative; 0 is all")}
+			}
+			if err := f.read(time.Now()); err != nil {
+				return err
 			}
 			conn, err := connect()
 			if err != nil {
 				return err
 			}
-			for left := limit; ; {
-				f.Limit = 1000
-				if limit > 0 {
-					f.Limit = min(left, 1000)
-				}
-				page, err := conn.client.Audit(cmd.Context(), f)
-				if err != nil {
-					return explain(conn, err)
-				}
-				if err := s.lines(page.Items); err != nil {
-					return err
-				}
-				left -= len(page.Items)
-				if page.Next == "" || limit > 0 && left <= 0 {
-					return nil
-				}
-				if _, err := fmt.Sscan(page.Next, &f.After); err != nil {
-					return fmt.Errorf("the server's next page %q is no number: %w", page.Next, err)
-				}
-			}
+			return explain(conn, s.listAudit(cmd.Context(), conn.client, f.AuditFilter, limit))
 		},
 	}
-	cmd.Flags().StringVar(&f.Key, "key", "", "of this vault key")
+	f.bind(cmd)
 	cmd.Flags().IntVar(&limit, "limit", limit, "at most so many; 0: all")
+	cmd.Flags().StringVar(&f.After, "after", "", "go on after the record with this id")
 	cmd.Flags().BoolVar(&f.Ascending, "oldest-first", false, "oldest first")
 	recordsFlag(cmd)
 	return cmd
 }
 
+// listAudit writes page after page: one may be empty where the next is not.
+func (s streams) listAudit(ctx context.Context, client *admin.Client, f admin.AuditFilter, limit int) error {
+	searching := s.progress(s.out, true) // its line is taken away before records are written
+	defer searching.end()
+	for left := limit; ; {
+		f.Limit = 1000
+		if limit > 0 {
+			f.Limit = min(left, 1000)
+		}
+		page, err := client.Audit(ctx, f)
+		if err != nil {
+			return err
+		}
+		if len(page.Items) > 0 {
+			searching.end()
+		}
+		if err := s.lines(page.Items); err != nil {
+			return err
+		}
+		left -= len(page.Items)
+		if page.Next == "" || limit > 0 && left <= 0 {
+			return nil
+		}
+		f.After = page.Next
+		searching.say("searched to " + page.Next)
+	}
+}
+
 func newAuditTail(s streams) *cobra.Command {
-	var f admin.AuditFilter
+	var f auditFilter
 	n := 10
 	cmd := &cobra.Command{
-		Use: "tail", Short: "Show the last records and then every new one, until interrupted", Args: cobra.NoArgs,
+		Use: "tail", Short: "Show the last records and then every new one, until interrupted",
+		Long: "Show the last records that have all that the flags ask for, and then every new one, until interrupted. For the first\n" +
+			"ones it looks back through at most the last 20,000 records.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if n < 0 || n > 1000 {
 				return usageError{errors.New("--lines must be from 0 to 1000")}
+			}
+			if err := f.read(time.Now()); err != nil {
+				return err
 			}
 			conn, err := connect()
 			if err != nil {
 				return err
 			}
-			return explain(conn, conn.client.TailAudit(cmd.Context(), f, n, s.out))
+			return explain(conn, conn.client.TailAudit(cmd.Context(), f.AuditFilter, n, s.out))
 		},
 	}
-	cmd.Flags().StringVar(&f.Key, "key", "", "of this vault key")
+	f.bind(cmd)
 	cmd.Flags().IntVarP(&n, "lines", "n", n, "records to begin with")
 	recordsFlag(cmd)
 	return cmd
@@ -194,21 +251,20 @@ func printVerification(w io.Writer, v admin.Verification) {
 }
 
 func newAuditExport(s streams) *cobra.Command {
-	var f admin.AuditFilter
-	var since, until, out string
+	var f auditFilter
+	var out string
 	form := "jsonl"
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write the whole record as JSON Lines (which verify checks) or CSV (for spreadsheets)",
-		Args:  cobra.NoArgs,
+		Long: "Write the whole record as JSON Lines (which verify checks) or CSV (for spreadsheets). With flags that select records\n" +
+			"the export is partial, and says so and of what.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if form != "jsonl" && form != "csv" {
 				return usageError{fmt.Errorf("--format %q: write jsonl or csv", form)}
 			}
-			if f.Since, err = parseTime("--since", since); err != nil {
-				return err
-			}
-			if f.Until, err = parseTime("--until", until); err != nil {
+			if err := f.read(time.Now()); err != nil {
 				return err
 			}
 			conn, err := connect()
@@ -218,7 +274,7 @@ func newAuditExport(s streams) *cobra.Command {
 			export := func(w io.Writer) error {
 				progress := s.progress(w, out != "")
 				defer progress.end()
-				return explain(conn, conn.client.ExportAudit(cmd.Context(), f, form, progress))
+				return explain(conn, conn.client.ExportAudit(cmd.Context(), f.AuditFilter, form, progress))
 			}
 			if out == "" {
 				return export(s.out)
@@ -226,25 +282,11 @@ func newAuditExport(s streams) *cobra.Command {
 			return writeWhole(out, export)
 		},
 	}
-	cmd.Flags().StringVar(&f.Key, "key", "", "only of this vault key; the export is then partial")
-	cmd.Flags().StringVar(&since, "since", "", "only from this time on (RFC 3339, or a date in UTC)")
-	cmd.Flags().StringVar(&until, "until", "", "only before this time")
+	f.bind(cmd)
 	cmd.Flags().StringVar(&form, "format", form, "jsonl or csv")
 	cmd.Flags().StringVar(&out, "out", "", "write this file instead of standard output")
 	recordsFlag(cmd)
 	return cmd
-}
-
-func parseTime(flag, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, usageError{fmt.Errorf("%s %q: write 2026-11-23 or 2026-11-23T10:00:00Z", flag, text)}
 }
 
 // writeWhole puts a file in place only once it is whole, readable by its owner only: half an export is no evidence,

@@ -38,11 +38,16 @@ func isTerminal(w io.Writer) bool {
 func (p *progress) Write(b []byte) (int, error) {
 	n, err := p.w.Write(b)
 	p.bytes += int64(n)
+	p.say(fmt.Sprintf("%.1f MB", float64(p.bytes)/1e6))
+	return n, err
+}
+
+// say tells how far the work is, if somebody watches and was not told just now.
+func (p *progress) say(what string) {
 	if p.to != nil && time.Since(p.shown) >= progressEvery {
 		p.shown = time.Now()
-		_, _ = fmt.Fprintf(p.to, "\r%.1f MB", float64(p.bytes)/1e6) // only decoration
+		_, _ = fmt.Fprint(p.to, "\r\x1b[K"+what) // only decoration
 	}
-	return n, err
 }
 
 func (p *progress) end() {

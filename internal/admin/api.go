@@ -306,24 +306,46 @@ func (a *api) tokens() {
 }
 
 type auditQuery struct {
-	Key       string    `query:"key" doc:"id or name"`
-	After     int64     `query:"after"`
-	Limit     int       `query:"limit"`
-	Ascending bool      `query:"ascending"`
-	Since     time.Time `query:"since" doc:"exports only"`
-	Until     time.Time `query:"until" doc:"exports only"`
-	Format    string    `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"exports only"`
-	Lines     int       `query:"lines" doc:"tails only: records to begin with"`
+	Key       string `query:"key" doc:"id or name"`
+	Operation string `query:"operation" doc:"like refunds.create"`
+	Resource  string `query:"resource" doc:"of the operation, or the bucket that its money counts in"`
+	Verdict   string `query:"verdict" doc:"allow or deny"`
+	Code      string `query:"code" doc:"of any rule that was broken"`
+	Customer  string `query:"customer"`
+	Call      string `query:"call" doc:"aud_... of any of its records, rsv_..., or a request id, ours or the vendor's"`
+	Agent     string `query:"agent" doc:"a part of the User-Agent or the run id, letter for letter"`
+	MinUSD    string `query:"min_usd" doc:"some movement of money is at least that large, like 20.00"`
+	Since     string `query:"since" doc:"a time, a date, or how long ago (24h, 7d); inclusive"`
+	Until     string `query:"until" doc:"likewise; exclusive"`
+
+	After     string `query:"after" doc:"listings only: go on after this record; a page's next"`
+	Limit     int    `query:"limit" doc:"listings only: 100 if left out, at most 1000"`
+	Ascending bool   `query:"ascending" doc:"listings only: oldest first"`
+	Format    string `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"exports only"`
+	Lines     int    `query:"lines" doc:"tails only: records to begin with"`
 }
 
-func (q *auditQuery) filter() AuditFilter {
-	return AuditFilter{Key: q.Key, After: q.After, Limit: q.Limit, Ascending: q.Ascending, Since: q.Since, Until: q.Until}
+func (q *auditQuery) filter(now time.Time) (AuditFilter, error) {
+	f := AuditFilter{
+		Key: q.Key, Operation: q.Operation, Resource: q.Resource, Verdict: q.Verdict, Code: q.Code, Customer: q.Customer,
+		Call: q.Call, Agent: q.Agent, MinUSD: q.MinUSD, After: q.After, Limit: q.Limit, Ascending: q.Ascending,
+	}
+	var err error
+	if f.Since, err = ParseInstant(q.Since, now); err != nil {
+		return f, err
+	}
+	f.Until, err = ParseInstant(q.Until, now)
+	return f, err
 }
 
 func (a *api) audit() {
-	handle(a, route{http.MethodGet, "audit", "list-audit", "List audit records", 0},
+	handle(a, route{http.MethodGet, "audit", "list-audit", "List audit records; a page looks at a bounded number of them, so go on while there is a next", 0},
 		func(ctx context.Context, _ Actor, in *auditQuery) (List[json.RawMessage], error) {
-			return a.s.Audit(ctx, in.filter())
+			f, err := in.filter(a.s.Store.Now())
+			if err != nil {
+				return List[json.RawMessage]{}, err
+			}
+			return a.s.Audit(ctx, f)
 		})
 	handle(a, route{http.MethodGet, "audit/records/{id}", "show-audit", "Show a record and its call's others", 0},
 		func(ctx context.Context, _ Actor, in *struct {

@@ -9,12 +9,10 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
-	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 )
 
@@ -24,62 +22,7 @@ const (
 	auditPage = 1000
 	// tailPoll is how often a tail looks for new records.
 	tailPoll = 200 * time.Millisecond
-	// defaultAuditLimit is the page of a listing that names none.
-	defaultAuditLimit = 100
 )
-
-// AuditFilter selects records.
-type AuditFilter struct {
-	Key   string // id or name of a vault key
-	After int64  // number of the last record of the page before
-	Limit int    // 0 = 100, at most 1000
-	// Ascending reads from the oldest on.
-	Ascending bool
-	// Since and Until bound the time of records (inclusive, exclusive); zero = open. For exports only.
-	Since, Until time.Time
-}
-
-// keyID finds a key's id, also of one whose name belongs to a revoked key only.
-func (s *Service) keyID(idOrName string) (policy.KeyID, error) {
-	if idOrName == "" {
-		return "", nil
-	}
-	if k, ok := s.Ring.FindKey(idOrName); ok {
-		return k.ID, nil
-	}
-	for _, k := range s.Ring.Keys() {
-		if k.Name == idOrName {
-			return k.ID, nil
-		}
-	}
-	return "", refuse(NotFound, "there is no vault key %q; `keybrake key list --revoked` shows them", idOrName)
-}
-
-// Audit lists records, newest first unless the filter says otherwise: each the stored JSON with its id in
-// front.
-func (s *Service) Audit(ctx context.Context, f AuditFilter) (List[json.RawMessage], error) {
-	out := List[json.RawMessage]{Items: []json.RawMessage{}}
-	id, err := s.keyID(f.Key)
-	if err != nil {
-		return out, err
-	}
-	limit := f.Limit
-	if limit <= 0 {
-		limit = defaultAuditLimit
-	}
-	limit = min(limit, auditPage)
-	entries, err := s.query(ctx, store.RecordQuery{Key: id, After: f.After, Limit: limit, Ascending: f.Ascending})
-	if err != nil {
-		return out, err
-	}
-	for _, e := range entries {
-		out.Items = append(out.Items, withID(&e))
-	}
-	if len(entries) == limit {
-		out.Next = strconv.FormatInt(entries[limit-1].Seq, 10)
-	}
-	return out, nil
-}
 
 func (s *Service) query(ctx context.Context, q store.RecordQuery) (entries []audit.Entry, err error) {
 	err = s.Store.View(ctx, func(tx store.Tx) error {
@@ -102,19 +45,13 @@ func withID(e *audit.Entry) json.RawMessage {
 // AuditRecord shows a record and, where it belongs to a call, the call's other records, oldest first.
 func (s *Service) AuditRecord(ctx context.Context, id string) (List[json.RawMessage], error) {
 	out := List[json.RawMessage]{Items: []json.RawMessage{}}
-	_, seq, err := audit.ParseID(id)
-	if err != nil {
-		return out, refuse(Invalid, "%v", err)
-	}
-	entries, err := s.query(ctx, store.RecordQuery{After: seq - 1, Limit: 1, Ascending: true})
+	entry, err := s.record(ctx, id)
 	if err != nil {
 		return out, err
 	}
-	if len(entries) == 0 || entries[0].Seq != seq {
-		return out, refuse(NotFound, "there is no record %s", id)
-	}
-	if call := entries[0].Call; call != 0 {
-		if entries, err = s.query(ctx, store.RecordQuery{Call: call, Limit: auditPage, Ascending: true}); err != nil {
+	entries := []audit.Entry{entry}
+	if entry.Call != 0 {
+		if entries, err = s.query(ctx, store.RecordQuery{Call: entry.Call, Limit: auditPage, Ascending: true}); err != nil {
 			return out, err
 		}
 	}
@@ -124,10 +61,27 @@ func (s *Service) AuditRecord(ctx context.Context, id string) (List[json.RawMess
 	return out, nil
 }
 
-// TailAudit writes the last n records, oldest first, one per line, and then every new one until ctx ends. flush is
-// called whenever something was written.
+// record finds one record by its id.
+func (s *Service) record(ctx context.Context, id string) (audit.Entry, error) {
+	_, seq, err := audit.ParseID(id)
+	if err != nil {
+		return audit.Entry{}, refuse(Invalid, "%v", err)
+	}
+	entries, err := s.query(ctx, store.RecordQuery{From: seq, To: seq})
+	switch {
+	case err != nil:
+		return audit.Entry{}, err
+	case len(entries) == 0:
+		return audit.Entry{}, refuse(NotFound, "there is no record %s", id)
+	}
+	return entries[0], nil
+}
+
+// TailAudit writes the last n records that the filter selects, oldest first, one per line, and then every new one
+// until ctx ends. It looks back through as many records as one page of a listing does. flush is called whenever
+// something was written.
 func (s *Service) TailAudit(ctx context.Context, w io.Writer, f AuditFilter, n int, flush func()) error {
-	id, err := s.keyID(f.Key)
+	search, err := s.search(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -136,7 +90,9 @@ func (s *Service) TailAudit(ctx context.Context, w io.Writer, f AuditFilter, n i
 		return understood("read the audit", err)
 	}
 	if n > 0 {
-		entries, err := s.query(ctx, store.RecordQuery{Key: id, After: last + 1, Limit: min(n, auditPage)})
+		back := search
+		back.query.After, back.query.Ascending = last+1, false
+		entries, _, err := back.page(ctx, min(n, auditPage))
 		if err != nil {
 			return err
 		}
@@ -146,26 +102,31 @@ func (s *Service) TailAudit(ctx context.Context, w io.Writer, f AuditFilter, n i
 		}
 	}
 	flush()
+	search.query.After, search.query.Ascending = last, true
 	tick := time.NewTicker(tailPoll)
 	defer tick.Stop()
 	for {
+		entries, more, err := search.page(ctx, auditPage)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(entries) > 0 {
+			if err := writeLines(w, entries); err != nil {
+				return err
+			}
+			flush()
+		}
+		if more {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		entries, err := s.query(ctx, store.RecordQuery{Key: id, After: last, Limit: auditPage, Ascending: true})
-		if err != nil {
-			return err
-		}
-		if len(entries) == 0 {
-			continue
-		}
-		last = entries[len(entries)-1].Seq
-		if err := writeLines(w, entries); err != nil {
-			return err
-		}
-		flush()
 	}
 }
 
@@ -232,28 +193,16 @@ type Export struct {
 
 // PrepareExport signs the chain's head and fixes what an export will hold.
 func (s *Service) PrepareExport(ctx context.Context, f AuditFilter) (*Export, error) {
-	id, err := s.keyID(f.Key)
+	search, err := s.search(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	x := &Export{s: s, ctx: ctx, signer: s.Ring.Master(), started: s.Store.Now()}
+	x := &Export{s: s, ctx: ctx, signer: s.Ring.Master(), started: s.Store.Now(), filter: search.filter.String()}
 	if x.height, x.heads, err = s.signed(ctx); err != nil {
 		return nil, err
 	}
-	var words []string
-	if id != "" {
-		words = append(words, "key "+string(id))
-	}
-	if !f.Since.IsZero() {
-		words = append(words, "since "+stamp(f.Since))
-	}
-	if !f.Until.IsZero() {
-		words = append(words, "until "+stamp(f.Until))
-	}
-	if x.filter = strings.Join(words, ", "); x.filter != "" {
-		x.keep = func(e *audit.Entry) bool {
-			return (id == "" || e.Key == id) && (f.Since.IsZero() || !e.At.Before(f.Since)) && (f.Until.IsZero() || e.At.Before(f.Until))
-		}
+	if x.filter != "" {
+		x.keep = search.filter.Matcher()
 	}
 	return x, nil
 }

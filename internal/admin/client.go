@@ -262,11 +262,13 @@ func (c *Client) DeleteToken(ctx context.Context, name string) error {
 
 func (f AuditFilter) values() url.Values {
 	v := url.Values{}
-	if f.Key != "" {
-		v.Set("key", f.Key)
-	}
-	if f.After != 0 {
-		v.Set("after", strconv.FormatInt(f.After, 10))
+	for name, value := range map[string]string{
+		"key": f.Key, "operation": f.Operation, "resource": f.Resource, "verdict": f.Verdict, "code": f.Code,
+		"customer": f.Customer, "call": f.Call, "agent": f.Agent, "min_usd": f.MinUSD, "after": f.After,
+	} {
+		if value != "" {
+			v.Set(name, value)
+		}
 	}
 	if f.Limit > 0 {
 		v.Set("limit", strconv.Itoa(f.Limit))

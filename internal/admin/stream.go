@@ -41,7 +41,11 @@ func stream[I any](a *api, r route, prepare func(context.Context, Actor, *I) (co
 }
 
 func (a *api) export(ctx context.Context, _ Actor, in *auditQuery) (string, writing, error) {
-	x, err := a.s.PrepareExport(ctx, in.filter())
+	f, err := in.filter(a.s.Store.Now())
+	if err != nil {
+		return "", nil, err
+	}
+	x, err := a.s.PrepareExport(ctx, f)
 	if err != nil {
 		return "", nil, err
 	}
@@ -51,9 +55,12 @@ func (a *api) export(ctx context.Context, _ Actor, in *auditQuery) (string, writ
 	return "application/x-ndjson", func(_ context.Context, w http.ResponseWriter) error { return x.WriteJSONL(w) }, nil
 }
 
-func (a *api) tail(_ context.Context, _ Actor, in *auditQuery) (string, writing, error) {
-	f := in.filter()
-	if _, err := a.s.keyID(f.Key); err != nil {
+func (a *api) tail(ctx context.Context, _ Actor, in *auditQuery) (string, writing, error) {
+	f, err := in.filter(a.s.Store.Now())
+	if err == nil {
+		_, err = a.s.search(ctx, f) // what is wrong with it is said before the stream begins
+	}
+	if err != nil {
 		return "", nil, err
 	}
 	return "application/x-ndjson", func(ctx context.Context, w http.ResponseWriter) error {

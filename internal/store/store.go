@@ -203,6 +203,7 @@ type RecordQuery struct {
 	Key       policy.KeyID // empty = all
 	Call      int64        // with the records of one call: its intent's number
 	After     int64        // exclusive bound by number in the direction of reading; 0 = from the end
+	From, To  int64        // inclusive bounds by number, whatever the direction; 0 = open
 	Limit     int          // at most 1000; 0 = 100
 	Ascending bool
 }
@@ -271,6 +272,9 @@ type Records interface {
 	EachRecord(from int64, f func(audit.Entry) error) error
 	Query(RecordQuery) ([]audit.Entry, error)
 	Heads(from int64) ([]audit.Head, error)
+	// FirstAt is the number of the first record that was written at a time or later; the next number to be given
+	// if there is none. It reads a few records, however many there are.
+	FirstAt(time.Time) (int64, error)
 	// Height is the number of the last record and its hash.
 	Height() (int64, [32]byte, error)
 }

@@ -24,6 +24,9 @@ func TestNoSearchWalksTheWholeAudit(t *testing.T) {
 		"a call, oldest first":  {Call: 7, Ascending: true, Limit: 10},
 		"a call of a key":       {Call: 7, Key: "key_1", Limit: 10},
 		"everything, next page": {After: 500, Limit: 10},
+		"a span of numbers":     {From: 100, To: 200, Limit: 10},
+		"a key within a span":   {Key: "key_1", From: 100, To: 200, After: 150, Limit: 10},
+		"a call within a span":  {Call: 7, From: 1, To: 200, Limit: 10},
 	} {
 		query, args := searchFor(q, 1_000_000)
 		for _, step := range plan(t, db, query, args) {

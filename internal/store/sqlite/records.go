@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 )
@@ -54,6 +55,28 @@ func eachEntry(rows *sql.Rows, f func(audit.Entry) error) error {
 		}
 	}
 	return rows.Err()
+}
+
+// FirstAt halves the numbers: the store's clock never goes back, so they are in the order of time.
+func (t *tx) FirstAt(at time.Time) (int64, error) {
+	last, _, err := t.Height()
+	if err != nil {
+		return 0, err
+	}
+	low, high := int64(1), last+1
+	for low < high {
+		middle := low + (high-low)/2
+		var written int64
+		if err := t.q.QueryRowContext(t.ctx, `SELECT at FROM audit WHERE seq >= ? ORDER BY seq LIMIT 1`, middle).Scan(&written); err != nil {
+			return 0, fmt.Errorf("read the time of record %d: %w", middle, err)
+		}
+		if fromMicros(written).Before(at) {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, nil
 }
 
 func (t *tx) Heads(from int64) ([]audit.Head, error) {

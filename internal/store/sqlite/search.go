@@ -125,6 +125,12 @@ func searchFor(q store.RecordQuery, indexed int64) (query string, args []any) {
 	case q.After > 0:
 		bound = fmt.Sprintf(" AND seq < %d", q.After)
 	}
+	if q.From > 0 {
+		bound += fmt.Sprintf(" AND seq >= %d", q.From)
+	}
+	if q.To > 0 {
+		bound += fmt.Sprintf(" AND seq <= %d", q.To)
+	}
 	const columns = `SELECT a.seq, a.at, a.key, a.call, a.hash, a.body FROM `
 	end := ` ORDER BY a.seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)
 	page := ` ORDER BY seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)

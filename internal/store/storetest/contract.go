@@ -43,6 +43,8 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"live names are unique":                                                          uniqueNames,
 		"a view cannot write":                                                            viewReadOnly,
 		"search finds what a full scan finds, indexed or not":                            search,
+		"a search keeps within its bounds":                                               searchBounds,
+		"the first record of a time is found":                                            firstAt,
 		"the clock never goes behind the last record":                                    clockBack,
 		"a cap added at noon counts the morning, open holds included":                    seededCap,
 		"a created customer joins its key's row":                                         joins,
