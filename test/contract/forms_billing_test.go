@@ -22,8 +22,8 @@ var (
 	}
 )
 
-// made are the steps behind "{open invoice}" and the like.
-var made = map[string][]step{"open invoice": open}
+// billingMade are the steps behind the names in braces.
+var billingMade = map[string][]step{"open invoice": open}
 
 var billingValues = map[string]string{"coupon": "{/v1/coupons}", "subscription": "{/v1/subscriptions}"}
 

@@ -108,6 +108,8 @@ func newRequest(t *testing.T, base, bearer, agent string, r requests.Request) *h
 	switch {
 	case r.Multipart:
 		body, kind = multipartBody(t, r)
+	case r.InBody && strings.HasPrefix(r.Path, "/v2/"):
+		body, kind = r.JSON, "application/json"
 	case r.InBody:
 		body, kind = r.Form(), "application/x-www-form-urlencoded"
 	case len(r.Params) > 0:
@@ -122,6 +124,9 @@ func newRequest(t *testing.T, base, bearer, agent string, r requests.Request) *h
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer)
 	req.Header.Set("User-Agent", agent)
+	if r.Context != "" {
+		req.Header.Set("Stripe-Context", r.Context)
+	}
 	if r.Method == http.MethodPost {
 		req.Header.Set("Idempotency-Key", agent)
 	}

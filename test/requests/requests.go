@@ -34,6 +34,10 @@ type Request struct {
 	Params       []Pair
 	// InBody: the parameters are in the body, else in the query.
 	InBody bool
+	// JSON is the body, in place of Params, where the API takes no forms.
+	JSON string
+	// Context is the account that the call is for; empty for one's own.
+	Context string
 	// Multipart: the parameters are parts of a multipart body, and the one called "file" is a file.
 	Multipart bool
 }

@@ -135,12 +135,16 @@ func FuzzJSON(f *testing.F) {
 	for _, body := range []string{
 		`{}`, `{"a":1}`, `{"a":{"b":[1,null,true,"x"]}}`, `{"a":1,"a":2}`, `{"A":1,"a":2}`, `[]`, "\xef\xbb\xbf{}", `{"a":1e400}`, `{"a":"\ud800"}`,
 		`{"metadata":{"A":"1","a":"2"}}`, `{"a":{}}`, `{"a":[]}`, `{} {}`, `{"include":["x.signing_secret"]}`,
+		`{"amount":{"value":100,"currency":"USD"},"from":{"financial_account":"fa_1","currency":"usd"},"to":{"recipient":"acct_1"}}`,
+		`{"amount":{"value":"100","currency":"usd"},"to":{"recipient":"acct_1","currency":"usd"}}`, `{"amount":{"value":1.0}}`, `{"amount":100}`,
 	} {
 		f.Add(body)
 	}
 	a := newReader(f)
 	f.Fuzz(func(t *testing.T, body string) {
-		a.sameDecision(t, with(post("/v2/core/accounts", body), "Content-Type", "application/json"))
+		a.sameDecision(t, jsonCall("/v2/core/accounts", body))
+		a.sameDecision(t, jsonCall("/v2/money_management/outbound_payments", body))
+		a.sameDecision(t, jsonCall("/v2/money_management/payout_intents", body))
 	})
 }
 
