@@ -18,8 +18,8 @@ import (
 const (
 	// killTries is how long kill waits for the admin port before it leaves the KILL file.
 	killTries = time.Second
-	// killFileWait is how long it then waits for a server to take the file: twenty polls.
-	killFileWait = 2 * time.Second
+	// killFileWait is how long it then waits for a server to take the file: five polls. Somebody waits at a terminal.
+	killFileWait = 500 * time.Millisecond
 )
 
 // targetFlags say what a stop or a resumption is about.

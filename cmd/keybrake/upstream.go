@@ -11,7 +11,7 @@ import (
 
 func newUpstream(s streams) *cobra.Command {
 	return group("upstream", "Credentials at the vendor",
-		newUpstreamAdd(s), newUpstreamList(s), newUpstreamRotate(s), newUpstreamRemove(s))
+		newUpstreamAdd(s), newUpstreamList(s), newUpstreamUpdate(s), newUpstreamRotate(s), newUpstreamRemove(s))
 }
 
 func newUpstreamAdd(s streams) *cobra.Command {
@@ -70,11 +70,39 @@ func newUpstreamRotate(s streams) *cobra.Command {
 	return cmd
 }
 
+func newUpstreamUpdate(s streams) *cobra.Command {
+	var req admin.UpstreamUpdate
+	cmd := &cobra.Command{
+		Use:   "update UPSTREAM --api-version V --reason T",
+		Short: "Set the API version that an upstream is pinned to",
+		Long: "Set the API version that is sent where an agent names none. Agents may name it too, also where Keybrake does not know its\n" +
+			"release train: fields may have other names in it, and an amount that is not where it is looked for is not let through.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			u, err := ask(func(c *admin.Client) (admin.UpstreamView, error) {
+				return c.UpdateUpstream(cmd.Context(), args[0], req)
+			})
+			if err != nil {
+				return err
+			}
+			return s.printUpstream(*outputOf(cmd), "is set", u)
+		},
+	}
+	cmd.Flags().StringVar(&req.Version, "api-version", "", "like 2026-08-26.dahlia, or an older date")
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; goes into the audit (required)")
+	outputFlag(cmd)
+	return cmd
+}
+
 func (s streams) printUpstream(f format, did string, u admin.UpstreamView) error {
 	s.warn(u.Warnings)
 	return s.print(f, u, func(w io.Writer) {
 		fmt.Fprintf(w, "upstream %s (%s) %s: %s mode, %s, version %s, secret %s\n", u.Name, u.ID, did, u.Mode, u.BaseURL, u.Version, u.Secret)
-		if len(u.Missing) == 0 {
+		switch {
+		case u.Unreachable != "":
+			fmt.Fprintf(w, "%s was not reached (%s), so nothing works yet and no permission could be checked.\n", u.BaseURL, u.Unreachable)
+			return
+		case len(u.Missing) == 0:
 			return
 		}
 		fmt.Fprintln(w, "The secret lacks permissions. Without them:")

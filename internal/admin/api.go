@@ -161,6 +161,13 @@ func (a *api) upstreams() {
 		}) (UpstreamView, error) {
 			return a.s.RotateUpstream(ctx, who, in.Upstream, UpstreamRequest{Secret: in.Body.Secret, AllowUnrestricted: in.Body.AllowUnrestricted})
 		})
+	handle(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to", 0},
+		func(ctx context.Context, who Actor, in *struct {
+			Upstream string `path:"upstream" doc:"id or name"`
+			Body     UpstreamUpdate
+		}) (UpstreamView, error) {
+			return a.s.UpdateUpstream(ctx, who, in.Upstream, in.Body)
+		})
 	handle(a, route{http.MethodDelete, "upstreams/{upstream}", "remove-upstream", "Remove an upstream", 0},
 		func(ctx context.Context, who Actor, in *upstreamPath) (Done, error) {
 			err := a.s.RemoveUpstream(ctx, who, in.Upstream)

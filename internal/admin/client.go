@@ -149,6 +149,11 @@ func (c *Client) RotateUpstream(ctx context.Context, name string, req UpstreamSe
 	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams/"+seg(name)+"/rotate", nil, req)
 }
 
+// UpdateUpstream calls Service.UpdateUpstream.
+func (c *Client) UpdateUpstream(ctx context.Context, name string, req UpstreamUpdate) (UpstreamView, error) {
+	return call[UpstreamView](ctx, c, http.MethodPatch, "upstreams/"+seg(name), nil, req)
+}
+
 // RemoveUpstream calls Service.RemoveUpstream.
 func (c *Client) RemoveUpstream(ctx context.Context, name string) error {
 	_, err := call[Done](ctx, c, http.MethodDelete, "upstreams/"+seg(name), nil, nil)

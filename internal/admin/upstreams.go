@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -40,8 +42,10 @@ type UpstreamView struct {
 	Keys    int       `json:"keys" doc:"vault keys that are not revoked"`
 	Created time.Time `json:"created"`
 	// Missing is what Keybrake cannot read there and what will not work for it; in answers to add and rotate.
-	Missing  []Missing `json:"missing,omitempty"`
-	Warnings []string  `json:"warnings,omitempty"`
+	Missing []Missing `json:"missing,omitempty"`
+	// Unreachable is why the vendor could not be asked; in answers to add and rotate.
+	Unreachable string   `json:"unreachable,omitempty"`
+	Warnings    []string `json:"warnings,omitempty"`
 }
 
 // Missing is one thing that Keybrake needs and does not get.
@@ -101,12 +105,59 @@ func (s *Service) RotateUpstream(ctx context.Context, who Actor, idOrName string
 	return s.putUpstream(ctx, who, "upstream.rotate", *u, secret, warnings)
 }
 
+// UpstreamUpdate changes what an upstream is set to.
+type UpstreamUpdate struct {
+	Version string `json:"version" doc:"API version that is sent where an agent names none, and that agents may name"`
+	Reason  string `json:"reason" doc:"why; goes into the audit"`
+}
+
+// version is how the vendor's versions are written: a date, with the name of its release train since there are some.
+var version = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}(\.[a-z]+)?$`)
+
+// UpdateUpstream sets the version that an upstream is pinned to. Agents may name that one, whether the catalog
+// knows its train or not: fields may have other names in it, so it takes a reason.
+func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string, req UpstreamUpdate) (UpstreamView, error) {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	present, err := s.upstream(idOrName)
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	switch {
+	case !version.MatchString(req.Version):
+		return UpstreamView{}, refuse(Invalid, "the version %q is not one; write it like 2026-08-26.dahlia or 2024-06-20", req.Version)
+	case strings.HasSuffix(req.Version, ".preview"):
+		return UpstreamView{}, refuse(Invalid, "previews change without notice, so none can be pinned; write a released version")
+	case strings.TrimSpace(req.Reason) == "":
+		return UpstreamView{}, refuse(Invalid, "a reason is required: in another version fields may have other names than Keybrake reads")
+	}
+	u := *present
+	u.Version = req.Version
+	row, err := encodeUpstream(&u)
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	err = s.act(ctx, store.LaneControl, who, "upstream.update", func(tx store.Tx, rec *audit.Record) error {
+		rec.Subject, rec.Upstream, rec.Mode, rec.Reason = "upstream "+u.Name, u.ID, u.Mode.String(), req.Reason
+		rec.Diff = fmt.Sprintf("version: %s -> %s", present.Version, u.Version)
+		return tx.PutUpstream(row)
+	})
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	in, err := s.Ring.PutUpstream(u)
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	return s.upstreamView(in, s.keysPerUpstream()), nil
+}
+
 func (s *Service) putUpstream(ctx context.Context, who Actor, action string, u vault.Upstream, secret vault.Secret, warnings []string) (UpstreamView, error) {
 	u, err := u.SealInto(s.Ring.Master(), secret)
 	if err != nil {
 		return UpstreamView{}, refuse(Invalid, "%v", vault.ErrSecretMalformed)
 	}
-	missing, err := s.probe(ctx, &u)
+	missing, unreachable, err := s.probe(ctx, &u)
 	if err != nil {
 		return UpstreamView{}, err
 	}
@@ -127,7 +178,7 @@ func (s *Service) putUpstream(ctx context.Context, who Actor, action string, u v
 		return UpstreamView{}, err
 	}
 	view := s.upstreamView(in, s.keysPerUpstream())
-	view.Missing, view.Warnings = missing, warnings
+	view.Missing, view.Unreachable, view.Warnings = missing, unreachable, warnings
 	return view, nil
 }
 
@@ -170,20 +221,20 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// probe asks for everything that Keybrake needs.
-func (s *Service) probe(ctx context.Context, u *vault.Upstream) ([]Missing, error) {
+// probe asks for everything that Keybrake needs. Where nobody answers, unreachable says why: that tells nothing about
+// permissions.
+func (s *Service) probe(ctx context.Context, u *vault.Upstream) (missing []Missing, unreachable string, err error) {
 	if s.Prober == nil {
-		return nil, nil
+		return nil, "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	var missing []Missing
 	unknown := 0
 	for _, n := range s.Needs {
 		status, _, err := s.Prober.Probe(ctx, u, n.Path, n.Query)
 		switch {
 		case err != nil:
-			missing = append(missing, Missing{n.Name, "no answer from " + u.BaseURL.String(), n.Without})
+			return nil, err.Error(), nil
 		case status == http.StatusOK:
 		default:
 			missing = append(missing, Missing{n.Name, fmt.Sprintf("status %d", status), n.Without})
@@ -193,9 +244,9 @@ func (s *Service) probe(ctx context.Context, u *vault.Upstream) ([]Missing, erro
 		}
 	}
 	if unknown > 0 && unknown == len(s.Needs) {
-		return nil, refuse(Invalid, "%s does not know the secret (status 401 on every read); check that it was copied whole and not revoked", u.BaseURL)
+		return nil, "", refuse(Invalid, "%s does not know the secret (status 401 on every read); check that it was copied whole and not revoked", u.BaseURL)
 	}
-	return missing, nil
+	return missing, "", nil
 }
 
 // RemoveUpstream forgets an upstream and its secret. It is refused while vault keys that are not revoked use

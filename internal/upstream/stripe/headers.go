@@ -153,7 +153,8 @@ func pickVersion(asked, pinned string) (string, *policy.Refusal) {
 	}
 	return "", &policy.Refusal{Code: policy.CodeVersion, Param: "Stripe-Version",
 		Message: fmt.Sprintf("Stripe-Version %q is not one whose fields Keybrake knows: it takes any release of %s, and the upstream's pinned version (%s). "+
-			"Leave the header out, or have an operator set the upstream's version to it.", clip(asked), strings.Join(knownTrains, " and "), pinned)}
+			"Leave the header out, or have an operator admit it with `keybrake upstream update UPSTREAM --api-version %s`.",
+			clip(asked), strings.Join(knownTrains, " and "), pinned, clip(asked))}
 }
 
 func isDate(s string) bool {
