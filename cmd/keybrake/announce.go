@@ -19,8 +19,11 @@ func (s *server) announce(ctx context.Context, a addresses) error {
 	file := serverFile{
 		Gateway: a.Gateway, Admin: a.Admin, AdminToken: s.admin.MintLocal("local", vault.RoleOperator).Reveal(), Store: s.path,
 	}
+	if all := s.admin.Upstreams(); len(all) == 1 {
+		file.Upstream = all[0].Name
+	}
 	if s.demo != nil {
-		file.Upstream, file.Sandbox = demoUpstream, s.demo.url
+		file.Sandbox = s.demo.url
 		if err := s.printDemo(a); err != nil {
 			return err
 		}

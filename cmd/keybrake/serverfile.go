@@ -14,7 +14,7 @@ type serverFile struct {
 	Gateway    string `json:"gateway"`
 	Admin      string `json:"admin"`
 	AdminToken string `json:"admin_token"`
-	Upstream   string `json:"upstream,omitempty"` // with --dev: the upstream's name
+	Upstream   string `json:"upstream,omitempty"` // the upstream's name, where there is one alone
 	Sandbox    string `json:"sandbox,omitempty"`  // with --dev: where the sandbox listens
 	Store      string `json:"store,omitempty"`    // the store's file, next to which a KILL file can be left
 }
