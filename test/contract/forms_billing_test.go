@@ -28,6 +28,8 @@ var billingMade = map[string][]step{"open invoice": open}
 var billingValues = map[string]string{"coupon": "{/v1/coupons}", "subscription": "{/v1/subscriptions}"}
 
 var billingForms = map[string]string{
+	"POST /v1/checkout/sessions":                           "mode=payment&success_url=https://example.com/ok&line_items[0][price]={/v1/prices}&line_items[0][quantity]=1",
+	"POST /v1/payment_links":                               "line_items[0][price]={/v1/prices}&line_items[0][quantity]=1",
 	"GET /v1/setup_attempts":                               "setup_intent={/v1/setup_intents}",
 	"POST /v1/setup_intents/{intent}/verify_microdeposits": "amounts[0]=32&amounts[1]=45",
 	"POST /v1/quotes":                                      quote,

@@ -14,6 +14,8 @@ type billingShelves struct {
 	subscriptions collection[*subscription]
 	subItems      collection[*subItem]
 	schedules     collection[*schedule]
+	sessions      collection[*session]
+	paymentLinks  collection[*paymentLink]
 	setups        collection[*setupIntent]
 	attempts      collection[*setupAttempt]
 	quotes        collection[*quote]
@@ -35,6 +37,8 @@ func (a *account) openBilling(limit int) {
 	open(a, &a.quotes, "quote", "quotes", limit)
 	open(a, &a.setups, "setup_intent", "setup_intents", limit)
 	open(a, &a.attempts, "setup_attempt", "setup_attempts", limit)
+	open(a, &a.sessions, "checkout.session", "checkout.sessions", limit)
+	open(a, &a.paymentLinks, "payment_link", "payment_links", limit)
 	open(a, &a.schedules, "subscription_schedule", "subscription_schedules", limit)
 	open(a, &a.subItems, "subscription_item", "subscription_items", limit)
 }

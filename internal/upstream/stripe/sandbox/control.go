@@ -33,6 +33,8 @@ import (
 //	POST   /_sandbox/v2.inbound_transfers/{id}  {"status":"succeeded"}, failed or returned
 //	POST   /_sandbox/payment_intents/{id}  {"status":"succeeded"} or failed: what a customer asked to authenticate does
 //	POST   /_sandbox/setup_intents/{id}    the same for a SetupIntent
+//	POST   /_sandbox/checkout_sessions/{id} a Shopper: what a customer does on the page
+//	POST   /_sandbox/payment_links/{id}    a Shopper: somebody follows the link
 const controlPrefix = "/_sandbox/"
 
 // control answers the control routes.
@@ -94,6 +96,9 @@ func (s *Server) command(r *http.Request) (any, error) {
 	}
 	kind, id, _ := strings.Cut(strings.TrimPrefix(route, "POST "), "/")
 	if r.Method == http.MethodPost && id != "" {
+		if kind == "checkout_sessions" || kind == "payment_links" {
+			return s.commandShopper(r.Body, kind, id)
+		}
 		return s.commandStatus(r.Body, kind, id)
 	}
 	return nil, &controlError{http.StatusNotFound, "no control route " + route}
@@ -151,6 +156,24 @@ func (s *Server) commandKey(body io.Reader) (any, error) {
 	}
 	s.AddRestrictedKey(in.Key, in.Permissions)
 	return done{true}, nil
+}
+
+// commandShopper answers with the session that was completed.
+func (s *Server) commandShopper(body io.Reader, kind, id string) (any, error) {
+	var by Shopper
+	if err := decode(body, &by); err != nil {
+		return nil, err
+	}
+	session, err := id, error(nil)
+	if kind == "payment_links" {
+		session, err = s.FollowLink(id, by)
+	} else {
+		err = s.Checkout(id, by)
+	}
+	if err != nil {
+		return nil, badCommand(err)
+	}
+	return map[string]string{"session": session}, nil
 }
 
 func (s *Server) commandStatus(body io.Reader, kind, id string) (any, error) {

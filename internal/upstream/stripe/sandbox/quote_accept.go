@@ -185,11 +185,7 @@ func (c *call) invoiceQuote(o *quote, owner *customer) {
 		in.dueDate = c.now + o.daysDue*86400
 	}
 	for _, it := range o.cart.items {
-		item := c.newItem(owner.id, o.cart.currency)
-		item.line.quantity, item.line.amount, item.line.unit = it.quantity, it.pricing.cost(it.quantity), it.pricing.unit
-		item.line.price, item.line.product, item.line.description = it.pricing.price.id, it.pricing.price.product, it.line.description
-		item.line.rates, item.line.discounts = it.line.rates, it.line.discounts
-		in.lines = append(in.lines, &item.line)
+		in.lines = append(in.lines, &c.itemOf(it, owner.id).line)
 	}
 	c.keepInvoice(in)
 	o.invoice = in.id
