@@ -74,7 +74,7 @@ func FuzzNoRequestMovesMoreThanItsCap(f *testing.F) {
 // bounded are the movements that a cap in dollars is to bound.
 var bounded = []sandbox.EffectKind{
 	sandbox.EffectRefund, sandbox.EffectPayment, sandbox.EffectAuthorization, sandbox.EffectPayout,
-	sandbox.EffectTransfer, sandbox.EffectTopup,
+	sandbox.EffectTransfer, sandbox.EffectTopup, sandbox.EffectOutbound,
 }
 
 // contractWrites are the contract test's requests (target and form) that the sandbox takes, about objects that
