@@ -116,6 +116,10 @@ func (o *session) render(e *enc, x *expansion) {
 	o.renderOptional(e)
 	e.ref("payment_intent", o.intentID, x)
 	e.ref("payment_link", o.link, x)
+	o.renderTail(e, x, &total)
+}
+
+func (o *session) renderTail(e *enc, x *expansion, total *bill) {
 	e.opt("payment_method_collection", o.collect)
 	e.constant(`"payment_method_configuration_details":null,"payment_method_options":{"card":{"request_three_d_secure":"automatic"}},"payment_method_types":["card"]`)
 	e.str("payment_status", o.paid)
