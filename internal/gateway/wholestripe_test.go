@@ -121,6 +121,50 @@ func TestAnInvoiceThatPassesItsPreviewFreezesTheKey(t *testing.T) {
 	w.call(key, "POST", "/v1/subscriptions", form).want(t, 401, "keybrake_key_frozen")
 }
 
+func TestWhatPayersFinishOutsideIsHeldAtItsMost(t *testing.T) {
+	w := newWorld(t)
+	key, k := w.key(wholePolicy(`resource: checkout.sessions, per: day, usd: 100.00`, `resource: payment_links, per: day, usd: 100.00`))
+	line := "line_items[0][price_data][currency]=usd&line_items[0][price_data][unit_amount]=900&line_items[0][price_data][product_data][name]=x&line_items[0][quantity]=1"
+	cs := w.call(key, "POST", "/v1/checkout/sessions", "mode=payment&success_url=https://a.example&"+line+
+		"&line_items[0][adjustable_quantity][enabled]=true&line_items[0][adjustable_quantity][maximum]=5").want(t, 200, "")
+	w.wantUSD(k.ID, "checkout.sessions", 0, 4500) // five, though one is in it now
+	w.call(key, "POST", "/v1/checkout/sessions", "mode=payment&success_url=https://a.example&"+line+
+		"&line_items[0][adjustable_quantity][enabled]=true").want(t, 403, "keybrake_cap_exceeded") // 99 of them
+	w.call(key, "POST", "/v1/checkout/sessions/"+cs.str("id")+"/expire", "").want(t, 200, "")
+	w.wantUSD(k.ID, "checkout.sessions", 0, 0)
+
+	price := "line_items[0][price]=" + w.onePrice(t, 1000) + "&line_items[0][quantity]=1"
+	w.call(key, "POST", "/v1/payment_links", price).want(t, 403, "keybrake_unmeterable")
+	w.call(key, "POST", "/v1/payment_links", price+"&restrictions[completed_sessions][limit]=11").want(t, 403, "keybrake_cap_exceeded")
+	w.call(key, "POST", "/v1/payment_links", price+"&restrictions[completed_sessions][limit]=10").want(t, 200, "")
+	w.wantUSD(k.ID, "payment_links", 0, 10000)
+}
+
+// onePrice makes a price that is paid once.
+func (w *world) onePrice(t *testing.T, cents int) string {
+	var o struct{ ID string }
+	must(t, json.Unmarshal(w.atStripe(t, "POST", "/v1/prices", "currency=usd&unit_amount="+strconv.Itoa(cents)+"&product="+w.Seeded.Product), &o))
+	return o.ID
+}
+
+func TestQuotesAndCreditNotesAreHeldInBothBuckets(t *testing.T) {
+	w := newWorld(t)
+	key, k := w.key(wholePolicy(`resource: quotes, per: day, usd: 100.00`, `resource: subscriptions, per: day, usd: 100.00`,
+		`resource: credit_notes, per: day, usd: 100.00`, `resource: refunds, per: day, usd: 100.00`))
+	qt := w.call(key, "POST", "/v1/quotes", "customer="+w.Seeded.Customers[0].ID+"&line_items[0][price]="+w.Seeded.Price).want(t, 200, "")
+	w.call(key, "POST", "/v1/quotes/"+qt.str("id")+"/finalize", "").want(t, 200, "")
+	w.wantUSD(k.ID, "quotes", 0, 0)
+	w.call(key, "POST", "/v1/quotes/"+qt.str("id")+"/accept", "").want(t, 200, "")
+	w.wantUSD(k.ID, "quotes", 0, 2000)
+	w.wantUSD(k.ID, "subscriptions", 0, 2000)
+
+	invoice := w.Seeded.Customers[0].Invoice
+	w.call(key, "POST", "/v1/invoices/"+invoice+"/pay", "").want(t, 200, "")
+	w.call(key, "POST", "/v1/credit_notes", "invoice="+invoice+"&amount=3000&refund_amount=2500&credit_amount=500").want(t, 200, "")
+	w.wantUSD(k.ID, "credit_notes", 0, 3000)
+	w.wantUSD(k.ID, "refunds", 0, 2500)
+}
+
 func TestPaymentsOfTheSecondAPIAreHeldLikeTheFirsts(t *testing.T) {
 	w := newWorld(t)
 	key, k := w.key(wholePolicy(`resource: v2.money_management.outbound_payments, per: day, usd: 80.00`))
