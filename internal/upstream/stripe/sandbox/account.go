@@ -9,6 +9,8 @@ type account struct {
 	idem      idempotency
 	ledgers   map[string]int64 // available balance by currency, minor units
 	agenda    agenda
+	settings  map[string]any // of payouts; nil until they were asked for
+	rounds    int            // how often they were changed
 	shelves   []shelf
 	things    map[kind]*collection[*thing]
 	scopes    map[kind]string // which permission reads an object of a kind

@@ -228,6 +228,7 @@ type listView struct {
 	data   []view
 	more   bool
 	search bool
+	next   string // the page after this one, of a search
 }
 
 func (l *listView) render(e *enc, x *expansion) {
@@ -240,7 +241,7 @@ func (l *listView) render(e *enc, x *expansion) {
 	e.str("url", l.url)
 	e.bool("has_more", l.more)
 	if l.search {
-		e.null("next_page")
+		e.opt("next_page", l.next)
 	}
 	e.key("data")
 	e.b = append(e.b, '[')

@@ -127,7 +127,7 @@ func (e *enc) ref(k, id string, x *expansion) {
 		e.fail = errPermission(e.s, e.who, resource, Read)
 	}
 	if m, ok := target.(*paymentMethod); ok && k == "default_source" {
-		target = cardSource{m}
+		target = asSource(m)
 	}
 	e.key(k)
 	target.render(e, sub)

@@ -199,6 +199,10 @@ func (c *call) addExternal(n *node, param string) (*thing, *stripeError) {
 // numbers themselves.
 func (c *call) bankOrCard(n *node, param string) (*thing, *stripeError) {
 	id := n.text()
+	if v, f := c.spendToken(id, param, "bank_account"); f != nil || v != nil {
+		o, _ := v.(*thing)
+		return o, f
+	}
 	switch {
 	case n.kind == nodeMap && n.get("object").text() == "card", strings.HasPrefix(id, "tok_"):
 		o := c.bare(debitCardModel)

@@ -1,9 +1,7 @@
 package sandbox
 
 import (
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // The statuses of a PaymentIntent that this sandbox reaches.
@@ -150,7 +148,6 @@ var intentRoutes = []*operation{
 		return c.s.intents.page(c, link, nil)
 	}),
 	post("/v1/payment_intents", "payment_intents", "payment_intent", createIntent),
-	get("/v1/payment_intents/search", "payment_intents", "list:payment_intent", searchIntents),
 	get("/v1/payment_intents/{intent}", "payment_intents", "payment_intent", func(c *call) (view, *stripeError) {
 		return asView(c.s.intents.get(c.args[0], "id"))
 	}),
@@ -341,48 +338,4 @@ func cancelIntent(c *call) (view, *stripeError) {
 	o.cancelReason = c.str("cancellation_reason")
 	c.emit("payment_intent.canceled", o)
 	return o, nil
-}
-
-// searchIntents understands terms joined by AND: customer, status, currency,
-// amount and metadata["key"], each compared for equality.
-func searchIntents(c *call) (view, *stripeError) {
-	var tests []func(*paymentIntent) bool
-	for _, term := range strings.Split(c.str("query"), " AND ") {
-		test := searchTerm(strings.TrimSpace(term))
-		if test == nil {
-			return nil, errInvalid("query", "", "We were unable to parse your search query: "+term)
-		}
-		tests = append(tests, test)
-	}
-	v, f := c.s.intents.page(c, "", func(o *paymentIntent) bool {
-		return !slices.ContainsFunc(tests, func(t func(*paymentIntent) bool) bool { return !t(o) })
-	})
-	if list, ok := v.(*listView); ok && f == nil {
-		list.search = true
-	}
-	return v, f
-}
-
-func searchTerm(term string) func(*paymentIntent) bool {
-	field, want, ok := strings.Cut(term, ":")
-	want = strings.Trim(want, `"'`)
-	if !ok || want == "" {
-		return nil
-	}
-	if key, ok := strings.CutPrefix(field, "metadata["); ok {
-		key = strings.Trim(strings.TrimSuffix(key, "]"), `"'`)
-		return func(o *paymentIntent) bool { return o.md.get(key) == want }
-	}
-	switch field {
-	case "customer":
-		return func(o *paymentIntent) bool { return o.customer == want }
-	case "status":
-		return func(o *paymentIntent) bool { return o.status == want }
-	case "currency":
-		return func(o *paymentIntent) bool { return o.currency == want }
-	case "amount":
-		n, err := parseInt(&node{kind: nodeString, str: want})
-		return func(o *paymentIntent) bool { return err == nil && o.amount == n }
-	}
-	return nil
 }

@@ -189,3 +189,5 @@ func (r *rig) want(got, want any, what string) {
 		r.t.Errorf("%s: got %v, want %v", what, got, want)
 	}
 }
+
+func itoa(n int64) string { return fmt.Sprint(n) }

@@ -217,6 +217,10 @@ func (c *call) named(id, param string) (*paymentMethod, *stripeError) {
 	if m, ok := c.s.methods.byID[id]; ok {
 		return m, nil
 	}
+	if v, f := c.spendToken(id, param, "card"); f != nil || v != nil {
+		m, _ := v.(cardSource)
+		return m.paymentMethod, f
+	}
 	for _, prefix := range []string{"pm_card_", "tok_"} {
 		name, ok := strings.CutPrefix(id, prefix)
 		if !ok {

@@ -106,11 +106,16 @@ func createPayout(c *call) (view, *stripeError) {
 	if o.md, f = c.metadata(nil); f != nil {
 		return nil, f
 	}
-	o.transaction = c.book(booking{typ: "payout", source: o.id, description: "STRIPE PAYOUT", currency: currency, amount: -amount}).id
-	c.s.payouts.insert(o)
-	c.effect(EffectPayout, o.id, "", "", amount, currency)
-	c.emit("payout.created", o)
+	c.sendPayout(o)
 	return o, nil
+}
+
+// sendPayout takes the money of a payout out of the balance.
+func (c *call) sendPayout(o *payout) {
+	o.transaction = c.book(booking{typ: "payout", source: o.id, description: "STRIPE PAYOUT", currency: o.currency, amount: -o.amount}).id
+	c.s.payouts.insert(o)
+	c.effect(EffectPayout, o.id, "", "", o.amount, o.currency)
+	c.emit("payout.created", o)
 }
 
 // payoutTo finds where a payout goes: where the call says, or where the account

@@ -15,8 +15,9 @@ import (
 const (
 	// maxDepth is how deep parameters may nest before Rack gives up.
 	maxDepth = 32
-	// maxBody bounds a request body in bytes; nothing the sandbox serves needs more.
+	// maxBody bounds a request body in bytes, and maxFile that of an upload.
 	maxBody = 1 << 20
+	maxFile = 16 << 20
 )
 
 var (
@@ -44,6 +45,8 @@ type node struct {
 	vals []*node
 	// written is how a string was written in JSON; zero is in a form.
 	written written
+	// filename is that of a file in a multipart form.
+	filename string
 }
 
 // written says whether a JSON value had quotes: v2 tells 1 from "1".
@@ -311,7 +314,7 @@ func parseBody(contentType string, body []byte, v2 bool) (*node, error) {
 			if err != nil {
 				return nil, fmt.Errorf("read form part: %w", err)
 			}
-			if err := normalize(form, part.FormName(), &node{kind: nodeString, str: string(text)}, maxDepth); err != nil {
+			if err := normalize(form, part.FormName(), &node{kind: nodeString, str: string(text), filename: part.FileName()}, maxDepth); err != nil {
 				return nil, err
 			}
 		}

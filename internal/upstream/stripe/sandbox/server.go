@@ -167,7 +167,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.control(w, r)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit(r)))
 	var tooLarge *http.MaxBytesError
 	if err != nil && !errors.As(err, &tooLarge) {
 		panic(http.ErrAbortHandler) // the client broke off its own request; nothing arrived
@@ -185,6 +185,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // net/http closes the connection without an answer
 	}
 	write(w, r, ans, arrival.RequestID, mangling(faults))
+}
+
+// bodyLimit is how large a request may be: files come in whole.
+func bodyLimit(r *http.Request) int64 {
+	if path.Clean(r.URL.Path) == "/v1/files" {
+		return maxFile
+	}
+	return maxBody
 }
 
 // serve runs one request with its faults. The answer is never nil; with cut it is not sent.

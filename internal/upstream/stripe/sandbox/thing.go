@@ -34,7 +34,7 @@ type model struct {
 // models are the kinds of things; every account has a shelf for each.
 var models = [][]*model{accountModels, externalModels, disputeModels, cashModels,
 	storageModels, outboundModels, payoutV2Models, coreV2Models, vaultModels,
-	issuingModels, treasuryModels, treasuryFlowModels, climateModels}
+	issuingModels, treasuryModels, treasuryFlowModels, climateModels, sourceModels, fileModels, taxingModels}
 
 func (o *thing) links() []string {
 	var keys []string
