@@ -271,3 +271,25 @@ func TestTheSubscriptionManagerPresetStartsChangesAndCancels(t *testing.T) {
 	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/subscriptions", "customer="+d.ada.ID+"&items[0][price]="+dear+
 		"&transfer_data[destination]=acct_1") // a share of it goes elsewhere
 }
+
+func TestTheCheckoutLinksPresetMakesPagesToBePaidOnce(t *testing.T) {
+	d := open(t, "checkout-links")
+	price := d.somebody("POST", "/v1/prices", "product="+d.Seeded.Product+"&currency=usd&unit_amount=20000").str("id")
+	d.does("GET", "/v1/prices/"+price, "expand[]=product")
+	page := func(quantity string) string {
+		return "mode=payment&success_url=https%3A%2F%2Fshop.example%2Fthanks&line_items[0][price]=" + price + "&line_items[0][quantity]=" + quantity
+	}
+	made := d.does("POST", "/v1/checkout/sessions", page("2"))
+	if made.str("url") == "" || made.num("amount_total") != 40_000 {
+		t.Fatalf("%s", made.Raw)
+	}
+	d.does("GET", "/v1/checkout/sessions/"+made.str("id"), "")
+	d.does("GET", "/v1/checkout/sessions/"+made.str("id")+"/line_items", "")
+	d.does("POST", "/v1/checkout/sessions/"+made.str("id")+"/expire", "")
+	d.mayNot(policy.CodeCapExceeded, "POST", "/v1/checkout/sessions", page("3")) // $600 on one page
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/checkout/sessions", "mode=subscription&line_items[0][price]="+d.Seeded.Price+"&line_items[0][quantity]=1")
+	d.mayNot(policy.CodeParamDenied, "POST", "/v1/checkout/sessions", "mode=setup&currency=usd")
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/payment_links", "line_items[0][price]="+price+"&line_items[0][quantity]=1")
+	d.mayNot(policy.CodeScopeDenied, "POST", "/v1/prices", "product="+d.Seeded.Product+"&currency=usd&unit_amount=1")
+	d.mayNot(policy.CodeScopeDenied, "GET", "/v1/customers", "")
+}
