@@ -152,7 +152,7 @@ func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome,
 	case answer.Status == 0 && !answer.Sent:
 		return failure(upstream.CodeUnreachable, true, "The upstream could not be reached; nothing was sent.")
 	case o.Fate == upstream.Unknown && j.call.Writes() && !shows(answer):
-		return failure(upstream.CodeOutcomeUnknown, j.call.IdempotencyKey != "",
+		return failure(upstream.CodeOutcomeUnknown, j.attaches(),
 			"The call was sent, but its outcome is not known ("+o.Why+"). What it may have moved stays held. "+cure(j))
 	case !shows(answer):
 		return failure(upstream.CodeUnreachable, true, "The upstream gave no usable answer to this read ("+o.Why+").")
@@ -163,10 +163,10 @@ func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome,
 
 // cure says how an agent learns the outcome of a call that nobody knows yet.
 func cure(j *journey) string {
-	if j.call.IdempotencyKey != "" {
+	if j.attaches() {
 		return "Send it again with the same idempotency key to learn the outcome."
 	}
-	return "It had no idempotency key, so sending it again could do it twice: look at Stripe whether it happened, or ask an operator."
+	return "No idempotency key binds it, so sending it again could do it twice: look at Stripe whether it happened, or ask an operator."
 }
 
 // shows reports whether an answer is whole and the vendor's own word about the call.

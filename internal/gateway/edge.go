@@ -91,7 +91,7 @@ func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 	record := g.outcomeRecord(j, nil, upstream.Outcome{Why: why})
 	d := g.denial(j, policy.Failure{Code: upstream.CodeOutcomeUnknown, Rule: "keybrake", Message: why +
 		"; what it may have moved stays held. " + cure(j)})
-	d.Retry = j.call.IdempotencyKey != ""
+	d.Retry = j.attaches()
 	response := g.Adapter.Refuse(d)
 	record.Status = response.Status
 	if !j.ended {

@@ -109,6 +109,22 @@ func TestAnUnknownOutcomeWithoutAnIdempotencyKeyIsNotToBeRepeated(t *testing.T) 
 	}
 }
 
+// Stripe gives an idempotency key no meaning on a v1 DELETE, though stripe-go sends one there: a second attempt
+// would be a second call.
+func TestAnUnknownOutcomeWhoseIdempotencyKeyMeansNothingIsNotToBeRepeated(t *testing.T) {
+	w := buildWorld(t, setup{deadline: deadline})
+	key, _ := w.key("name: agent-catalog-update-delete\nscopes: {products: write}\n")
+	must(t, w.Sandbox.Inject(sandbox.Fault{Kind: sandbox.FaultCut, Method: "DELETE"}))
+	r := w.call(key, "DELETE", "/v1/products/"+w.Seeded.Product, "", "Idempotency-Key", "k").want(t, 504, "keybrake_upstream_unknown")
+	if r.Header.Get("Stripe-Should-Retry") != "false" {
+		t.Errorf("%v", r.Header)
+	}
+	if strings.Contains(r.Raw, "Send it again") || !strings.Contains(r.Raw, "look at Stripe") {
+		t.Errorf("the agent is sent into a denial: %s", r.Raw)
+	}
+	w.call(key, "DELETE", "/v1/products/"+w.Seeded.Product, "", "Idempotency-Key", "k").want(t, 409, "keybrake_outcome_pending")
+}
+
 func TestAPolicyMayAllowToRepeatAnUnknownCall(t *testing.T) {
 	w := newWorld(t)
 	key, k := w.key(refundPolicy + "repeat_unknown: allow\n")

@@ -128,9 +128,15 @@ var probed = policy.Failure{
 	Message: "This key only probes: the call is allowed, and stops here. Nothing was held or sent.",
 }
 
+// attaches reports whether a second call with the same idempotency key is the same call: the agent sent one, and the
+// vendor gives it a meaning there (Stripe's v1 does on POST only).
+func (j *journey) attaches() bool {
+	return j.call.Writes() && j.call.IdempotencyKey != "" && j.call.AttachFor > 0
+}
+
 // attach finds the reservation that the agent's idempotency key belongs to, before anything is looked up.
 func (g *Gateway) attach(ctx context.Context, j *journey) ending {
-	if !j.call.Writes() || j.call.IdempotencyKey == "" || j.call.AttachFor == 0 {
+	if !j.attaches() {
 		return nil
 	}
 	r, err := g.Store.Attached(ctx, j.key.ID, j.call.Account, g.upstreamKey(j, j.call.IdempotencyKey))
@@ -335,7 +341,7 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 	if a.Reserve.Sent, err = encodeSent(request); err != nil {
 		return nil, err
 	}
-	if j.call.IdempotencyKey != "" && j.call.AttachFor != 0 { // where the vendor gives the key a meaning
+	if j.attaches() {
 		// Not the agent's own text: whatever it put into its key, a secret included, stays out of the store.
 		a.Reserve.IdemKey = g.upstreamKey(j, j.call.IdempotencyKey)
 	}

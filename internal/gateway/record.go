@@ -82,7 +82,7 @@ func (g *Gateway) intent(j *journey) *audit.Record {
 	switch {
 	case j.resend != nil:
 		r.Repeat = "attached"
-	case j.call != nil && j.call.AttachFor > 0 && j.call.IdempotencyKey != "":
+	case j.call != nil && j.attaches():
 		r.Repeat = "first" // or anew: the store knows
 	}
 	return r

@@ -254,7 +254,7 @@ func (b *Batch) outcomePending(a *Admission) (*ledger.Reservation, error) {
 func PendingFailure(r *ledger.Reservation) policy.Failure {
 	cure := "Send it again with the idempotency key of that call to learn it."
 	if r.IdemKey == "" {
-		cure = "That call had no idempotency key: look at Stripe whether it happened, or ask an operator."
+		cure = "No idempotency key binds that call: look at Stripe whether it happened, or ask an operator."
 	}
 	return policy.Failure{
 		Code: policy.CodeOutcomePending, Rule: "repeat_unknown",
