@@ -8,6 +8,7 @@ require (
 	github.com/keybrake/keybrake v0.0.0-00010101000000-000000000000
 	github.com/stripe/stripe-go/v85 v85.0.0
 	github.com/stripe/stripe-mock v0.203.0
+	modernc.org/sqlite v1.62.0
 )
 
 require (
@@ -172,7 +173,6 @@ require (
 	modernc.org/libc v1.80.1 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
-	modernc.org/sqlite v1.62.0 // indirect
 )
 
 replace github.com/keybrake/keybrake => ../

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -278,6 +279,11 @@ func TestARotatedKeyOverlaps(t *testing.T) {
 	}
 	if w.passes(t, k.Key, false) || w.passes(t, second.Key, false) || !w.passes(t, third.Key, true) {
 		t.Error("without an overlap only the new text works")
+	}
+	for _, old := range []string{k.Key, second.Key} {
+		if _, refused := w.Ring.Authenticate(vault.Attempt{Presented: old, Now: w.db.Now()}); refused == nil || refused.Code != policy.CodeKeyExpired {
+			t.Errorf("whoever still has an old text is told %+v", refused)
+		}
 	}
 	if _, err := w.client.RevokeKey(t.Context(), k.ID, ""); err != nil {
 		t.Fatal(err)

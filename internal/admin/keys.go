@@ -60,7 +60,7 @@ type KeyDetail struct {
 	RestrictedKey *RestrictedKey `json:"restricted_key,omitempty"`
 }
 
-// CredentialView is one text that opens a key: two while a rotation overlaps.
+// CredentialView is one text that opens a key, or did until its last rotation.
 type CredentialView struct {
 	Last4   string    `json:"last4"`
 	Created time.Time `json:"created"`
@@ -236,12 +236,13 @@ func (s *Service) RotateKey(ctx context.Context, who Actor, idOrName string, ove
 		secret, digest, last4 := s.Ring.Master().Mint(k.Mode)
 		var credentials []vault.Credential
 		for _, c := range k.Credentials {
+			if !c.Expires.IsZero() && !c.Expires.After(now) {
+				continue // it had ended before
+			}
 			if c.Expires.IsZero() || c.Expires.After(until) {
 				c.Expires = until
 			}
-			if c.Expires.After(now) {
-				credentials = append(credentials, c)
-			}
+			credentials = append(credentials, c) // also one that ends now: whoever sends it is told that it was rotated
 		}
 		k.Credentials = append(credentials, vault.Credential{Digest: digest, Last4: last4, Created: now})
 		rec.Diff = fmt.Sprintf("credential: …%s, the one before until %s", last4, stamp(until))

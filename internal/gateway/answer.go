@@ -30,7 +30,7 @@ func (g *Gateway) finishRead(j *journey, answer *upstream.Answer) upstream.Respo
 	if guarded.Tripped && j.policy.Enforcement == policy.Enforce {
 		foreign := policy.Failure{
 			Code: policy.CodeCustomerDenied, Rule: "customers",
-			Message: "The answer showed a customer that this vault key may not see, so it was withheld.",
+			Message: "The answer showed a customer that this vault key may not see, so it was withheld. Ask for what belongs to this key's customers only.",
 		}
 		record.Failures = []policy.Failure{foreign}
 		response = g.Adapter.Refuse(g.denial(j, foreign))
@@ -150,12 +150,12 @@ func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome,
 		g.Log.Error("the upstream refuses our credential", "upstream", j.upstream.Name, "status", answer.Status, "upstream_request", o.RequestID)
 		return failure(upstream.CodeCredential, false, credentialRefused)
 	case answer.Status == 0 && !answer.Sent:
-		return failure(upstream.CodeUnreachable, true, "The upstream could not be reached; nothing was sent.")
+		return failure(upstream.CodeUnreachable, true, "The upstream could not be reached; nothing was sent. Try again.")
 	case o.Fate == upstream.Unknown && j.call.Writes() && !shows(answer):
 		return failure(upstream.CodeOutcomeUnknown, j.attaches(),
 			"The call was sent, but its outcome is not known ("+o.Why+"). What it may have moved stays held. "+cure(j))
 	case !shows(answer):
-		return failure(upstream.CodeUnreachable, true, "The upstream gave no usable answer to this read ("+o.Why+").")
+		return failure(upstream.CodeUnreachable, true, "The upstream gave no usable answer to this read ("+o.Why+"). Try again.")
 	}
 	guarded := g.Adapter.Guard(j.call, p, answer)
 	return upstream.Response{Status: guarded.Status, Header: guarded.Header, Body: guarded.Body}, guarded
@@ -281,21 +281,29 @@ func (j *journey) unchanged(why string) ledger.Fate {
 	return ledger.Fate{State: ledger.Unresolved, Why: why}
 }
 
-var overloaded = policy.Failure{
-	Code: upstream.CodeUnavailable, Rule: "keybrake",
-	Message: "Keybrake cannot take the call right now; nothing was sent. Try again.",
+// overloaded is the failure of a call for which we could not do our part. A read may have been sent already: it is
+// while it is being recorded.
+func (j *journey) overloaded() policy.Failure {
+	f := policy.Failure{
+		Code: upstream.CodeUnavailable, Rule: "keybrake",
+		Message: "Keybrake cannot take the call right now; it was not sent. Try again.",
+	}
+	if j.call != nil && !j.call.Writes() {
+		f.Message = "Keybrake cannot take or record this read right now, so it gives no answer to it. Try again."
+	}
+	return f
 }
 
 // busy answers a call for which we could not do our part, and records it if the store will have it.
 func (g *Gateway) busy(ctx context.Context, j *journey, err error) upstream.Response {
 	g.Log.Warn("a call could not be taken", "request", j.request, "err", err)
-	return g.refuse(ctx, j, true, err.Error(), overloaded)
+	return g.refuse(ctx, j, true, err.Error(), j.overloaded())
 }
 
 // unavailable is busy where the store itself fails: there can be no record of it but the log's line.
 func (g *Gateway) unavailable(j *journey, err error) upstream.Response {
 	g.Log.Error("a call could not be taken or recorded", "request", j.request, "err", err)
-	d := g.denial(j, overloaded)
+	d := g.denial(j, j.overloaded())
 	d.Retry = true
 	return g.finish(j, g.Adapter.Refuse(d))
 }
@@ -317,7 +325,7 @@ func (g *Gateway) lookupFailed(err error) ending {
 		g.Log.Warn("a look-up failed", "request", j.request, "err", err)
 		return g.refuse(ctx, j, true, err.Error(), policy.Failure{
 			Code: upstream.CodeUnreachable, Rule: "upstream",
-			Message: "The upstream could not be asked what the call needs to know; nothing was sent.",
+			Message: "The upstream could not be asked what the call needs to know; the call was not sent. Try again.",
 		})
 	}
 }

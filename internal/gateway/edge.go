@@ -55,7 +55,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if refused == nil {
 			refused = &policy.Failure{
 				Code: policy.CodeMalformed, Rule: "limits",
-				Message: "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes.",
+				Message: "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes. Send less in one call.",
 			}
 		}
 		reply(w, g.deny(r.Context(), j, *refused))

@@ -75,7 +75,7 @@ func (g *Gateway) authenticate(j *journey) *policy.Failure {
 		j.upstream, _ = g.Ring.Upstream(key.Upstream)
 	}
 	if refused == nil && j.upstream == nil {
-		return &policy.Failure{Code: policy.CodeKeyInvalid, Rule: "key", Message: "The vault key's upstream is gone."}
+		return &policy.Failure{Code: policy.CodeKeyInvalid, Rule: "key", Message: "The vault key's upstream is gone. Ask its operator for a new one."}
 	}
 	return refused
 }

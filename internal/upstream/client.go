@@ -53,7 +53,8 @@ type Credential interface {
 }
 
 // Client sends requests to vendors. It never follows a redirect, never uses a proxy from the environment,
-// never sends a request twice and never decodes a body. Safe for concurrent use.
+// never sends a write twice and never decodes a body. A read that meets a kept connection which breaks may be
+// sent once more, by net/http. Safe for concurrent use.
 type Client struct{ transport *http.Transport }
 
 // NewClient makes a client. roots may be nil (the system's).

@@ -65,7 +65,7 @@ type Key struct {
 	Created      time.Time
 	Expires      time.Time // zero = never
 	Revoked      time.Time // zero = not
-	// Credentials that open this key: one, or during a rotation the old and the new one.
+	// Credentials that open this key: one, or after a rotation the old ones too, with their end.
 	Credentials []Credential
 	// Frozen resources with the reason in one sentence; policy.AllResources freezes all money. Nil = none.
 	Frozen map[policy.Resource]string

@@ -53,7 +53,7 @@ func (r *Ring) admits(k *Key, cred *Credential, presented Mode, a Attempt) *poli
 	case !k.Revoked.IsZero():
 		return deny(policy.CodeKeyRevoked, name+" was revoked on "+stamp(k.Revoked)+". Ask its operator for a new one.")
 	case !ok:
-		return deny(policy.CodeKeyRevoked, name+" belongs to an upstream that was removed.")
+		return deny(policy.CodeKeyRevoked, name+" belongs to an upstream that was removed. Ask its operator for a new one.")
 	case a.Now.IsZero():
 		return deny(policy.CodeKeyExpired, name+" cannot be checked for expiry.")
 	case !k.Expires.IsZero() && !a.Now.Before(k.Expires):
@@ -61,9 +61,9 @@ func (r *Ring) admits(k *Key, cred *Credential, presented Mode, a Attempt) *poli
 	case !cred.Expires.IsZero() && !a.Now.Before(cred.Expires):
 		return deny(policy.CodeKeyExpired, name+" was rotated and this old text of it ended on "+stamp(cred.Expires)+". Use the new one.")
 	case !fromAllowed(k.Policy.Network, a.From):
-		return deny(policy.CodeKeyNetwork, name+" may not be used from "+address(a.From)+": its policy's `network` does not include that address.")
+		return deny(policy.CodeKeyNetwork, name+" may not be used from "+address(a.From)+": its policy's `network` does not include that address. Call from inside it, or ask its operator to add the address.")
 	case presented != k.Mode || k.Mode != up.Mode:
-		return deny(policy.CodeKeyMode, fmt.Sprintf("%s is a %s key and its upstream %s is in %s mode.", name, k.Mode, up.Name, up.Mode))
+		return deny(policy.CodeKeyMode, fmt.Sprintf("%s is a %s key and its upstream %s is in %s mode. Use a key that was made for it.", name, k.Mode, up.Name, up.Mode))
 	}
 	return r.LastLook(k, a.Writes)
 }
@@ -106,7 +106,7 @@ func (r *Ring) LastLook(k *Key, writes bool) *policy.Failure {
 		return f
 	}
 	if up == nil {
-		return deny(policy.CodeKeyRevoked, "The vault key "+k.Name+" belongs to an upstream that was removed.")
+		return deny(policy.CodeKeyRevoked, "The vault key "+k.Name+" belongs to an upstream that was removed. Ask its operator for a new one.")
 	}
 	if b := Brake(up.brake.Load()); !b.passes(writes) {
 		return braked(b, "The upstream "+up.upstream.Load().Name, writes)
@@ -115,7 +115,7 @@ func (r *Ring) LastLook(k *Key, writes bool) *policy.Failure {
 		return braked(b, "The vault key "+k.Name, writes)
 	}
 	if present := k.state.key.Load(); !present.Revoked.IsZero() {
-		return deny(policy.CodeKeyRevoked, "The vault key "+k.Name+" was revoked on "+stamp(present.Revoked)+".")
+		return deny(policy.CodeKeyRevoked, "The vault key "+k.Name+" was revoked on "+stamp(present.Revoked)+". Ask its operator for a new one.")
 	}
 	return nil
 }
@@ -144,10 +144,10 @@ func BrakeFailure(scope string, b Brake) policy.Failure {
 
 func brakeFailure(what string, b Brake) policy.Failure {
 	f := policy.Failure{Code: policy.CodeKeyKilled, Rule: "brake", Message: what +
-		" is stopped: an operator pulled the brake. No call passes until it is released."}
+		" is stopped: an operator pulled the brake. No call passes, and trying again does not help: an operator has to resume it."}
 	if b == ReadOnly {
 		f.Code = policy.CodeKeyReadOnly
-		f.Message = what + " is read-only: an operator pulled the brake. Reads pass; writes are refused until it is released."
+		f.Message = what + " is read-only: an operator pulled the brake. Reads pass; before the next write an operator has to resume it."
 	}
 	return f
 }

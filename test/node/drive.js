@@ -1,5 +1,5 @@
 // Drives Keybrake with the unmodified stripe package and prints one JSON line a step. Every step tells how
-// many requests the SDK sent for it, so that a retried denial shows.
+// many requests the SDK sent for it.
 const Stripe = require('stripe');
 const input = JSON.parse(process.argv[2]);
 const at = new URL(input.url);
@@ -19,9 +19,6 @@ async function step(name, f) {
     line.ok = true;
   } catch (err) {
     line.ok = false;
-    line.type = err.type;
-    line.code = err.code;
-    line.status = err.statusCode;
     line.detail = err.message;
   }
   line.calls = calls;
@@ -29,15 +26,11 @@ async function step(name, f) {
 }
 
 (async () => {
-  const full = client(input.full);
-  const listed = client(input.listed);
-  const any = client(input.any);
-  const own = (await any.charges.list({customer: input.customer, limit: 1})).data[0].id;
-  const foreign = (await any.charges.list({customer: input.foreign, limit: 1})).data[0].id;
+  const stripe = client(input.key);
   let intent;
 
   await step('create', async () => {
-    intent = await full.paymentIntents.create({
+    intent = await stripe.paymentIntents.create({
       amount: 2500, currency: 'usd', customer: input.customer, payment_method: 'pm_card_visa', confirm: true, off_session: true,
     });
     if (intent.status !== 'succeeded' || intent.client_secret) throw new Error(JSON.stringify(intent));
@@ -45,7 +38,7 @@ async function step(name, f) {
   });
   await step('list', async () => {
     let n = 0;
-    for await (const charge of full.charges.list({customer: input.customer, limit: 4})) {
+    for await (const charge of stripe.charges.list({customer: input.customer, limit: 4})) {
       if (charge.customer !== input.customer) throw new Error(charge.customer);
       n++;
     }
@@ -54,19 +47,13 @@ async function step(name, f) {
   });
   let refund;
   await step('refund', async () => {
-    refund = await full.refunds.create({payment_intent: intent.id, amount: 1000}, {idempotencyKey: 'refund-1'});
+    refund = await stripe.refunds.create({payment_intent: intent.id, amount: 1000}, {idempotencyKey: 'refund-1'});
     return refund.id;
   });
   await step('retry', async () => {
-    const again = await full.refunds.create({payment_intent: intent.id, amount: 1000}, {idempotencyKey: 'refund-1'});
+    const again = await stripe.refunds.create({payment_intent: intent.id, amount: 1000}, {idempotencyKey: 'refund-1'});
     if (again.id !== refund.id) throw new Error(again.id);
     return again.id;
   });
-  await step('unknown key', () => client('vault_key_test_0000000000000000000000000000000').charges.retrieve(own));
-  await step('out of scope', () => full.subscriptions.retrieve('sub_1'));
-  await step('over the cap', () => full.refunds.create({charge: own, amount: 2001}));
-  await step('foreign charge', () => listed.refunds.create({charge: foreign, amount: 100}));
-  await step('unfiltered list', () => listed.charges.list());
-  await step('parameter rule', () => full.products.create({name: 'hat'}));
-  await step('malformed amount', () => full.refunds.create({charge: own, amount: -5}));
 })();
+

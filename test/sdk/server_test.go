@@ -14,7 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,18 +38,27 @@ type dev struct {
 		Gateway, Admin, Sandbox string
 		AdminToken              string `json:"admin_token"`
 	}
-	// Front counts what arrives at the gateway: the SDKs are pointed at it.
+	// Front notes what arrives at the gateway: the SDKs are pointed at it.
 	Front    *httptest.Server
-	arrivals atomic.Int64
+	mu       sync.Mutex
+	arrivals []arrival
+	dir      string
 }
 
-// serveDev starts a server of its own for the test and ends it with Ctrl-C.
-func serveDev(t *testing.T) *dev {
+// arrival is one call that reached the gateway, as it was answered.
+type arrival struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// serveDev starts a server of its own for the test and ends it with Ctrl-C. flags are more of them.
+func serveDev(t *testing.T, flags ...string) *dev {
 	t.Helper()
 	dir := t.TempDir()
 	readyFile := filepath.Join(dir, "ready.json")
-	cmd := exec.Command(program, "serve", "--dev", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile)
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir)
+	cmd := exec.Command(program, append([]string{"serve", "--dev", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile}, flags...)...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir, "TMPDIR="+dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
@@ -62,7 +72,7 @@ func serveDev(t *testing.T) *dev {
 			t.Errorf("serve did not end cleanly on Ctrl-C: %v\n%s", err, errs.String())
 		}
 	})
-	d := &dev{t: t}
+	d := &dev{t: t, dir: dir}
 	for {
 		text, err := os.ReadFile(readyFile)
 		if err == nil {
@@ -91,39 +101,98 @@ func (d *dev) front() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
-	d.Front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.arrivals.Add(1)
-		proxy.ServeHTTP(w, r)
-	}))
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: func(r *http.Response) error {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return err
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			d.arrived(arrival{r.StatusCode, r.Header.Clone(), body})
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			d.arrived(arrival{Status: http.StatusBadGateway, Body: []byte(err.Error())})
+			w.WriteHeader(http.StatusBadGateway)
+		},
+	}
+	d.Front = httptest.NewServer(proxy)
 	d.t.Cleanup(d.Front.Close)
 }
 
-// counts returns how many calls have reached the gateway and how many its upstream.
-func (d *dev) counts() (gateway, upstream int64) {
-	d.t.Helper()
-	var health struct{ Arrivals int64 }
-	d.get(d.ready.Sandbox+"/_sandbox/healthz", &health)
-	return d.arrivals.Load(), health.Arrivals
+func (d *dev) arrived(a arrival) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.arrivals = append(d.arrivals, a)
 }
 
-func (d *dev) get(address string, to any) {
+// since returns the calls that have reached the gateway after the first n.
+func (d *dev) since(n int) []arrival {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.arrivals[n:])
+}
+
+// counts returns how many calls have reached the gateway and how many its upstream.
+func (d *dev) counts() (gateway, upstream int) {
 	d.t.Helper()
-	resp, err := http.Get(address)
+	var health struct{ Arrivals int }
+	d.sandbox("GET", "healthz", "", &health)
+	return len(d.since(0)), health.Arrivals
+}
+
+// sandbox sends a command to the sandbox and reads its answer.
+func (d *dev) sandbox(method, path, body string, to any) {
+	d.t.Helper()
+	d.do(method, d.ready.Sandbox+"/_sandbox/"+path, "", []byte(body), to)
+}
+
+// admin does what an operator does and reads the answer.
+func (d *dev) admin(method, path string, body, to any) {
+	d.t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if body == nil {
+		text = nil
+	}
+	d.do(method, d.ready.Admin+"/admin/v1/"+path, d.ready.AdminToken, text, to)
+}
+
+// do sends one request that has to succeed; to may be nil.
+func (d *dev) do(method, address, token string, body []byte, to any) {
+	d.t.Helper()
+	req, err := http.NewRequest(method, address, bytes.NewReader(body))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if err := json.Unmarshal(body, to); err != nil {
-		d.t.Fatalf("%s: %v", address, err)
+	if resp.StatusCode >= 300 {
+		d.t.Fatalf("%s %s: %d %s", method, address, resp.StatusCode, text)
+	}
+	if to == nil {
+		return
+	}
+	if err := json.Unmarshal(text, to); err != nil {
+		d.t.Fatalf("%s %s: %v in %s", method, address, err, text)
 	}
 }
 
-// effects returns the refunds that really happened.
+// refunds returns the refunds that really happened.
 func (d *dev) refunds() (n int, total int64) {
 	d.t.Helper()
 	var effects struct {
@@ -132,7 +201,7 @@ func (d *dev) refunds() (n int, total int64) {
 			Amount int64
 		}
 	}
-	d.get(d.ready.Sandbox+"/_sandbox/effects", &effects)
+	d.sandbox("GET", "effects", "", &effects)
 	for _, e := range effects.Items {
 		if e.Kind == "refund" {
 			n++
@@ -145,30 +214,23 @@ func (d *dev) refunds() (n int, total int64) {
 // key makes another vault key through the admin API.
 func (d *dev) key(policy string) string {
 	d.t.Helper()
-	body, err := json.Marshal(map[string]string{"policy": policy, "policy_file": "test.yaml"})
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.ready.Admin+"/admin/v1/keys", bytes.NewReader(body))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+d.ready.AdminToken)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
 	var created struct{ Key string }
-	if err := json.Unmarshal(text, &created); err != nil || created.Key == "" {
-		d.t.Fatalf("make a key: %d %s", resp.StatusCode, text)
-	}
+	d.admin("POST", "keys", map[string]string{"policy": policy, "policy_file": "test.yaml"}, &created)
 	return created.Key
+}
+
+// seeded is what the sandbox holds of a customer. Its charges are of $200.00 each.
+type seeded struct {
+	ID      string
+	Charges []string
+}
+
+// seeded returns the sandbox's customers; the first two are d.Listed.
+func (d *dev) seeded() []seeded {
+	d.t.Helper()
+	var s struct{ Customers []seeded }
+	d.sandbox("POST", "seed", "", &s)
+	return s.Customers
 }
 
 // need skips the test where a tool is missing; with KEYBRAKE_NO_SKIP or CI set that is a failure, because the

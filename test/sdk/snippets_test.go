@@ -19,6 +19,9 @@ func (d *dev) snippet(language string) string {
 	return text
 }
 
+// hasPythonStripe reports whether Debian's Python, for which python3-stripe is installed, has the SDK.
+func hasPythonStripe() bool { return has("/usr/bin/python3", "-c", "import stripe") }
+
 func TestThePrintedSnippetsRunAsPrinted(t *testing.T) {
 	node, err := filepath.Abs(filepath.Join("..", "node"))
 	if err != nil {
@@ -38,8 +41,8 @@ func TestThePrintedSnippetsRunAsPrinted(t *testing.T) {
 			cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(node, "node_modules"))
 			return cmd
 		}},
-		{"python", "try.py", has("/usr/bin/python3", "-c", "import stripe"), func(f string) *exec.Cmd {
-			return exec.Command("/usr/bin/python3", f) // Debian's, for which python3-stripe is installed
+		{"python", "try.py", hasPythonStripe(), func(f string) *exec.Cmd {
+			return exec.Command("/usr/bin/python3", f)
 		}},
 	} {
 		t.Run(c.language, func(t *testing.T) {

@@ -226,7 +226,7 @@ func decodeSegment(seg string) (string, *policy.Refusal) {
 
 // unknown is the refusal of a path that no row has; it names what comes nearest.
 func (root *route) unknown(method, path string) *policy.Refusal {
-	message := fmt.Sprintf("%s %s is not an operation that Keybrake knows, so it is denied.", clip(method), clip(path))
+	message := fmt.Sprintf("%s %s is not an operation that Keybrake knows, so it is denied. Use a route of Stripe's documented API; a newer one needs a newer Keybrake.", clip(method), clip(path))
 	if near := root.nearest(methodIndex(method), strings.Split(trimMount(path)[1:], "/")); near != "" {
 		message += " The nearest known operation is " + near + "."
 	}
