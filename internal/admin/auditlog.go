@@ -17,9 +17,13 @@ import (
 )
 
 const (
-	// auditPage is how many records one read of an export takes. Reads are short on purpose: one that lasts
-	// as long as a slow download would keep the store's log from being cut.
+	// auditPage is the largest page of a listing.
 	auditPage = 1000
+	// exportPage is how many records one read of an export or a verification takes. Reads are short on purpose:
+	// one that lasts as long as a slow download would keep the store's log from being cut.
+	exportPage = 256
+	// exportBuffer is what is written at once: some hundred records, not five.
+	exportBuffer = 256 << 10
 	// tailPoll is how often a tail looks for new records.
 	tailPoll = 200 * time.Millisecond
 )
@@ -139,15 +143,20 @@ func writeLines(w io.Writer, entries []audit.Entry) error {
 	return nil
 }
 
-// entries reads records in order from after (exclusive) to the number `to` (inclusive), page by page.
+// entries reads records in order from after (exclusive) to the number `to` (inclusive), page by page, and slower
+// while calls add records.
 func (s *Service) entries(ctx context.Context, after, to int64) iter.Seq2[audit.Entry, error] {
 	return func(yield func(audit.Entry, error) bool) {
-		for after < to {
-			page, err := s.query(ctx, store.RecordQuery{After: after, Limit: auditPage, Ascending: true})
+		for height := to; after < to; {
+			page, now, err := s.page(ctx, after)
+			if err == nil {
+				err = s.longReads.turn(ctx, now > height)
+			}
 			if err != nil {
 				yield(audit.Entry{}, err)
 				return
 			}
+			height = now
 			for _, e := range page {
 				if e.Seq > to {
 					return
@@ -162,6 +171,18 @@ func (s *Service) entries(ctx context.Context, after, to int64) iter.Seq2[audit.
 			}
 		}
 	}
+}
+
+// page reads the records after a number and how many there are by now.
+func (s *Service) page(ctx context.Context, after int64) (entries []audit.Entry, height int64, err error) {
+	err = s.Store.View(ctx, func(tx store.Tx) error {
+		if height, _, err = tx.Height(); err != nil {
+			return err
+		}
+		entries, err = tx.Query(store.RecordQuery{After: after, Limit: exportPage, Ascending: true})
+		return err
+	})
+	return entries, height, understood("read the audit", err)
 }
 
 // signed signs the chain as it stands and returns where it ends, with all signed heads.
@@ -209,7 +230,7 @@ func (s *Service) PrepareExport(ctx context.Context, f AuditFilter) (*Export, er
 
 // WriteJSONL writes the export that `audit verify` reads. A filtered one says that it is partial.
 func (x *Export) WriteJSONL(w io.Writer) error {
-	buffered := bufio.NewWriter(w)
+	buffered := bufio.NewWriterSize(w, exportBuffer)
 	_, err := audit.Export(buffered, x.s.entries(x.ctx, 0, x.height), audit.ExportOptions{
 		After: audit.NewChain(audit.FirstChain), Heads: x.heads, Keep: x.keep, Filter: x.filter, At: x.started, Signer: x.signer,
 	})
@@ -221,7 +242,7 @@ func (x *Export) WriteJSONL(w io.Writer) error {
 
 // WriteCSV writes the export for spreadsheets. It carries no proof.
 func (x *Export) WriteCSV(w io.Writer) error {
-	buffered := bufio.NewWriter(w)
+	buffered := bufio.NewWriterSize(w, exportBuffer)
 	if err := audit.ExportCSV(buffered, x.s.entries(x.ctx, 0, x.height), x.keep); err != nil {
 		return err
 	}

@@ -79,6 +79,7 @@ type Service struct {
 	killFileMu  sync.Mutex
 	lastApplied string // of a KILL file that could not be renamed
 
+	longReads  pace
 	background sync.WaitGroup
 }
 

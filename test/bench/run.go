@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
 )
@@ -61,7 +62,7 @@ func run(args []string) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *options) error
-	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"compare", compare}} {
+	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"export", export}, {"compare", compare}} {
 		if !slices.Contains(o.what, part.name) {
 			continue
 		}
@@ -77,6 +78,7 @@ type rig struct {
 	sandbox, gateway *process
 	sandboxAddr      string // host:port
 	gatewayAddr      string
+	admin            *admin.Client
 	seeded           sandbox.Seeded
 	dir              string
 	up               time.Duration // from the gateway's start to its ready file
@@ -208,6 +210,8 @@ func (r *rig) startGateway(o *options) error {
 	r.closers = append(r.closers, p.stop)
 	var where struct {
 		Gateway string `json:"gateway"`
+		Admin   string `json:"admin"`
+		Token   string `json:"admin_token"`
 	}
 	if err := p.until("writing its ready file", func() bool {
 		text, err := os.ReadFile(ready)
@@ -221,6 +225,9 @@ func (r *rig) startGateway(o *options) error {
 		return err
 	}
 	r.gatewayAddr = u.Host
+	if r.admin, err = admin.NewClient(where.Admin, where.Token); err != nil {
+		return err
+	}
 	if r.idle, err = p.memory(); err != nil {
 		return err
 	}

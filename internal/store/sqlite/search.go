@@ -3,7 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"strings"
+	"math"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -113,39 +113,38 @@ func (t *tx) Query(q store.RecordQuery) ([]audit.Entry, error) {
 
 // searchFor writes a query so that it never walks the whole audit: numbers first, from the search tables and
 // from what is not indexed yet, records by number after. SQLite orders the joins of one big condition by the
-// audit's own order instead, and reads millions of records for a key that has three.
+// audit's own order instead, and reads millions of records for a key that has three. Each range has one bound
+// on either side: of two lower ones SQLite may start at the lower.
 func searchFor(q store.RecordQuery, indexed int64) (query string, args []any) {
-	order, bound := "DESC", ""
-	if q.Ascending {
-		order = "ASC"
-	}
+	order := "DESC"
+	from, to := int64(0), int64(math.MaxInt64) // both exclusive
 	switch {
-	case q.After > 0 && q.Ascending:
-		bound = fmt.Sprintf(" AND seq > %d", q.After)
+	case q.Ascending:
+		order, from = "ASC", max(q.After, 0)
 	case q.After > 0:
-		bound = fmt.Sprintf(" AND seq < %d", q.After)
+		to = q.After
 	}
 	if q.From > 0 {
-		bound += fmt.Sprintf(" AND seq >= %d", q.From)
+		from = max(from, q.From-1)
 	}
 	if q.To > 0 {
-		bound += fmt.Sprintf(" AND seq <= %d", q.To)
+		to = min(to-1, q.To) + 1
 	}
 	const columns = `SELECT a.seq, a.at, a.key, a.call, a.hash, a.body FROM `
 	end := ` ORDER BY a.seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)
 	page := ` ORDER BY seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)
 	switch {
-	case q.Call != 0: // a call has few records: those of another key are sorted out at the end
+	case q.Call != 0: // a call has few records: those of another key or page are sorted out at the end
 		query = columns + `(SELECT ? AS seq UNION SELECT seq FROM audit_by_call WHERE call = ?
 			UNION SELECT seq FROM audit WHERE seq > ? AND call = ?) AS f CROSS JOIN audit a ON a.seq = f.seq
-			WHERE (? = '' OR a.key = ?)` + strings.ReplaceAll(bound, "seq", "a.seq") + end
-		return query, []any{q.Call, q.Call, indexed, q.Call, string(q.Key), string(q.Key)}
+			WHERE (? = '' OR a.key = ?) AND a.seq > ? AND a.seq < ?` + end
+		return query, []any{q.Call, q.Call, indexed, q.Call, string(q.Key), string(q.Key), from, to}
 	case q.Key != "":
-		query = columns + `(SELECT seq FROM (SELECT seq FROM audit_by_key WHERE key = ?` + bound + page + `)
-			UNION SELECT seq FROM (SELECT seq FROM audit WHERE seq > ? AND key = ?` + bound + page + `)) AS f
+		query = columns + `(SELECT seq FROM (SELECT seq FROM audit_by_key WHERE key = ? AND seq > ? AND seq < ?` + page + `)
+			UNION SELECT seq FROM (SELECT seq FROM audit WHERE seq > ? AND seq < ? AND key = ?` + page + `)) AS f
 			CROSS JOIN audit a ON a.seq = f.seq` + end
-		return query, []any{string(q.Key), indexed, string(q.Key)}
+		return query, []any{string(q.Key), from, to, max(indexed, from), to, string(q.Key)}
 	default:
-		return columns + `audit a WHERE a.seq > 0` + strings.ReplaceAll(bound, "seq", "a.seq") + end, nil
+		return columns + `audit a WHERE a.seq > ? AND a.seq < ?` + end, []any{from, to}
 	}
 }

@@ -39,8 +39,11 @@ const (
 	// maxWait is how long a call may wait in the queue before it is withdrawn with ErrBusy. It stays far
 	// below the SDKs' 80 s, so that agents get an answer they can act on.
 	maxWait = 10 * time.Second
-	// readers is the number of read-only connections.
+	// readers is the number of read-only connections that calls look things up on.
 	readers = 4
+	// viewers is the number of those that operators read on: however many lists and exports they ask for, no
+	// call waits for one.
+	viewers = 2
 	// writerCache is the writer's page cache in bytes: the inner pages of the indexes that every call touches. The
 	// allocator underneath rounds a page and its header up to a power of two, so that it really takes 2.3 times
 	// this. Eight times as much made nothing faster: behind it is the kernel's cache.
@@ -79,7 +82,8 @@ type DB struct {
 	batch  int // the most callers in one transaction
 	lock   *os.File
 	write  *sql.DB
-	read   *sql.DB
+	read   *sql.DB // for calls
+	views  *sql.DB // for operators
 	side   *sql.DB // copies the log into the database beside the writer
 	writer *writer
 
@@ -144,11 +148,12 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	if err := db.checkFile(ctx, o.Path); err != nil {
 		return fmt.Errorf("the file is damaged (%w); restore a backup", err)
 	}
-	if db.read, err = sql.Open("sqlite", dsn(o.Path, "ro", "query_only(1)", readerCache)); err != nil {
+	if db.read, err = openReaders(o.Path, readers); err != nil {
 		return err
 	}
-	db.read.SetMaxOpenConns(readers)
-	db.read.SetMaxIdleConns(readers)
+	if db.views, err = openReaders(o.Path, viewers); err != nil {
+		return err
+	}
 	if db.attached, err = db.read.PrepareContext(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND idem = ?`); err != nil {
 		return err
 	}
@@ -166,6 +171,16 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	go db.writer.run()
 	go db.copyLog()
 	return nil
+}
+
+func openReaders(path string, n int) (*sql.DB, error) {
+	pool, err := sql.Open("sqlite", dsn(path, "ro", "query_only(1)", readerCache))
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(n)
+	pool.SetMaxIdleConns(n)
+	return pool, nil
 }
 
 func dsn(path, mode, pragma string, cache int) string {
@@ -338,6 +353,9 @@ func (db *DB) closeFiles() error {
 	}
 	if db.read != nil {
 		errs = append(errs, db.read.Close())
+	}
+	if db.views != nil {
+		errs = append(errs, db.views.Close())
 	}
 	if db.write != nil {
 		errs = append(errs, db.write.Close())

@@ -121,7 +121,7 @@ func (w *writer) adoptControl(t *tx) {
 
 // View implements store.DB.
 func (db *DB) View(ctx context.Context, f func(store.Tx) error) error {
-	conn, err := db.read.Conn(ctx)
+	conn, err := db.views.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
