@@ -177,6 +177,12 @@ func TestAnUpstreamIsHeldAgainstWhatItsKeysNeed(t *testing.T) {
 	if err != nil || r.Passed || len(r.TooWide) != 2 || r.TooWide[0].Permission != "payout_write" || len(r.Missing) != 1 || r.Missing[0].Permission != "charge_write" {
 		t.Errorf("%+v %v", r, err)
 	}
+	// What Keybrake reads for itself is needed, whatever the keys may do.
+	w.Service.Needs = append(w.Service.Needs, Need{Name: "Payouts: Read", Path: "/v1/payouts"})
+	r, err = w.client.VerifyUpstream(t.Context(), "stripe-test", VerifyOptions{Rate: maxProbeRate}, func(Progress) {})
+	if err != nil || len(r.TooWide) != 1 || r.TooWide[0].Permission != "payout_write" {
+		t.Errorf("with a need of its own: %+v %v", r, err)
+	}
 	w.vendor.answer("/v1/charges/x", http.StatusUnauthorized)
 	if _, err = w.client.VerifyUpstream(t.Context(), "stripe-test", VerifyOptions{Rate: maxProbeRate}, func(Progress) {}); err == nil || !strings.Contains(err.Error(), "refuses the secret") {
 		t.Errorf("a refused secret: %v", err)

@@ -142,9 +142,14 @@ func (s *Service) neededAt(u *vault.Upstream) needs {
 			n.add(r.Permissions)
 		}
 	}
-	if r := s.restrictedKey(&policy.Policy{}, u.Mode); r != nil { // what Keybrake reads for itself
-		n.add(r.Permissions)
+	own := &policy.Policy{Scopes: map[policy.Resource]policy.Access{}} // what Keybrake reads for itself
+	for _, p := range s.Probes {
+		if slices.ContainsFunc(s.Needs, func(need Need) bool { return p.Method == http.MethodGet && p.Path == need.Path }) {
+			own.Scopes[p.Resource] = policy.Read
+			n.add(p.Permissions)
+		}
 	}
+	n.policies = append(n.policies, own)
 	return n
 }
 
