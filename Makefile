@@ -38,12 +38,12 @@ check: ## under a minute: format, vet, staticcheck, repo rules, short tests
 demo: build ## the runaway agent, against real processes
 	scripts/demo build/keybrake
 
-bench: bench-go bench-load ## figures for docs/benchmarks.md; BENCH=create,refund,lone,reads,big chooses
+bench: bench-go bench-load ## figures for docs/benchmarks.md; BENCH=create,refund,lone,reads,big,export chooses
 
 bench-go: ## the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/store/sqlite ./internal/upstream/stripe ./internal/vault ./internal/audit ./internal/policy ./internal/ledger ./internal/gateway/...
 
-BENCH ?= create,refund,lone,reads,big
+BENCH ?= create,refund,lone,reads,big,export
 
 bench-load: build ## real processes under load; makes a 5 GB store in the temporary folder, once
 	cd test && $(GO) build -o ../build/bench ./bench && $(GO) build -o ../build/caddy ./bench/caddy

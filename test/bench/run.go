@@ -45,7 +45,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.StringVar(&o.keybrake, "keybrake", "keybrake", "the binary under measurement")
 	flags.StringVar(&o.caddy, "caddy", "", "Caddy, built from ./caddy; empty: left out")
-	flags.StringVar(&what, "what", "create,refund,lone,reads,big", "what to measure")
+	flags.StringVar(&what, "what", "create,refund,lone,reads,big,export", "what to measure")
 	flags.StringVar(&o.against, "against", "", "for compare: another binary; empty: the same")
 	flags.StringVar(&o.with, "with", "", "for compare: NAME=VALUE in the other's environment")
 	flags.IntVar(&o.rounds, "rounds", 3, "how often what is compared is measured in turn")

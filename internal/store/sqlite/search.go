@@ -124,11 +124,9 @@ func searchFor(q store.RecordQuery, indexed int64) (query string, args []any) {
 	case q.After > 0:
 		to = q.After
 	}
-	if q.From > 0 {
-		from = max(from, q.From-1)
-	}
-	if q.To > 0 {
-		to = min(to-1, q.To) + 1
+	from = max(from, q.From-1)
+	if q.To > 0 && q.To < to {
+		to = q.To + 1
 	}
 	const columns = `SELECT a.seq, a.at, a.key, a.call, a.hash, a.body FROM `
 	end := ` ORDER BY a.seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)
