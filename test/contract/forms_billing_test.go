@@ -28,6 +28,8 @@ var billingMade = map[string][]step{"open invoice": open}
 var billingValues = map[string]string{"coupon": "{/v1/coupons}", "subscription": "{/v1/subscriptions}"}
 
 var billingForms = map[string]string{
+	"GET /v1/billing/credit_balance_summary":               "customer={customer}&filter[type]=applicability_scope&filter[applicability_scope][price_type]=metered",
+	"POST /v1/billing/credit_grants":                       "customer={customer}&amount[type]=monetary&amount[monetary][value]=100&amount[monetary][currency]=usd&applicability_config[scope][price_type]=metered",
 	"POST /v1/checkout/sessions":                           "mode=payment&success_url=https://example.com/ok&line_items[0][price]={/v1/prices}&line_items[0][quantity]=1",
 	"POST /v1/payment_links":                               "line_items[0][price]={/v1/prices}&line_items[0][quantity]=1",
 	"GET /v1/setup_attempts":                               "setup_intent={/v1/setup_intents}",

@@ -14,6 +14,8 @@ type billingShelves struct {
 	subscriptions collection[*subscription]
 	subItems      collection[*subItem]
 	schedules     collection[*schedule]
+	grants        collection[*creditGrant]
+	grantMoves    collection[*grantTransaction]
 	sessions      collection[*session]
 	paymentLinks  collection[*paymentLink]
 	setups        collection[*setupIntent]
@@ -39,6 +41,8 @@ func (a *account) openBilling(limit int) {
 	open(a, &a.attempts, "setup_attempt", "setup_attempts", limit)
 	open(a, &a.sessions, "checkout.session", "checkout.sessions", limit)
 	open(a, &a.paymentLinks, "payment_link", "payment_links", limit)
+	open(a, &a.grants, "billing.credit_grant", "billing.credit_grants", limit)
+	open(a, &a.grantMoves, "billing.credit_balance_transaction", "billing.credit_balance_transactions", limit)
 	open(a, &a.schedules, "subscription_schedule", "subscription_schedules", limit)
 	open(a, &a.subItems, "subscription_item", "subscription_items", limit)
 }

@@ -71,6 +71,7 @@ func (o *customer) render(e *enc, x *expansion) {
 	e.raw("shipping", o.shipping)
 	e.str("tax_exempt", o.taxExempt)
 	e.ref("test_clock", o.clock, x)
+	o.renderLists(e, x)
 	e.close()
 }
 
@@ -271,6 +272,10 @@ func updateCustomer(c *call) (view, *stripeError) {
 			return nil, errMissing("source", m.id, "default_source")
 		}
 		o.defaultSource = m.id
+	}
+	if c.set("source") {
+		c.on(o.id)
+		c.payArrears(o)
 	}
 	if c.has("balance") {
 		c.adjust(o, c.amount("balance")-o.balance, "adjustment", "", "")

@@ -36,6 +36,8 @@ func (c *call) finalize(o *invoice) *stripeError {
 		return errMissing("customer", o.customer, "")
 	}
 	c.refresh(o)
+	c.applyGrants(o)
+	c.refresh(o)
 	o.status, o.finalizedAt, o.finalizes = "open", c.now, 0
 	if o.number == "" {
 		o.number = owner.invoicePrefix + "-" + pad4(owner.nextInvoice)
@@ -146,6 +148,7 @@ func (c *call) void(o *invoice) {
 	if owner := c.s.customers.byID[o.customer]; owner != nil && o.fromBalance != 0 {
 		c.adjust(owner, -o.fromBalance, "unapplied_from_invoice", "", o.id)
 	}
+	c.returnGrants(o)
 	c.endPayment(o, "canceled")
 	c.emit("invoice.voided", o)
 	c.invoiceVoided(o)

@@ -156,6 +156,8 @@ func (c *call) finishPreview(o *invoice, owner *customer, p part) (view, *stripe
 	}
 	o.preview = true
 	c.refresh(o)
+	c.applyGrants(o)
+	c.refresh(o)
 	if total := o.bill.total; total > 0 && owner.balance != 0 && p.str("preview_mode") != "recurring" {
 		o.fromBalance = min(total, -owner.balance)
 	}

@@ -217,7 +217,7 @@ func (o *invoice) renderTail(e *enc, x *expansion) {
 	e.int("total", o.bill.total)
 	e.renderTaken("total_discount_amounts", o.bill.off, x)
 	e.int("total_excluding_tax", o.bill.total-onTop-inside)
-	o.renderPretax(e, x)
+	e.renderPretax("total_pretax_credit_amounts", o.bill.off, o.bill.granted, x)
 	e.renderLevied("total_taxes", o.bill.taxes, x)
 	e.optInt("webhooks_delivered_at", o.created)
 	e.close()
@@ -274,26 +274,6 @@ func (o *invoice) renderShipping(e *enc, x *expansion) {
 	e.int("amount_total", o.bill.shipping)
 	e.ref("shipping_rate", o.shippingRate, x.child("shipping_cost"))
 	e.close()
-}
-
-// renderPretax writes what came off before taxes: here, discounts.
-func (o *invoice) renderPretax(e *enc, x *expansion) {
-	sub := x.child("total_pretax_credit_amounts")
-	e.key("total_pretax_credit_amounts")
-	e.b = append(e.b, '[')
-	for _, t := range o.bill.off {
-		e.open()
-		e.int("amount", t.amount)
-		if inner := sub.child("discount"); inner != nil {
-			e.key("discount")
-			t.discount.render(e, inner)
-		} else {
-			e.str("discount", t.discount.id)
-		}
-		e.str("type", "discount")
-		e.close()
-	}
-	e.b = append(e.b, ']')
 }
 
 func (o *invoice) lineList() *listView {

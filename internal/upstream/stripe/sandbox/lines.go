@@ -23,8 +23,9 @@ type line struct {
 	start, stop          int64 // the period it is for
 	md                   pairs
 
-	off   []taken // what discounts took off it
-	taxes []levied
+	off     []taken // what discounts took off it
+	granted []granted
+	taxes   []levied
 }
 
 // taken is what a discount took off.
@@ -47,11 +48,26 @@ func (l *line) itemID() string {
 	return l.of.head.id
 }
 
-// net is what is left of a line's amount after discounts.
-func (l *line) net() int64 {
+// granted is what a credit grant paid of it.
+type granted struct {
+	transaction string
+	amount      int64
+}
+
+// rest is what discounts leave of a line's amount.
+func (l *line) rest() int64 {
 	sum := l.amount
 	for _, t := range l.off {
 		sum -= t.amount
+	}
+	return sum
+}
+
+// net is what is to be paid of it: what credit leaves of that.
+func (l *line) net() int64 {
+	sum := l.rest()
+	for _, g := range l.granted {
+		sum -= g.amount
 	}
 	return sum
 }
@@ -79,7 +95,7 @@ func (l *lineView) render(e *enc, x *expansion) {
 	e.metadata(l.md)
 	l.renderParent(e)
 	l.renderPeriod(e)
-	e.constant(`"pretax_credit_amounts":[]`)
+	e.renderPretax("pretax_credit_amounts", l.off, l.granted, x)
 	l.renderPricing(e, x)
 	e.int("quantity", l.quantity)
 	e.str("quantity_decimal", text(l.quantity))
@@ -165,6 +181,33 @@ func (e *enc) renderTaken(field string, off []taken, x *expansion) {
 	e.b = append(e.b, ']')
 }
 
+// renderPretax writes what came off before taxes: discounts and credit.
+func (e *enc) renderPretax(field string, off []taken, paid []granted, x *expansion) {
+	sub := x.child(field)
+	e.key(field)
+	e.b = append(e.b, '[')
+	for _, t := range off {
+		e.open()
+		e.int("amount", t.amount)
+		if inner := sub.child("discount"); inner != nil {
+			e.key("discount")
+			t.discount.render(e, inner)
+		} else {
+			e.str("discount", t.discount.id)
+		}
+		e.str("type", "discount")
+		e.close()
+	}
+	for _, g := range paid {
+		e.open()
+		e.int("amount", g.amount)
+		e.ref("credit_balance_transaction", g.transaction, sub)
+		e.str("type", "credit_balance_transaction")
+		e.close()
+	}
+	e.b = append(e.b, ']')
+}
+
 // renderLevied writes taxes in the form of invoices and credit notes.
 func (e *enc) renderLevied(field string, taxes []levied, x *expansion) {
 	sub := x.child(field)
@@ -195,6 +238,7 @@ type bill struct {
 	subtotal int64 // before discounts and taxes on top
 	shipping int64
 	off      []taken
+	granted  []granted
 	taxes    []levied
 	total    int64
 }
@@ -229,7 +273,7 @@ func reckon(lines []*line, discounts []*discount, rates []*taxRate, shipping int
 		l.off, l.taxes = nil, nil
 		for _, d := range l.discounts {
 			if l.discountable {
-				l.off = append(l.off, taken{d, d.coupon.takes(l.net(), l.currency)})
+				l.off = append(l.off, taken{d, d.coupon.takes(l.rest(), l.currency)})
 			}
 		}
 	}
@@ -258,7 +302,7 @@ func spread(lines []*line, d *discount) {
 	for _, l := range lines {
 		if l.discountable && d.coupon.covers(l.product) {
 			on = append(on, l)
-			sum += l.net()
+			sum += l.rest()
 		}
 	}
 	if len(on) == 0 {
@@ -266,17 +310,17 @@ func spread(lines []*line, d *discount) {
 	}
 	if d.coupon.percent != nil {
 		for _, l := range on {
-			l.off = append(l.off, taken{d, d.coupon.takes(l.net(), l.currency)})
+			l.off = append(l.off, taken{d, d.coupon.takes(l.rest(), l.currency)})
 		}
 		return
 	}
 	rest := d.coupon.takes(sum, on[0].currency)
 	for i, l := range on {
-		part := share(rest, l.net(), sum)
+		part := share(rest, l.rest(), sum)
 		if i == len(on)-1 {
 			part = rest
 		}
-		sum -= l.net()
+		sum -= l.rest()
 		rest -= part
 		l.off = append(l.off, taken{d, part})
 	}
@@ -309,6 +353,7 @@ func (b *bill) note(l *line) {
 		}
 		b.off[i].amount += t.amount
 	}
+	b.granted = append(b.granted, l.granted...)
 	for _, t := range l.taxes {
 		i := slices.IndexFunc(b.taxes, func(o levied) bool { return o.rate == t.rate })
 		if i < 0 {

@@ -111,6 +111,7 @@ var routeTables = [][]*operation{
 	externalRoutes,
 	feeRoutes,
 	fileRoutes,
+	grantRoutes,
 	intentRoutes,
 	invoicePaymentRoutes,
 	invoiceRoutes,

@@ -251,28 +251,13 @@ func (c *call) listSources(only string) (view, *stripeError) {
 	if only == "" && c.set("object") {
 		only = c.str("object")
 	}
-	out := &listView{url: c.url()}
+	out := &listView{url: c.url(), data: c.s.sourcesOf(c.args[0], only)}
 	limit := defaultLimit
 	if c.has("limit") {
 		limit = int(min(max(c.amount("limit"), 1), maxLimit))
 	}
-	add := func(v view) {
-		if len(out.data) == limit {
-			out.more = true
-			return
-		}
-		out.data = append(out.data, v)
-	}
-	for _, m := range slices.Backward(c.s.methods.index["customer="+c.args[0]]) {
-		if !strings.HasPrefix(m.id, "pm_") && (only == "" || only == "card" && !strings.HasPrefix(m.id, "src_")) {
-			add(asSource(m))
-		}
-	}
-	for _, o := range slices.Backward(c.s.shelf(customerBankModel).index["customer="+c.args[0]]) {
-		if !o.deleted && (only == "" || only == "bank_account") {
-			add(o)
-		}
-	}
+	out.more = len(out.data) > limit
+	out.data = out.data[:min(len(out.data), limit)]
 	return out, nil
 }
 
