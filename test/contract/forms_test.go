@@ -24,7 +24,7 @@ var world = []step{
 }
 
 // forms are the parameters of operations that need others than the document says.
-var forms = merged(billingForms, issuingForms, v2Forms, map[string]string{
+var forms = merged(restForms, billingForms, issuingForms, v2Forms, map[string]string{
 	"GET /v1/payment_intents/search":                         `query=status:"succeeded"`,
 	"POST /v1/accounts":                                      "type=custom&country=US&capabilities[card_payments][requested]=true&capabilities[transfers][requested]=true&external_account=btok_us_verified",
 	"POST /v1/accounts/{account}/bank_accounts":              "external_account=btok_us_verified",
@@ -46,11 +46,11 @@ var forms = merged(billingForms, issuingForms, v2Forms, map[string]string{
 })
 
 // made are the steps behind "{open invoice}" and the like.
-var made = merged(billingMade, issuingMade, v2Made)
+var made = merged(billingMade, issuingMade, v2Made, restMade)
 
 // fresh are the steps that bring the object of a path into the state that an operation needs: "{}" is the id of
 // what the first one made, or of what the last GET found. SANDBOX is a control route, "AS acct_1 POST" a call for a connected account.
-var fresh = merged(billingFresh, issuingFresh, v2Fresh, map[string][]step{
+var fresh = merged(billingFresh, issuingFresh, v2Fresh, restFresh, map[string][]step{
 	"DELETE /v1/accounts/{account}":                                        {{"POST", "/v1/accounts", "type=custom&country=US"}},
 	"DELETE /v1/accounts/{account}/bank_accounts/{id}":                     second,
 	"DELETE /v1/accounts/{account}/external_accounts/{id}":                 second,
@@ -105,7 +105,7 @@ var (
 )
 
 // refusals are the operations that the sandbox refuses here, each with the reason.
-var refusals = merged(billingRefusals, issuingRefusals, v2Refusals, map[string]string{
+var refusals = merged(billingRefusals, issuingRefusals, v2Refusals, restRefusals, map[string]string{
 	"POST /v1/external_accounts/{id}": "it is for the account's own, which has none",
 })
 
