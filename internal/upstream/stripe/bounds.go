@@ -239,7 +239,7 @@ func (r *resolver) spendingLimits(int) (bound, *policy.Refusal, error) {
 	}
 	best := int64(-1)
 	for _, l := range limits {
-		if l.Interval == "all_time" && len(l.Categories) == 0 && l.Amount >= 0 && (best < 0 || l.Amount < best) {
+		if l.Interval == "all_time" && len(l.Categories) == 0 && l.Amount > 0 && (best < 0 || l.Amount < best) {
 			best = l.Amount
 		}
 	}

@@ -84,7 +84,7 @@ func largestQuantity(line *Node) (most *big.Rat, ok bool) {
 	if a == nil || orEmpty(a.child("enabled")).Text != "true" {
 		return nil, false
 	}
-	if n, ok := ParseMinor(orEmpty(a.child("maximum")), false); ok {
+	if n, ok := ParseMinor(orEmpty(a.child("maximum")), false); ok && n > 0 {
 		return big.NewRat(n, 1), true
 	}
 	return big.NewRat(mostAdjustable, 1), true
@@ -208,8 +208,8 @@ func (r *resolver) paymentLink(int) (bound, *policy.Refusal, error) {
 		return bound{why: "a link can be paid any number of times unless restrictions[completed_sessions][limit] says how often"}, nil, nil
 	}
 	n, ok := ParseMinor(limit, false)
-	if !ok {
-		return bound{}, malformed("restrictions[completed_sessions][limit]", "The limit must be a whole number."), nil
+	if !ok || n == 0 { // nobody knows what Stripe makes of none at all
+		return bound{}, malformed("restrictions[completed_sessions][limit]", "The limit must be a whole number above zero."), nil
 	}
 	t, refusal, err := r.checkout()
 	if refusal != nil || err != nil {

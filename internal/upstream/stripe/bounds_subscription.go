@@ -250,13 +250,13 @@ func renewals(phase *Node, p *price, from int64, known bool) (times *big.Rat, wh
 	if period <= 0 {
 		return nil, "a price renews at an interval that is not known"
 	}
-	if n, ok := ParseMinor(orEmpty(phase.child("iterations")), false); ok {
+	if n, ok := ParseMinor(orEmpty(phase.child("iterations")), false); ok && n > 0 {
 		return big.NewRat(n, 1), ""
 	}
 	lasts := int64(0)
 	if d := phase.child("duration"); d != nil {
 		count := int64(1)
-		if n, ok := ParseMinor(orEmpty(d.child("interval_count")), false); ok {
+		if n, ok := ParseMinor(orEmpty(d.child("interval_count")), false); ok && n > 0 {
 			count = n
 		}
 		unit := longest[orEmpty(d.child("interval")).Text]
