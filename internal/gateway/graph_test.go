@@ -46,6 +46,16 @@ var graphSteps = []struct{ name, method, path, form string }{
 	{"dispcard", "POST", "/v1/payment_methods/pm_card_createDispute/attach", "customer={cus}"},
 	{"dpi", "POST", "/v1/payment_intents", "amount=2500&currency=usd&customer={cus}&payment_method={dispcard}&confirm=true&description={who}"},
 	{"", "GET", "/v1/disputes", "payment_intent={dpi}"},
+	{"card", "POST", "/v1/customers/{cus}/sources", "source=tok_mastercard&metadata[k]={who}"},
+	{"ba", "POST", "/v1/customers/{cus}/sources", "source=btok_us&metadata[k]={who}"},
+	{"ccsbtxn", "POST", "/v1/test_helpers/customers/{cus}/fund_cash_balance", "amount=800&currency=usd&reference={who}"},
+	{"taxcalc", "POST", "/v1/tax/calculations", "currency=usd&customer={cus}&line_items[0][amount]=1000&line_items[0][reference]={who}"},
+	{"tax", "POST", "/v1/tax/transactions/create_from_calculation", "calculation={taxcalc}&reference={who}&metadata[k]={who}"},
+	{"fa", "POST", "/v1/treasury/financial_accounts", "supported_currencies[]=usd"},
+	{"", "POST", "/v1/test_helpers/treasury/received_credits", "amount=9000&currency=usd&network=ach&financial_account={fa}"},
+	{"obp", "POST", "/v1/treasury/outbound_payments", "amount=600&currency=usd&financial_account={fa}&customer={cus}&description={who}" +
+		"&destination_payment_method_data[type]=us_bank_account&destination_payment_method_data[us_bank_account][account_number]=000123456789" +
+		"&destination_payment_method_data[us_bank_account][routing_number]=110000000"},
 }
 
 // makeGraph makes a customer's graph at the sandbox, past the gateway.
@@ -86,7 +96,8 @@ func (g *graph) collect(w *world, v any) {
 	case map[string]any:
 		id, _ := v["id"].(string)
 		kind, _ := v["object"].(string)
-		shared := slices.Contains([]string{"price", "product", "plan", "coupon", "tax_rate"}, kind) && !strings.Contains(mustJSON(v), g.name)
+		shared := slices.Contains([]string{"price", "product", "plan", "coupon", "tax_rate",
+			"treasury.financial_account", "treasury.received_credit"}, kind) && !strings.Contains(mustJSON(v), g.name)
 		if id != "" && kind != "" && !shared && !slices.Contains(g.marks, id) {
 			g.marks = append(g.marks, id)
 			g.byObject[kind] = append(g.byObject[kind], id)
