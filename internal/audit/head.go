@@ -44,6 +44,28 @@ func SignHead(c Chain, at time.Time, signer Signer) Head {
 // is one to trust is for the caller to say.
 func VerifyHead(h Head) bool { return verified(h.PublicKey, h.message(), h.Signature) }
 
+// How long signed heads are kept apart. To prove a chain one signature is needed, the newest: it is over a hash
+// that every record before it went into. An older one tells more narrowly up to where a chain that was written
+// anew is still as it was signed, and when; that need not be known to the second for ever.
+const (
+	everyHeadFor   = time.Hour
+	hourlyHeadsFor = 30 * 24 * time.Hour
+)
+
+// Superseded reports whether the head signed at the time `at` may go because a later one, signed at `next`, is
+// kept: of the last hour every head stays, of the last thirty days the last one of each hour, before that the
+// last one of each day, in UTC.
+func Superseded(at, next, now time.Time) bool {
+	span := 24 * time.Hour
+	switch age := now.Sub(at); {
+	case age < everyHeadFor:
+		return false
+	case age < hourlyHeadsFor:
+		span = time.Hour
+	}
+	return at.UTC().Truncate(span).Equal(next.UTC().Truncate(span))
+}
+
 // message is what a head's signature is over. The name of a chain has no line break, so lines cannot shift.
 func (h *Head) message() []byte {
 	return fmt.Appendf(nil, "keybrake-audit-head-v1\n%s\n%d\n%x\n%s\n", h.Chain, h.Seq, h.Hash, h.At.UTC().Format(timeFormat))

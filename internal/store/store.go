@@ -59,7 +59,8 @@ type DB interface {
 	Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Account, error)
 	// Now is the store's clock: never behind the last committed record, so no window ever opens again.
 	Now() time.Time
-	// SignHead signs the chain's head as of now and keeps it, if the chain has grown since the last head.
+	// SignHead signs the chain's head as of now and keeps it, if the chain has grown since the last head. It lets go
+	// of heads that later ones supersede (audit.Superseded), some at each call, so that they do not pile up.
 	SignHead(ctx context.Context) error
 	// Check reports what stands against taking money calls (nil = ready).
 	Check(ctx context.Context) error

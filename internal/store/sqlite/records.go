@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -77,25 +76,4 @@ func (t *tx) FirstAt(at time.Time) (int64, error) {
 		}
 	}
 	return low, nil
-}
-
-func (t *tx) Heads(from int64) ([]audit.Head, error) {
-	rows, err := t.q.QueryContext(t.ctx, `SELECT doc FROM heads WHERE seq >= ? ORDER BY seq`, from)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []audit.Head
-	for rows.Next() {
-		var doc []byte
-		if err := rows.Scan(&doc); err != nil {
-			return nil, err
-		}
-		var h audit.Head
-		if err := json.Unmarshal(doc, &h); err != nil {
-			return nil, fmt.Errorf("decode head: %w", err)
-		}
-		out = append(out, h)
-	}
-	return out, rows.Err()
 }

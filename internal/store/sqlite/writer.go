@@ -76,6 +76,7 @@ type writer struct {
 	pending  map[repeat][]ledger.ReservationID // the open ones whose outcome is unknown, oldest first
 	versions map[policy.KeyID]int64
 	indexed  int64 // the search index covers the audit up to here
+	thinning thinning
 
 	batches atomic.Int64 // taken so far
 }

@@ -39,6 +39,7 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"the same call waits while its outcome is unknown":                               outcomePending,
 		"more moved than was held is written down and freezes the key":                   moreMoved,
 		"the chain has no gap and verifies, heads included":                              chainVerifies,
+		"old signed heads thin out and the chain still verifies":                         headsThinOut,
 		"a failed update leaves nothing":                                                 failedUpdate,
 		"live names are unique":                                                          uniqueNames,
 		"a view cannot write":                                                            viewReadOnly,
