@@ -250,14 +250,29 @@ type KeyUpdate struct {
 }
 
 // UpdateKey changes a key's policy or name. Whatever lets the key do more needs a reason. A cap that was not
-// there before counts what its window has seen already. An expiry given as a span counts from the key's
-// creation, as before.
+// there before counts what its window has seen already, which takes its time for a key with millions of calls;
+// calls and other changes go on meanwhile. An expiry given as a span counts from the key's creation, as before.
 func (s *Service) UpdateKey(ctx context.Context, who Actor, idOrName string, req KeyUpdate) (KeyChanged, error) {
+	var seeding store.Seeding
+	for {
+		changed, done, err := s.updateKey(ctx, who, idOrName, req, &seeding)
+		if err != nil || done {
+			return changed, err
+		}
+		if err := s.Store.Seed(ctx, &seeding); err != nil {
+			return KeyChanged{}, understood("count for the new caps", err)
+		}
+	}
+}
+
+// updateKey changes the key if the seeding is one for the caps that it gets. If it is not, because it is the first
+// try or somebody else changed the key meanwhile, it says which seeding is needed and nothing else is done.
+func (s *Service) updateKey(ctx context.Context, who Actor, idOrName string, req KeyUpdate, seeding *store.Seeding) (out KeyChanged, done bool, err error) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
 	present, err := s.key(idOrName)
 	if err != nil {
-		return KeyChanged{}, err
+		return out, false, err
 	}
 	before := s.whole(present)
 	file, text := "policy of "+present.Name, policy.Format(before)
@@ -266,16 +281,21 @@ func (s *Service) UpdateKey(ctx context.Context, who Actor, idOrName string, req
 	}
 	after, warnings, err := s.parse(file, text, req.Name, req.PolicyEdit)
 	if err != nil {
-		return KeyChanged{}, err
+		return out, false, err
 	}
 	if err := s.checkUpdate(present, before, after, req.Reason); err != nil {
-		return KeyChanged{}, err
+		return out, false, err
+	}
+	added := newCaps(before, after)
+	if len(added) > 0 && !seeding.Covers(present.ID, added, after.Timezone) {
+		*seeding = store.Seeding{Key: present.ID, Caps: added, Zone: after.Timezone}
+		return out, false, nil
 	}
 	changes, diff := changesOf(policy.Diff(before, after))
 	err = s.changeKey(ctx, who, "key.update", string(present.ID), func(k *vault.Key, tx store.Tx, rec *audit.Record) error {
-		for _, c := range newCaps(before, after) {
-			if err := tx.SeedCap(k.ID, c, after.Timezone); err != nil {
-				return fmt.Errorf("seed cap %s/%s: %w", c.Resource, c.Per, err)
+		if len(added) > 0 {
+			if err := tx.Seed(*seeding); err != nil {
+				return err
 			}
 		}
 		k.Name, k.Policy = after.Name, bare(after)
@@ -284,9 +304,9 @@ func (s *Service) UpdateKey(ctx context.Context, who Actor, idOrName string, req
 		return nil
 	})
 	if err != nil {
-		return KeyChanged{}, err
+		return out, false, err
 	}
-	return KeyChanged{ID: string(present.ID), Name: after.Name, Changes: changes, Warnings: warnings}, nil
+	return KeyChanged{ID: string(present.ID), Name: after.Name, Changes: changes, Warnings: warnings}, true, nil
 }
 
 func (s *Service) checkUpdate(k *vault.Key, before, after *policy.Policy, reason string) error {
@@ -317,7 +337,7 @@ func (s *Service) checkUpdate(k *vault.Key, before, after *policy.Policy, reason
 }
 
 // newCaps lists the caps whose account does not show yet what their window has seen: those that were not
-// there, and in another time zone, where windows have other bounds, all of them.
+// there, and in another time zone all whose windows have other bounds there.
 func newCaps(before, after *policy.Policy) []policy.Cap {
 	var out []policy.Cap
 	moved := before.Timezone.String() != after.Timezone.String()
@@ -325,7 +345,7 @@ func newCaps(before, after *policy.Policy) []policy.Cap {
 		had := slices.ContainsFunc(before.Caps, func(o policy.Cap) bool {
 			return o.Resource == c.Resource && o.Per == c.Per && o.Unit == c.Unit
 		})
-		if c.Per != policy.PerCall && (moved || !had) {
+		if c.Per != policy.PerCall && (!had || moved && c.Per != policy.PerTotal) {
 			out = append(out, c)
 		}
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -8,9 +9,9 @@ import (
 )
 
 // Recount computes from nothing but reservations how the accounts of some caps stand: what a running total
-// must say. Where a reservation carries holds under a cap they are summed up; where it does not, because the
-// cap did not exist when it was made, it counts as if the cap had been there (HoldsFor). So it serves two
-// purposes: to hold the books against themselves, and to seed a cap that is added in the middle of a window.
+// must say, so that the books can be held against themselves. Where a reservation carries holds under a cap they are
+// summed up; where it does not, because the cap did not exist when it was made, it counts as if the cap had been
+// there (HoldsFor).
 //
 // All reservations must be of one key. Accounts that nothing counts in are absent. A window is complete only
 // if rs holds every reservation made in it, and all that was handed over from it to an older one.
@@ -46,10 +47,11 @@ func Recount(caps []policy.Cap, zone *time.Location, rs []*Reservation) map[Acco
 	return out
 }
 
-// HoldsFor returns the holds that the reservation would carry under those of the caps that it has none of:
-// caps that were added after it was made. An open reservation must be given them when such a cap is added,
-// so that its fate settles or releases them too; a settled one, so that a final state can give them back.
-// Windows are those of the instant at which it was made, or at which what was handed over to it was.
+// HoldsFor returns the holds that the reservation would carry and does not: under caps that were added after it
+// was made, or whose windows have had other bounds since, in another time zone. An open reservation must be
+// given them when such a cap is added, so that its fate settles or releases them too; a settled one, so that a
+// final state can give them back. Once it has them, the rules keep them as they keep all others. Windows are
+// those of the instant at which it was made, or at which what was handed over to it was.
 //
 // What was counted in a currency that had no rate then has no value in dollars and no hold.
 func (r *Reservation) HoldsFor(caps []policy.Cap, zone *time.Location) []Hold {
@@ -60,8 +62,8 @@ func (r *Reservation) HoldsFor(caps []policy.Cap, zone *time.Location) []Hold {
 		}
 		switch c.Unit {
 		case policy.UnitCalls:
-			if !r.has(c, noEffect, 0) && r.counts(c.Resource) {
-				out = append(out, r.holdUnder(c, r.At, zone, Hold{Effect: noEffect, Amount: 1}))
+			if h := r.holdUnder(c, r.At, zone, Hold{Effect: noEffect, Amount: 1}); r.counts(c.Resource) && !r.has(&h) {
+				out = append(out, h)
 			}
 		case policy.UnitUSD:
 			for i := range r.Effects {
@@ -84,12 +86,16 @@ func (r *Reservation) effectHolds(c policy.Cap, zone *time.Location, effect int)
 	}
 	var out []Hold
 	// An open one gets its own hold also if that is zero: should more move, it is written there.
-	if own := r.own(effect); (own > 0 || r.State.Open()) && !r.has(c, effect, 0) {
-		out = append(out, r.holdUnder(c, r.At, zone, Hold{Effect: effect, Amount: int64(convert(q, own))}))
+	own := r.own(effect)
+	if h := r.holdUnder(c, r.At, zone, Hold{Effect: effect, Amount: int64(convert(q, own))}); (own > 0 || r.State.Open()) && !r.has(&h) {
+		out = append(out, h)
 	}
 	for _, part := range r.Handed {
-		if part.Effect == effect && part.Minor > 0 && !r.has(c, effect, part.From) {
-			out = append(out, r.holdUnder(c, part.At, zone, Hold{Effect: effect, Amount: int64(convert(q, part.Minor)), From: part.From}))
+		if part.Effect != effect || part.Minor == 0 {
+			continue
+		}
+		if h := r.holdUnder(c, part.At, zone, Hold{Effect: effect, Amount: int64(convert(q, part.Minor)), From: part.From}); !r.has(&h) {
+			out = append(out, h)
 		}
 	}
 	return out
@@ -106,13 +112,11 @@ func (h *Hold) under(c policy.Cap) bool {
 	return h.Account.Resource == c.Resource && h.Account.Per == c.Per && h.Account.Unit == c.Unit
 }
 
-func (r *Reservation) has(c policy.Cap, effect int, from ReservationID) bool {
-	for i := range r.Holds {
-		if h := &r.Holds[i]; h.Effect == effect && h.From == from && h.under(c) {
-			return true
-		}
-	}
-	return false
+// has reports whether the reservation carries such a hold, of whatever amount.
+func (r *Reservation) has(like *Hold) bool {
+	return slices.ContainsFunc(r.Holds, func(h Hold) bool {
+		return h.Account == like.Account && h.Effect == like.Effect && h.From == like.From
+	})
 }
 
 // counts reports whether the reservation is a call in `calls` caps on the resource: of the buckets of its

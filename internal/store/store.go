@@ -57,6 +57,9 @@ type DB interface {
 	// Peek returns the committed running totals, for decisions that need no lock (an early "the cap is
 	// full"). Admit decides.
 	Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Account, error)
+	// Seed brings a seeding up to the present, in small transactions between which calls and brakes go on, and
+	// moves its Done. It can take minutes for a key with millions of calls. On an error what is done stays done.
+	Seed(ctx context.Context, s *Seeding) error
 	// Now is the store's clock: never behind the last committed record, so no window ever opens again.
 	Now() time.Time
 	// SignHead signs the chain's head as of now and keeps it, if the chain has grown since the last head. It lets go
@@ -260,8 +263,8 @@ type Books interface {
 	OpenReservations(policy.KeyID) ([]*ledger.Reservation, error)
 	// ReservationsSince reads a key's reservations from a time on, oldest first.
 	ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error
-	// SeedCap makes a newly added cap count what its current window has seen already, open holds included.
-	SeedCap(key policy.KeyID, c policy.Cap, zone *time.Location) error
+	// Seed does what is left of a seeding, in the transaction that adds its caps.
+	Seed(Seeding) error
 }
 
 // Records is the part of Tx about the audit log.

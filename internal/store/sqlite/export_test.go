@@ -82,6 +82,24 @@ func (db *DB) BreakWhileBusy(t testing.TB, behind func(store.Tx) error) {
 	}
 }
 
+// SeedAround does one page of a seeding, with something between what is read and what is written.
+func (db *DB) SeedAround(t testing.TB, s *store.Seeding, between func()) {
+	t.Helper()
+	var found []seedable
+	page := *s
+	if err := db.View(t.Context(), func(v store.Tx) (err error) {
+		found, _, err = v.(*tx).lacking(&page)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	between()
+	if err := db.Update(t.Context(), store.LaneControl, func(u store.Tx) error { return u.(*tx).seed(s, found) }); err != nil {
+		t.Fatal(err)
+	}
+	*s = page
+}
+
 // Closing reports whether Close has begun.
 func (db *DB) Closing() bool {
 	select {

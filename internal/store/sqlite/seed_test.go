@@ -11,64 +11,108 @@ import (
 	"github.com/keybrake/keybrake/internal/store/storetest"
 )
 
+// intents are calls that bring one payment intent to a total, on a key with a cap per day.
+type intents struct {
+	t       *testing.T
+	db      *sqlite.DB
+	version int64
+}
+
+func newIntents(t *testing.T, now *time.Time) intents {
+	t.Helper()
+	db := open(t, sqlite.Options{Clock: func() time.Time { return *now }})
+	return intents{t, db, storetest.Key(t, db, "key_1")}
+}
+
+func (in intents) confirm(cents int64) *ledger.Reservation {
+	in.t.Helper()
+	e := storetest.USD("payment_intents", cents)
+	e.Object, e.Mode = "pi_1", policy.Total
+	a := storetest.Admission("key_1", in.version, []policy.Cap{storetest.DayCap("payment_intents", 1000)}, e)
+	a.AllowRepeat = true
+	got, err := in.db.Admit(in.t.Context(), a)
+	if err != nil || got.Verdict != policy.Allow {
+		in.t.Fatalf("%+v %v", got, err)
+	}
+	return got.Reservation
+}
+
+func (in intents) resolve(r *ledger.Reservation, fate ledger.State) {
+	in.t.Helper()
+	resolution := storetest.Settle(r)
+	if fate == ledger.Released {
+		resolution.Fate = ledger.Fate{State: ledger.Released, Proof: ledger.ProofRefused}
+	}
+	if _, err := in.db.Resolve(in.t.Context(), resolution); err != nil {
+		in.t.Fatal(err)
+	}
+}
+
 // TestASeededCapCountsWhatWasHandedToAnOlderReservation: yesterday's confirmation of an intent is unknown,
 // today's raised its amount and was refused. What today's held stays counted, today, by yesterday's.
 func TestASeededCapCountsWhatWasHandedToAnOlderReservation(t *testing.T) {
-	for name, settledYesterday := range map[string]bool{"an open heir": false, "a settled heir": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name                     string
+		settledYesterday, beside bool
+	}{
+		{"an open heir", false, false}, {"a settled heir", true, false},
+		{"an open heir, beside calls", false, true}, {"a settled heir, beside calls", true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-			db := open(t, sqlite.Options{Clock: func() time.Time { return now }})
-			version := storetest.Key(t, db, "key_1")
-			confirm := func(cents int64, mode policy.CountMode) *ledger.Reservation {
-				t.Helper()
-				e := storetest.USD("payment_intents", cents)
-				e.Object, e.Mode = "pi_1", mode
-				a := storetest.Admission("key_1", version, []policy.Cap{storetest.DayCap("payment_intents", 1000)}, e)
-				a.AllowRepeat = true
-				got, err := db.Admit(t.Context(), a)
-				if err != nil || got.Verdict != policy.Allow {
-					t.Fatalf("%+v %v", got, err)
-				}
-				return got.Reservation
-			}
-			refuse := func(r *ledger.Reservation) {
-				t.Helper()
-				refused := storetest.Settle(r)
-				refused.Fate = ledger.Fate{State: ledger.Released, Proof: ledger.ProofRefused}
-				if _, err := db.Resolve(t.Context(), refused); err != nil {
-					t.Fatal(err)
-				}
-			}
-			old := confirm(100_00, policy.Total)
-			if settledYesterday {
-				if _, err := db.Resolve(t.Context(), storetest.Settle(old)); err != nil {
-					t.Fatal(err)
-				}
+			in := newIntents(t, &now)
+			old := in.confirm(100_00)
+			if c.settledYesterday {
+				in.resolve(old, ledger.Settled)
 			}
 			now = now.Add(24 * time.Hour)
-			raised := confirm(300_00, policy.Total)
-			if settledYesterday { // one more on the wire that wants as much, so that the refused one must leave it
+			raised := in.confirm(300_00)
+			if c.settledYesterday { // one more on the wire that wants as much, so that the refused one must leave it
 				now = now.Add(time.Minute)
 			}
-			same := confirm(300_00, policy.Total)
-			refuse(raised)
-			if settledYesterday {
-				if _, err := db.Resolve(t.Context(), storetest.Settle(same)); err != nil {
+			same := in.confirm(300_00)
+			in.resolve(raised, ledger.Released)
+			if c.settledYesterday {
+				in.resolve(same, ledger.Settled)
+			}
+			want := recount(t, in.db, storetest.DayCap("payment_intents", 1000), now)
+			seeding := store.Seeding{Key: "key_1", Caps: []policy.Cap{allPerDay}, Zone: zone}
+			if c.beside {
+				if err := in.db.Seed(t.Context(), &seeding); err != nil {
 					t.Fatal(err)
 				}
-			}
-			want := recount(t, db, storetest.DayCap("payment_intents", 1000), now)
-			added := policy.Cap{Resource: policy.AllResources, Per: policy.PerDay, Unit: policy.UnitUSD, Limit: 1 << 40}
-			if err := db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error { return tx.SeedCap("key_1", added, zone) }); err != nil {
+			} else if err := in.db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error { return tx.Seed(seeding) }); err != nil {
 				t.Fatal(err)
 			}
-			got := peek(t, db, added, now)
+			got := peek(t, in.db, allPerDay, now)
 			if got != want || want == (ledger.Account{}) {
 				t.Errorf("the new cap counts %+v where the old one counts %+v", got, want)
 			}
 		})
 	}
 }
+
+// TestASeedingCountsWhatIsHandedOverWhileItRuns: the reservation that holds the most is refused after it was read
+// and before it got its hold, and leaves what it held to one that has been served already.
+func TestASeedingCountsWhatIsHandedOverWhileItRuns(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	in := newIntents(t, &now)
+	in.confirm(100_00)
+	seeding := store.Seeding{Key: "key_1", Caps: []policy.Cap{allPerDay}, Zone: zone}
+	if err := in.db.Seed(t.Context(), &seeding); err != nil {
+		t.Fatal(err)
+	}
+	raised := in.confirm(300_00)
+	in.confirm(300_00)
+	in.db.SeedAround(t, &seeding, func() { in.resolve(raised, ledger.Released) })
+	want := recount(t, in.db, storetest.DayCap("payment_intents", 1000), now)
+	if got := peek(t, in.db, allPerDay, now); got != want || want.Held != 300_000_000 {
+		t.Errorf("the new cap counts %+v where the old one counts %+v", got, want)
+	}
+}
+
+// allPerDay counts what DayCap on one bucket counts, where no other bucket is used.
+var allPerDay = policy.Cap{Resource: policy.AllResources, Per: policy.PerDay, Unit: policy.UnitUSD, Limit: 1 << 40}
 
 func peek(t *testing.T, db *sqlite.DB, c policy.Cap, at time.Time) ledger.Account {
 	t.Helper()

@@ -40,7 +40,7 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.upsertObject, `INSERT INTO objects (key, object, bucket, currency, doc) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET doc = excluded.doc`},
 		{&s.selectAccount, selectAccount},
-		{&s.selectObject, `SELECT doc FROM objects WHERE key = ? AND object = ? AND bucket = ? AND currency = ?`},
+		{&s.selectObject, selectObject},
 		{&s.selectReservation, `SELECT ` + reservationColumns + ` FROM reservations WHERE id = ?`},
 		{&s.selectBrakes, `SELECT scope, mode, reason, actor, at FROM brakes`},
 		{&s.selectVersion, `SELECT version FROM keys WHERE id = ?`},
@@ -84,6 +84,8 @@ func (s *statements) commit(ctx context.Context) error {
 }
 
 const selectAccount = `SELECT held, settled FROM accounts WHERE key = ? AND resource = ? AND per = ? AND unit = ? AND label = ?`
+
+const selectObject = `SELECT doc FROM objects WHERE key = ? AND object = ? AND bucket = ? AND currency = ?`
 
 type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -112,9 +111,11 @@ func (w *writer) adoptControl(t *tx) {
 	for _, r := range t.touchedReservations {
 		w.track(r)
 	}
-	if t.accountsChanged {
+	if len(t.touchedAccounts) > 0 {
 		w.db.mu.Lock()
-		clear(w.db.accounts)
+		for _, k := range t.touchedAccounts {
+			delete(w.db.accounts, k)
+		}
 		w.db.mu.Unlock()
 	}
 }
@@ -143,7 +144,7 @@ type tx struct {
 
 	touchedKeys         []policy.KeyID
 	touchedReservations []*ledger.Reservation
-	accountsChanged     bool
+	touchedAccounts     []ledger.AccountKey
 	indexed             int64 // the search index covers the audit up to here, once this is committed
 }
 
@@ -401,38 +402,37 @@ func (t *tx) OpenReservations(key policy.KeyID) ([]*ledger.Reservation, error) {
 		WHERE state < 2 AND (? = '' OR key = ?) ORDER BY id`, string(key), string(key))
 }
 
-// firstSince is the number of a key's first reservation made at since or later. The store's clock never goes
-// back, so numbers are in the order of time, and nothing older than the window needs to be read: the writer, and
-// whoever wants to pull a brake, waits while a cap is seeded.
-func (t *tx) firstSince(key policy.KeyID, since time.Time) (int64, error) {
+// firstSince is the number of the first reservation, of any key, made at since or later. The store's clock never
+// goes back, so numbers are in the order of time and halving them finds it.
+func (t *tx) firstSince(since time.Time) (ledger.ReservationID, error) {
 	if since.IsZero() {
 		return 0, nil
 	}
-	rows, err := t.q.QueryContext(t.ctx, `SELECT id, at FROM reservations WHERE key = ? ORDER BY id DESC`, string(key))
-	if err != nil {
+	var low, high int64
+	if err := t.q.QueryRowContext(t.ctx, `SELECT coalesce(max(id), 0) + 1 FROM reservations`).Scan(&high); err != nil {
 		return 0, err
 	}
-	defer rows.Close()
-	first := int64(math.MaxInt64)
-	for rows.Next() {
-		var id, at int64
-		if err := rows.Scan(&id, &at); err != nil {
+	for low < high {
+		middle := low + (high-low)/2
+		var id, at int64 // of the first one from there on: middle is never above the last
+		if err := t.q.QueryRowContext(t.ctx, `SELECT id, at FROM reservations WHERE id >= ? ORDER BY id LIMIT 1`, middle).Scan(&id, &at); err != nil {
 			return 0, err
 		}
 		if at < micros(since) {
-			break
+			low = id + 1
+		} else {
+			high = middle
 		}
-		first = id
 	}
-	return first, rows.Err()
+	return ledger.ReservationID(low), nil
 }
 
 func (t *tx) ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error {
-	from, err := t.firstSince(key, since)
+	from, err := t.firstSince(since)
 	if err != nil {
 		return err
 	}
-	rows, err := t.q.QueryContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND id >= ? ORDER BY id`, string(key), from)
+	rows, err := t.q.QueryContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND id >= ? ORDER BY id`, string(key), int64(from))
 	if err != nil {
 		return err
 	}

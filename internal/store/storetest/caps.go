@@ -95,7 +95,7 @@ func lateOutcomeCaps(t *testing.T, open Open) {
 		db := open(t, func() time.Time { return noon })
 		defer func() { must(t, db.Close()) }()
 		a := admit(t, db, Admission("key_added", Key(t, db, "key_added"), nil, USD("refunds", 2000)))
-		must(t, db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error { return tx.SeedCap("key_added", threeCaps[0], time.UTC) }))
+		seed(t, db, &store.Seeding{Key: "key_added", Caps: threeCaps[:1], Zone: time.UTC})
 		resolve(t, db, Settle(a.Reservation))
 		if diff := cmp.Diff([]audit.Cap{dayCapOf(0, 20*dollar)}, last(t, db).Caps); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

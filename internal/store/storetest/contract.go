@@ -48,6 +48,9 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"the first record of a time is found":                                            firstAt,
 		"the clock never goes behind the last record":                                    clockBack,
 		"a cap added at noon counts the morning, open holds included":                    seededCap,
+		"a cap added while calls go on counts each of them once":                         seededBesideCalls,
+		"a seeding is made of small transactions, and one that broke off is begun anew":  seededAnew,
+		"a cap in another time zone counts what the day there has seen":                  seededZone,
 		"a created customer joins its key's row":                                         joins,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })

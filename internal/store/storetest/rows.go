@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keybrake/keybrake/internal/audit"
-	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 )
@@ -189,26 +188,6 @@ func clockBack(t *testing.T, open Open) {
 		t.Errorf("the clock went back to %s after a restart", got)
 	}
 	must(t, db.Close())
-}
-
-func seededCap(t *testing.T, open Open) {
-	db := opened(t, open)
-	version := Key(t, db, "key_1")
-	settled := admit(t, db, Admission("key_1", version, nil, USD("refunds", 1000)))
-	resolve(t, db, Settle(settled.Reservation))
-	held := admit(t, db, Admission("key_1", version, nil, USD("refunds", 500)))
-	added := DayCap("refunds", 20)
-	must(t, db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error { return tx.SeedCap("key_1", added, time.UTC) }))
-	if got := account(t, db, "key_1", added); got != (ledger.Account{Held: 5_000_000, Settled: 10_000_000}) {
-		t.Fatalf("seeded: %+v", got)
-	}
-	resolve(t, db, Settle(held.Reservation))
-	if got := account(t, db, "key_1", added); got != (ledger.Account{Settled: 15_000_000}) {
-		t.Errorf("the open hold did not settle under the new cap: %+v", got)
-	}
-	if got := admit(t, db, Admission("key_1", version, []policy.Cap{added}, USD("refunds", 501))); got.Verdict != policy.Deny {
-		t.Errorf("%+v", got)
-	}
 }
 
 func joins(t *testing.T, open Open) {
