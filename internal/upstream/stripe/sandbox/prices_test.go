@@ -71,7 +71,7 @@ func TestLookupKeysMoveWhenTold(t *testing.T) {
 	second := b.price("unit_amount=2&lookup_key=std&transfer_lookup_key=true")
 	b.want(b.ok("GET", "/v1/prices?lookup_keys[]=std", "").ids()[0], second, "holder")
 	b.want(b.get("prices", first).at("lookup_key"), nil, "the old one")
-	b.want(len(b.ok("GET", "/v1/prices?recurring[interval]=year", "").ids()), 1, "by interval")
+	b.want(len(b.ok("GET", "/v1/prices?recurring[interval]=year&product="+b.product, "").ids()), 1, "by interval")
 	b.ok("POST", "/v1/prices/"+second, "active=false")
 	b.refused(400, "", "POST", "/v1/invoiceitems", "customer="+b.customer+"&pricing[price]="+second)
 }
@@ -103,7 +103,7 @@ func TestCouponsAndCodesRunOut(t *testing.T) {
 	r.want(r.ok("GET", "/v1/promotion_codes?code=ada&customer="+ada, "").num("data.0.times_redeemed"), int64(1), "redeemed")
 	r.ok("POST", "/v1/promotion_codes/"+own.str("id"), "active=false")
 	r.refused(400, "promotion_code_expired", "POST", "/v1/invoices", "customer="+ada+"&discounts[0][promotion_code]="+own.str("id"))
-	for query, want := range map[string]int{"coupon=C": 1, "active=true": 0, "customer=" + ben: 0} {
+	for query, want := range map[string]int{"coupon=C": 1, "coupon=C&active=true": 0, "coupon=C&customer=" + ben: 0} {
 		r.want(len(r.ok("GET", "/v1/promotion_codes?"+query, "").ids()), want, query)
 	}
 }

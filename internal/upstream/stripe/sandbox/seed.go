@@ -29,6 +29,8 @@ type SeededCustomer struct {
 	Charges       []string `json:"charges"`
 	PaymentIntent string   `json:"payment_intent"`
 	Invoice       string   `json:"invoice"` // open, $50.00
+	// Graph is the rest of what the first two customers have; the third has none.
+	Graph SeededGraph `json:"graph,omitzero"`
 }
 
 const (
@@ -65,6 +67,9 @@ func (s *Server) Seed() Seeded {
 		out.Customers = append(out.Customers, b.customer(name, i, charges))
 	}
 	out.Payout = b.run("POST", "/v1/payouts", "amount=50000&currency=usd").(*payout).id
+	for i, canary := range []string{"Quetzalcanary", "Xylocanary"} {
+		out.Customers[i].Graph = b.graph(out.Customers[i], out.Product, canary)
+	}
 	s.seeded = &out
 	return out
 }

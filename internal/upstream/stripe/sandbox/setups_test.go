@@ -27,7 +27,7 @@ func TestASetupIntentAttachesWhatItSetsUp(t *testing.T) {
 	r.want(len(r.ok("GET", "/v1/setup_attempts?setup_intent="+id, "").ids()), 1, "attempts")
 	r.refused(400, "parameter_missing", "GET", "/v1/setup_attempts", "")
 	r.want(r.ok("GET", "/v1/setup_intents?customer="+ada.ID, "").ids()[0], id, "listed")
-	r.want(len(r.ok("GET", "/v1/setup_intents?customer="+ben.ID, "").ids()), 0, "another's")
+	r.want(len(r.ok("GET", "/v1/setup_intents?customer="+r.seed.Customers[2].ID, "").ids()), 0, "another's")
 	r.want(len(r.s.Effects()), 0, "no money moved")
 
 	moved := r.ok("POST", "/v1/setup_intents", "customer="+ada.ID).str("id")

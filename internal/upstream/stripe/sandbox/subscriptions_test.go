@@ -71,7 +71,7 @@ func TestASubscriptionThatCannotStartIsRefused(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) { r.refused(400, tc.code, "POST", "/v1/subscriptions", tc.form) })
 	}
 	r.refused(402, "card_declined", "POST", "/v1/subscriptions", "customer="+broke.customer+"&items[0][price]="+broke.basic+"&payment_behavior=error_if_incomplete")
-	r.want(len(r.ok("GET", "/v1/subscriptions?status=all", "").ids()), 0, "subscriptions")
+	r.want(len(r.ok("GET", "/v1/subscriptions?status=all&customer="+broke.customer, "").ids()), 0, "subscriptions")
 	r.want(len(r.ok("GET", "/v1/invoices?customer="+broke.customer, "").ids()), 0, "invoices")
 }
 
@@ -344,15 +344,15 @@ func TestTheOldRoutesToSubscriptionsAreTheSame(t *testing.T) {
 	b.want(b.moved(sandbox.EffectPayment), int64(2000), "moved")
 	b.want(b.ok("GET", base, "").ids()[0], sub, "listed")
 	b.want(b.ok("POST", base+"/"+sub, "metadata[a]=b").str("metadata.a"), "b", "updated")
-	ada := "/v1/customers/" + b.seed.Customers[0].ID + "/subscriptions"
-	b.want(len(b.ok("GET", ada, "").ids()), 0, "another's list")
+	other := "/v1/customers/" + b.seed.Customers[2].ID + "/subscriptions"
+	b.want(len(b.ok("GET", other, "").ids()), 0, "another's list")
 	for _, method := range []string{"GET", "POST", "DELETE"} {
-		b.refused(404, "resource_missing", method, ada+"/"+sub, "")
+		b.refused(404, "resource_missing", method, other+"/"+sub, "")
 	}
 	b.refused(404, "resource_missing", "GET", base+"/"+sub+"/discount", "")
 	b.want(b.ok("DELETE", base+"/"+sub, "").str("status"), "canceled", "canceled")
-	for query, want := range map[string]int{"": 0, "status=all": 1, "status=canceled": 1, "status=ended": 1, "status=active": 0, "price=" + b.basic: 0,
-		"status=all&price=" + b.basic: 1, "status=all&customer=" + b.seed.Customers[0].ID: 0, "status=all&collection_method=send_invoice": 0} {
+	for query, want := range map[string]int{"customer=" + b.customer: 0, "test_clock=" + b.clock + "&status=all": 1, "status=canceled": 1, "status=ended": 1, "status=active": 0, "price=" + b.basic: 0,
+		"status=all&price=" + b.basic: 1, "status=all&customer=" + b.seed.Customers[2].ID: 0, "status=all&collection_method=send_invoice": 0} {
 		b.want(len(b.ok("GET", "/v1/subscriptions?"+query, "").ids()), want, query)
 	}
 }
