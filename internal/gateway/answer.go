@@ -70,11 +70,8 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 		resolution.Freeze = "the answer to " + string(j.call.Operation.Name) + " showed a customer that is not allowed"
 	}
 	if j.resend != nil && j.resend.State == ledger.Settled {
-		// Counted before. The vendor must say so too: a run that it does not remember was a second one.
-		resolution.Fate = ledger.Fate{State: ledger.Settled}
-		if answer.Status >= 200 && answer.Status < 300 && !outcome.Replayed {
-			resolution.Freeze = "the upstream ran " + string(j.call.Operation.Name) + " again under an idempotency key that it had answered before"
-		}
+		g.settledBefore(j, resolution, &outcome)
+		record.Proof = ""
 	}
 	settled := g.settle(ctx, j, resolution)
 	response = g.finish(j, response)
@@ -82,6 +79,30 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 		response.Header.Set("Keybrake-Settlement", "pending")
 	}
 	return response
+}
+
+// settledBefore completes the resolution of a retry whose first attempt was settled: that stands. The vendor must say so
+// too: an answer that is no replay is a second run, for which nothing was held.
+func (g *Gateway) settledBefore(j *journey, r *store.Resolution, o *upstream.Outcome) {
+	again := r.Fate
+	r.Fate = ledger.Fate{State: ledger.Settled}
+	if o.Fate != upstream.Moved || o.Replayed || again.State != ledger.Settled || !j.call.MarksReplays && sameObjects(j.resend, again.Moved) {
+		return
+	}
+	r.Freeze = "the upstream ran " + string(j.call.Operation.Name) + " again under an idempotency key that it had answered before"
+	request := g.reserve(j)
+	request.AuditSeq, request.Sent = j.admitted.Entry.Seq, j.resend.Sent
+	r.Again = &store.Rerun{Request: request, Fate: again}
+}
+
+// sameObjects reports whether an answer is about the very objects that a reservation was settled for.
+func sameObjects(r *ledger.Reservation, moved []ledger.Moved) bool {
+	for i, m := range moved {
+		if m.Object == "" || m.Object != r.Effects[i].Object {
+			return false
+		}
+	}
+	return len(moved) > 0
 }
 
 // retried reads an answer to a call that was sent before. A refusal of this attempt proves something about

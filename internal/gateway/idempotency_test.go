@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
 )
 
@@ -227,12 +229,32 @@ func TestAnIdempotencyKeyIsOldAfterTwentyThreeHours(t *testing.T) {
 }
 
 // Stripe promises to remember for a day. If it does not, the second run is real money that nobody held.
-func TestASecondRunUnderASettledKeyFreezes(t *testing.T) {
+func TestASecondRunUnderASettledKeyIsCountedAndFreezes(t *testing.T) {
 	w := newWorld(t)
-	key, _ := w.key(refundPolicy)
+	key, k := w.key(refundPolicy)
 	charge := w.Seeded.Customers[0].Charges[0]
 	must(t, w.Sandbox.Inject(sandbox.Fault{Kind: sandbox.FaultForget, Method: "POST"}))
-	w.refund(key, charge, "1000", "Idempotency-Key", "k").want(t, 200, "")
-	w.refund(key, charge, "1000", "Idempotency-Key", "k").want(t, 200, "")
-	w.refund(key, charge, "1000").want(t, 401, "keybrake_key_frozen")
+	w.refund(key, charge, "6000", "Idempotency-Key", "k").want(t, 200, "")
+	second := w.refund(key, charge, "6000", "Idempotency-Key", "k").want(t, 200, "")
+	if n := len(w.Sandbox.Effects()); n != 2 {
+		t.Fatalf("%d effects", n)
+	}
+	w.wantUSD(k.ID, "refunds", 0, 12000) // past the cap of $100: it happened
+	got := w.outcome()
+	if got.Fate != "moved" || len(got.Effects) != 1 || got.Effects[0].Object != second.str("id") || got.Reservation != int64(w.last(k.ID).ID) {
+		t.Errorf("recorded as %+v", got)
+	}
+	if got.Caps[0].Left != 0 || got.Caps[0].Settled != 120_000_000 {
+		t.Errorf("caps after it: %+v", got.Caps)
+	}
+	must(t, w.Store.View(t.Context(), func(tx store.Tx) error {
+		rows, err := tx.Brakes()
+		if !slices.ContainsFunc(rows, func(r store.BrakeRow) bool { return r.Scope == store.FreezeScope(k.ID) }) {
+			t.Errorf("the key's money is not frozen: %+v", rows)
+		}
+		return err
+	}))
+	if log := w.Log.String(); !strings.Contains(log, "moved more than was held") {
+		t.Errorf("nobody was alarmed: %s", log)
+	}
 }

@@ -326,13 +326,7 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 		Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Writes: true, Record: g.intent(j),
 		AllowRepeat: j.policy.RepeatUnknown, AttachFor: j.call.AttachFor, StatusOf: g.statusOf,
 	}
-	op := &j.call.Operation
-	a.Reserve = &ledger.Request{
-		Key: j.key.ID, Upstream: j.key.Upstream, Operation: op.Name, Customers: op.Customer.Customers,
-		Caps: j.policy.Caps, Zone: j.policy.Timezone, Effects: op.Counted(), Counts: op.Counts(),
-		Soft:        j.policy.Enforcement == policy.Shadow,
-		IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint,
-	}
+	a.Reserve = g.reserve(j)
 	if j.resend != nil {
 		a.Resend = j.resend.ID
 		return a, nil
@@ -346,6 +340,17 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 		a.Reserve.IdemKey = g.upstreamKey(j, j.call.IdempotencyKey)
 	}
 	return a, nil
+}
+
+// reserve is what the ledger is asked for: the call's effects, to be held against all caps of its key.
+func (g *Gateway) reserve(j *journey) *ledger.Request {
+	op := &j.call.Operation
+	return &ledger.Request{
+		Key: j.key.ID, Upstream: j.key.Upstream, Operation: op.Name, Customers: op.Customer.Customers,
+		Caps: j.policy.Caps, Zone: j.policy.Timezone, Effects: op.Counted(), Counts: op.Counts(),
+		Soft:        j.policy.Enforcement == policy.Shadow,
+		IdemAccount: j.call.Account, Fingerprint: j.call.Fingerprint,
+	}
 }
 
 func (j *journey) reservation() ledger.ReservationID {

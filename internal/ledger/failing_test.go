@@ -59,6 +59,17 @@ func TestARowThatCannotBeReadLeavesNothingHalfDone(t *testing.T) {
 		"finish": func(b *books, book *Book) error {
 			return book.Finish(agent, Final{Bucket: intents, Object: "pi_2", Amount: usd(50)})
 		},
+		"write down what happened without a hold": func(b *books, book *Book) error {
+			req := b.request(total("pi_1", 30000), part("pi_2", 500, 0), gross(refunds, 700))
+			req.Key = "key_other"
+			_, _, err := book.Happened(b.now, req, Fate{State: Settled, Moved: []Moved{{usd(30000), "pi_1"}, {usd(500), "pi_2"}, {usd(700), "re_1"}}})
+			return err
+		},
+		"write down what happened on an object that others count on": func(b *books, book *Book) error {
+			_, _, err := book.Happened(b.now, b.request(total("pi_1", 30000), gross(intents, 700)),
+				Fate{State: Settled, Moved: []Moved{{usd(30000), "pi_1"}, {usd(700), "pi_2"}}})
+			return err
+		},
 		"detach": func(_ *books, book *Book) error { return book.Detach(2) },
 	}
 	for name, operation := range tests {

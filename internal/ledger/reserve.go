@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
@@ -24,6 +25,42 @@ type need struct {
 // now is the store's clock; it fixes the windows. An error means that rows could not be read; nothing was
 // changed.
 func (b *Book) Reserve(now time.Time, req *Request) (*Reservation, []policy.CapFailure, error) {
+	r, full, err := b.reserve(now, req)
+	b.keep()
+	return r, full, err
+}
+
+// Happened writes down what a vendor moved without a hold: the request ran although it must not have. It is settled at
+// once, in the windows of now, whatever the caps say: books that hide it would be wrong. Everything that it adds is
+// reported. fate is Settled. On an error nothing was changed.
+func (b *Book) Happened(now time.Time, req *Request, fate Fate) (*Reservation, []Over, error) {
+	check(fate.State == Settled, "%s happened and is %s", req.Operation, fate.State)
+	nothing := *req // nothing was held, so all that moved is over
+	nothing.Soft, nothing.IdemKey = true, ""
+	nothing.Effects = slices.Clone(req.Effects)
+	for i := range nothing.Effects {
+		nothing.Effects[i].Amount.Minor = 0
+	}
+	r, _, err := b.reserve(now, &nothing)
+	if err != nil {
+		return nil, nil, err
+	}
+	check(r != nil, "%s asks for nothing and does not fit", req.Operation)
+	r.Marked = false
+	overs, err := b.resolve(now, r, &fate)
+	if err != nil {
+		b.rollBack()
+		b.created = b.created[:len(b.created)-1]
+		delete(b.reservations, r.ID)
+		b.next--
+		return nil, nil, err
+	}
+	b.keep()
+	return r, overs, nil
+}
+
+// reserve is Reserve within an operation that is not ended yet. On an error nothing was changed.
+func (b *Book) reserve(now time.Time, req *Request) (*Reservation, []policy.CapFailure, error) {
 	asked := make([]int64, len(req.Effects))
 	var claims []Claim
 	fits := true
@@ -61,7 +98,6 @@ func (b *Book) Reserve(now time.Time, req *Request) (*Reservation, []policy.CapF
 	}
 	b.created = append(b.created, r)
 	b.reservations[r.ID] = r
-	b.keep()
 	return r, full, nil
 }
 

@@ -2,10 +2,13 @@ package ledger
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
 )
 
@@ -152,5 +155,32 @@ func TestWhatACallSaysIsKeptForTheRecord(t *testing.T) {
 	}
 	if req.Effects[0].Object != "" {
 		t.Error("the request's own effects were written to")
+	}
+}
+
+// TestWhatHappenedWithoutAHoldIsCountedPastEveryCap: a vendor forgot a call that it had answered and ran it again.
+func TestWhatHappenedWithoutAHoldIsCountedPastEveryCap(t *testing.T) {
+	b := newBooks(t, dollars(refunds, policy.PerDay, 10), calls(refunds, policy.PerDay, 1))
+	b.settle(b.hold(gross(refunds, 900)), 900, "re_1")
+	book := NewBook(b.shelf, b.shelf.next)
+	r, overs, err := book.Happened(b.now, b.request(gross(refunds, 900)), Fate{State: Settled, Moved: []Moved{{usd(900), "re_2"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.shelf.write(book.Changes())
+	if want := []Over{{Bucket: refunds, Held: 0, Moved: 9 * money.Dollar}}; !slices.Equal(overs, want) {
+		t.Errorf("reported %+v, want %+v", overs, want)
+	}
+	if r.State != Settled || r.Marked || r.Effects[0].Object != "re_2" {
+		t.Errorf("%+v", r)
+	}
+	checkBooks(t, b.shelf)
+	var got []int64
+	for _, c := range b.caps {
+		a := b.shelf.accounts[AccountKey{Key: agent, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: Label(c.Per, b.now, time.UTC)}]
+		got = append(got, a.Settled, a.Held)
+	}
+	if want := []int64{18 * dollar, 0, 2, 0}; !slices.Equal(got, want) {
+		t.Errorf("accounts say %d, want %d", got, want)
 	}
 }

@@ -286,6 +286,12 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 			at := repeat{reservation.Key, reservation.Fingerprint}
 			b.pending[at] = append(b.pending[at], reservation.ID)
 		}
+		if r.Again != nil {
+			if reservation, overs, err = b.Book.Happened(b.Now, r.Again.Request, r.Again.Fate); err != nil {
+				return Resolved{}, err
+			}
+			out.Overs = overs
+		}
 		for _, o := range overs {
 			b.freeze(reservation.Key, fmt.Sprintf("the upstream moved %s USD of %s where %s USD was held", o.Moved, o.Bucket, o.Held))
 		}
@@ -298,7 +304,7 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 		if out.Caps, err = b.standing(reservation); err != nil {
 			return Resolved{}, err
 		}
-		r.Record.Reservation, r.Record.Caps = int64(r.Reservation), capRecords(out.Caps)
+		r.Record.Reservation, r.Record.Caps = int64(reservation.ID), capRecords(out.Caps)
 	}
 	out.Entry = b.append(r.Record)
 	return out, nil

@@ -137,6 +137,15 @@ type Resolution struct {
 	Joins policy.CustomerID
 	// Freeze stops the key's money because the guard tripped; empty = no.
 	Freeze string
+	// Again is set where the vendor ran a call once more that it had been settled for: what moved is written down
+	// beside the reservation, past every cap, and the key's money freezes.
+	Again *Rerun
+}
+
+// Rerun is a second run of a settled call, for which nothing was held.
+type Rerun struct {
+	Request *ledger.Request
+	Fate    ledger.Fate // settled
 }
 
 // Resolved is what came of a Resolution.
@@ -147,7 +156,8 @@ type Resolved struct {
 	State ledger.State
 	// Overs: more moved than was held. The key's money is frozen in the same transaction.
 	Overs []ledger.Over
-	// Caps is how the caps that the reservation counts in stand after it, in its own windows.
+	// Caps is how the caps that the reservation counts in stand after it, in its own windows; after a second run,
+	// those of what that run added.
 	Caps  []CapState
 	Entry audit.Entry
 }

@@ -49,6 +49,9 @@ type Call struct {
 	Account     policy.AccountID
 	// AttachFor is how long after its first send a write may be attached to again.
 	AttachFor time.Duration
+	// MarksReplays: the vendor marks an answer that it gives again under an idempotency key; one without the mark is a
+	// second run.
+	MarksReplays bool
 	// SecretsPass: the key's policy lets client secrets through, so what a declined attempt left behind can
 	// still be paid without another call of ours and stays counted. Set by the gateway.
 	SecretsPass bool

@@ -65,7 +65,7 @@ func (a *Adapter) Parse(raw *upstream.RawCall, pinnedVersion string) (*upstream.
 		params = []byte(call.Query)
 	}
 	call.Fingerprint = fingerprint(req, string(call.Account), params)
-	call.AttachFor = attachFor(row)
+	call.AttachFor, call.MarksReplays = attachFor(row), !row.V2()
 	return call, nil
 }
 
