@@ -284,7 +284,7 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 	}
 	request := g.request(j)
 	if j.resend != nil {
-		sent, err := decodeSent(j.resend.Sent)
+		sent, err := upstream.DecodeSent(j.resend.Sent)
 		if err != nil {
 			return g.busy(ctx, j, err), false
 		}
@@ -332,7 +332,7 @@ func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admis
 		return a, nil
 	}
 	var err error
-	if a.Reserve.Sent, err = encodeSent(request); err != nil {
+	if a.Reserve.Sent, err = upstream.EncodeSent(request); err != nil {
 		return nil, err
 	}
 	if j.attaches() {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -33,35 +32,6 @@ func (g *Gateway) request(j *journey) *upstream.Request {
 // are found by.
 func (g *Gateway) upstreamKey(j *journey, agentKey string) string {
 	return g.Ring.Master().UpstreamIdempotencyKey(j.key.ID, j.call.Account, agentKey)
-}
-
-// sentForm is a request as it is kept with its reservation, to be sent again on a retry.
-type sentForm struct {
-	Method string      `json:"m"`
-	Path   string      `json:"p"`
-	Query  string      `json:"q,omitempty"`
-	Body   string      `json:"b,omitempty"`
-	Header http.Header `json:"h,omitempty"`
-	Key    string      `json:"k,omitempty"`
-	Host   string      `json:"o,omitempty"`
-}
-
-func encodeSent(r *upstream.Request) ([]byte, error) {
-	sent, err := json.Marshal(sentForm{r.Method, r.Path, r.Query, string(r.Body), r.Header, r.IdempotencyKey, r.Host})
-	if err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
-	}
-	return sent, nil
-}
-
-func decodeSent(b []byte) (*upstream.Request, error) {
-	var s sentForm
-	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("decode the stored request: %w", err)
-	}
-	return &upstream.Request{
-		Method: s.Method, Path: s.Path, Query: s.Query, Body: []byte(s.Body), Header: s.Header, IdempotencyKey: s.Key, Host: s.Host,
-	}, nil
 }
 
 // send takes the last look and writes the request. From Depart to Land the call counts as on the wire. A
