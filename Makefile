@@ -49,8 +49,10 @@ bench-load: build ## real processes under load; makes a 5 GB store in the tempor
 	cd test && $(GO) build -o ../build/bench ./bench && $(GO) build -o ../build/caddy ./bench/caddy
 	build/bench run -keybrake build/keybrake -caddy build/caddy -what $(BENCH)
 
-crash: ## processes killed with SIGKILL under load, ROUNDS times (default 200), held against what they acknowledged
-	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -timeout 60m -run Kill ./internal/store/sqlite
+# SEED=N makes the agents of the second want the same things again; how two programs' threads fall is nobody's to choose.
+crash: ## processes killed with SIGKILL under load: the store alone (200 times) and the whole program (300 times), or ROUNDS times
+	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -v -timeout 60m -run Kill ./internal/store/sqlite
+	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m ./crash
 
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $${FUZZTIME:-1m}

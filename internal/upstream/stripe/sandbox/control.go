@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,8 +16,8 @@ import (
 // credential, so the sandbox belongs on a loopback address:
 //
 //	GET    /_sandbox/healthz               what is kept, what was dropped
-//	GET    /_sandbox/journal               {"total":N,"items":[Arrival]}
-//	GET    /_sandbox/effects               {"items":[Effect]}
+//	GET    /_sandbox/journal?after=SEQ     {"total":N,"items":[Arrival]}; those above SEQ, without it all that are kept
+//	GET    /_sandbox/effects?after=SEQ     {"items":[Effect]}
 //	POST   /_sandbox/faults                a Fault, with latency_ms beside latency
 //	DELETE /_sandbox/faults                no faults; hanging calls go on
 //	POST   /_sandbox/release               hanging calls go on, faults stay
@@ -72,10 +74,8 @@ func (s *Server) command(r *http.Request) (any, error) {
 	switch route {
 	case "GET healthz":
 		return s.health(), nil
-	case "GET journal":
-		return map[string]any{"total": s.Arrivals(), "items": s.Journal()}, nil
-	case "GET effects":
-		return map[string]any{"items": append([]Effect{}, s.Effects()...)}, nil
+	case "GET journal", "GET effects":
+		return s.commandHistory(r)
 	case "POST faults":
 		return s.commandFault(r.Body)
 	case "DELETE faults":
@@ -111,6 +111,21 @@ func decode(body io.Reader, into any) error {
 		return badCommand(fmt.Errorf("read command: %w", err))
 	}
 	return nil
+}
+
+// commandHistory shows what arrived, or what moved, after a place that the reader has been to.
+func (s *Server) commandHistory(r *http.Request) (any, error) {
+	after := 0
+	if text := r.URL.Query().Get("after"); text != "" {
+		var err error
+		if after, err = strconv.Atoi(text); err != nil {
+			return nil, badCommand(fmt.Errorf("after=%s is no number", text))
+		}
+	}
+	if strings.HasSuffix(r.URL.Path, "/effects") {
+		return map[string]any{"items": slices.DeleteFunc(s.Effects(), func(e Effect) bool { return e.Seq <= after })}, nil
+	}
+	return map[string]any{"total": s.Arrivals(), "items": slices.DeleteFunc(s.Journal(), func(a Arrival) bool { return a.Seq <= after })}, nil
 }
 
 func (s *Server) commandFault(body io.Reader) (any, error) {
@@ -295,6 +310,7 @@ type health struct {
 	Arrivals       int            `json:"arrivals"`
 	Effects        int            `json:"effects"`
 	Hanging        int            `json:"hanging"`
+	Running        int64          `json:"running"` // arrivals that are not answered yet, hanging ones included
 	Objects        map[string]int `json:"objects"`
 	Dropped        map[string]int `json:"dropped"` // objects let go at the bound
 	KeysDropped    int            `json:"idempotency_keys_dropped"`
@@ -304,7 +320,8 @@ type health struct {
 func (s *Server) health() health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := health{Status: "ok", Account: s.platform.accountID, Arrivals: s.journal.total, Effects: len(s.effects), Hanging: s.hanging,
+	h := health{Status: "ok", Account: s.platform.accountID, Arrivals: s.journal.total, Effects: len(s.effects),
+		Hanging: s.hanging, Running: s.running.Load(),
 		KeysDropped: s.platform.idem.forgot, FaultsInjected: len(s.faults), Objects: map[string]int{}, Dropped: map[string]int{}}
 	note := func(name string, kept, dropped int) {
 		h.Objects[name] += kept

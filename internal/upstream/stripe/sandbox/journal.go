@@ -146,7 +146,7 @@ func (c *call) effect(kind EffectKind, object, parent, customer string, amount i
 func (s *Server) Effects() []Effect {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]Effect(nil), s.effects...)
+	return append([]Effect{}, s.effects...)
 }
 
 // Moved sums the effects of one kind at or after since, per currency in minor

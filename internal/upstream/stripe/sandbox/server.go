@@ -69,6 +69,7 @@ type Server struct {
 	faults    []*Fault
 	released  chan struct{}
 	hanging   int
+	running   atomic.Int64 // arrivals that are not answered yet
 	seeded    *Seeded
 	ahead     atomic.Int64 // nanoseconds that Advance has added to the clock
 }
@@ -173,6 +174,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // the client broke off its own request; nothing arrived
 	}
 	faults := s.matchFaults(r.Method, r.URL.Path)
+	s.running.Add(1)
+	defer s.running.Add(-1)
 	arrival := s.arrive(r, body, secretOf(r.Header), faultNames(faults))
 	ans, cut := s.serve(r, body, arrival, faults, tooLarge != nil)
 	s.mu.Lock()

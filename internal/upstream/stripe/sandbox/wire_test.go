@@ -207,4 +207,8 @@ func TestTheJournalHoldsArrivalsAsTheyCame(t *testing.T) {
 	e := r.ok("GET", "/_sandbox/effects", "")
 	r.want(e.str("items.0.object"), out.str("id"), "effect by control route")
 	r.want(e.str("items.0.request_id"), out.header.Get("Request-Id"), "request of the effect")
+	r.want(r.ok("GET", "/_sandbox/journal?after=1", "").num("items.0.seq"), int64(2), "what arrived after the first")
+	r.want(strings.TrimSpace(r.ok("GET", "/_sandbox/effects?after=1", "").raw), `{"items":[]}`, "what moved after the first")
+	r.want(r.do("GET", "/_sandbox/effects?after=x", "").status, 400, "after no number")
+	r.want(r.ok("GET", "/_sandbox/healthz", "").num("running"), int64(0), "running")
 }

@@ -1,0 +1,281 @@
+package crash
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/admin"
+)
+
+const (
+	// clients spend at the same time.
+	clients = 32
+	// roundsVariable is how often the program is killed; a longer run sets it.
+	roundsVariable = "KEYBRAKE_CRASH_ROUNDS"
+	// seedVariable chooses what agents want and when the program dies, as far as that is ours to choose: how the
+	// threads of two programs fall is not.
+	seedVariable = "KEYBRAKE_CRASH_SEED"
+	// generation is after how many rounds new vault keys come in place of those whose caps are full.
+	generation = 20
+	// wholeEvery is after how many rounds a long chain is read again from its beginning.
+	wholeEvery = 25
+	// readWhole is how long a chain is read whole in every round.
+	readWhole = 20_000
+)
+
+// kinds are the vault keys of a generation: some fill within a round, some never.
+var kinds = []struct {
+	name, scopes string
+	rules        []rule
+}{
+	{"small", "refunds: write", []rule{{resource: "refunds", per: "day", cents: 60_00}, {resource: "refunds", per: "call", cents: 2_50}}},
+	{"hourly", "refunds: write", []rule{{resource: "refunds", per: "hour", cents: 900_00}, {resource: "refunds", per: "hour", calls: 150}}},
+	{"intents", "payment_intents: write", []rule{{resource: "payment_intents", per: "total", cents: 400_00}, {resource: "*", per: "month", cents: 380_00}}},
+	{"both", "refunds: write, payment_intents: write", []rule{{resource: "*", per: "total", cents: 9000_00}, {resource: "refunds", per: "day", cents: 4000_00}}},
+}
+
+// numberFrom is a number from the environment, or another one.
+func numberFrom(variable string, or uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv(variable), 10, 64); err == nil {
+		return n
+	}
+	return or
+}
+
+// TestNothingIsLostOrOverspentHoweverOftenTheProgramIsKilled kills the program under load, again and again, on one
+// store, and has the books audited after every restart.
+func TestNothingIsLostOrOverspentHoweverOftenTheProgramIsKilled(t *testing.T) {
+	rounds, seed := int(numberFrom(roundsVariable, 10)), numberFrom(seedVariable, rand.Uint64())
+	t.Logf("%s=%d", seedVariable, seed)
+	began := time.Now()
+	w := newWorld(t)
+	s := newSeason(w, seed)
+	for w.kills < rounds {
+		s.round()
+		if t.Failed() {
+			t.Fatalf("after kill %d, %s=%d", w.kills, seedVariable, seed)
+		}
+	}
+	s.last()
+	s.summary(time.Since(began))
+}
+
+// summary says in one line what was shown.
+func (s *season) summary(took time.Duration) {
+	w := s.w
+	tries, open := 0, 0
+	for _, c := range w.calls {
+		tries += len(c.tries)
+	}
+	for _, r := range w.books.reservations {
+		if r.state == unknown {
+			open++
+		}
+	}
+	w.t.Logf("%d kills, %d calls in %d tries, %d effects at Stripe, %d reservations of which %d are open, %d records, %d brakes pulled or lifted, %s",
+		w.kills, len(w.calls), tries, len(w.truth.effects), len(w.books.reservations), open, len(w.books.records), len(w.acts), took.Round(time.Second))
+	if len(w.truth.effects) == 0 || open == 0 {
+		w.t.Error("nothing moved, or nothing was on the wire when the program died")
+	}
+}
+
+// season is many rounds with the same agents.
+type season struct {
+	w      *world
+	rng    *rand.Rand
+	agents []*agent
+}
+
+func newSeason(w *world, seed uint64) *season {
+	s := &season{w: w, rng: rand.New(rand.NewPCG(seed, 0))}
+	for n := range clients {
+		s.agents = append(s.agents, &agent{w: w, number: n, rng: rand.New(rand.NewPCG(seed, uint64(n)+1))})
+	}
+	return s
+}
+
+// round is one life of the program, from its start to its end by SIGKILL. The gateway runs already.
+func (s *season) round() {
+	w := s.w
+	w.t.Helper()
+	if w.kills%generation == 0 {
+		s.generation()
+	}
+	s.lift()
+	s.misbehave()
+	s.load()
+	if s.rng.IntN(10) == 0 { // and once more while it takes over what the first left open
+		again := w.launch(nil)
+		time.Sleep(time.Duration(s.rng.IntN(60_000)) * time.Microsecond)
+		again.kill()
+		w.kills++
+	}
+	w.start()
+	s.check()
+}
+
+// generation makes new vault keys, each with a customer who has something to give back.
+func (s *season) generation() {
+	w := s.w
+	n := len(w.keys) / len(kinds)
+	for _, k := range kinds {
+		p := w.newPrincipal(fmt.Sprintf("agent-crash-%s-r%d", k.name, n), k.scopes, k.rules...)
+		for i := 0; p.refunds && i < 60; i++ {
+			p.small = append(p.small, w.newCharge(p, 50+s.rng.Int64N(200)))
+			if i < 10 {
+				p.charges = append(p.charges, w.newCharge(p, 999_00))
+			}
+		}
+	}
+}
+
+// lift resumes half of what is stopped, or may be.
+func (s *season) lift() {
+	for _, p := range s.w.keys {
+		if last := s.w.lastAct(p); last != nil && (last.stop || !last.acknowledged) && s.rng.IntN(2) == 0 {
+			s.w.acts = append(s.w.acts, s.w.lift(p))
+		}
+	}
+}
+
+func (w *world) lastAct(p *principal) *act {
+	for i := len(w.acts) - 1; i >= 0; i-- {
+		if w.acts[i].who == p {
+			return w.acts[i]
+		}
+	}
+	return nil
+}
+
+// misbehave makes Stripe slow, or lets some calls hang, so that more is on the wire when the program dies.
+func (s *season) misbehave() {
+	switch s.rng.IntN(4) {
+	case 0:
+		s.w.command("POST", "faults", fmt.Sprintf(`{"kind":"latency","method":"POST","path":"/v1/**","times":-1,"latency_ms":%d}`, 1+s.rng.IntN(8)))
+	case 1:
+		s.w.command("POST", "faults", fmt.Sprintf(`{"kind":"hang","method":"POST","path":"/v1/**","after":true,"times":%d}`, 1+s.rng.IntN(8)))
+	case 2:
+		s.w.command("POST", "faults", fmt.Sprintf(`{"kind":"hang","method":"POST","path":"/v1/**","times":%d}`, 1+s.rng.IntN(8)))
+	}
+}
+
+// load lets all agents spend, and an operator brake, until the program is killed at a moment that nobody knows.
+func (s *season) load() {
+	w := s.w
+	limit := int64(1 + s.rng.IntN(200)) // counted, not timed: a slow machine is killed as deep in its work
+	moment := time.Duration(s.rng.IntN(10_000)) * time.Microsecond
+	var told atomic.Int64
+	var die sync.Once
+	kill := func() { die.Do(func() { go w.gateway.kill() }) }
+	stuck := time.AfterFunc(time.Minute, func() {
+		w.t.Errorf("only %d of %d answers in a minute", told.Load(), limit)
+		kill()
+	})
+	defer stuck.Stop()
+	var wg sync.WaitGroup
+	for _, a := range s.agents {
+		wg.Go(func() {
+			a.spend(func() {
+				if told.Add(1) == limit {
+					time.AfterFunc(moment, kill)
+				}
+			})
+		})
+	}
+	acts := s.operate(&wg)
+	wg.Wait()
+	w.kill()
+	w.acts = append(w.acts, *acts...)
+	w.calls = w.calls[:0]
+	for _, a := range s.agents {
+		w.calls = append(w.calls, a.calls...)
+	}
+}
+
+// operate is what an operator does meanwhile, in half of the rounds: stop a key, and sometimes let it go on.
+func (s *season) operate(wg *sync.WaitGroup) *[]*act {
+	var acts []*act
+	if s.rng.IntN(2) == 0 {
+		return &acts
+	}
+	p := s.w.keys[len(s.w.keys)-1-s.rng.IntN(len(kinds))]
+	early, late, resume := s.rng.IntN(30_000), s.rng.IntN(30_000), s.rng.IntN(2) == 0
+	wg.Go(func() {
+		time.Sleep(time.Duration(early) * time.Microsecond)
+		acts = append(acts, s.w.pull(p))
+		if resume {
+			time.Sleep(time.Duration(late) * time.Microsecond)
+			acts = append(acts, s.w.lift(p))
+		}
+	})
+	return &acts
+}
+
+// check has the books audited, and asks the new process whether it stands by what the dead one said.
+func (s *season) check() {
+	w := s.w
+	for _, problem := range w.audit(true, len(w.books.records) < readWhole || w.kills%wholeEvery == 0) {
+		w.t.Error(problem)
+	}
+	for _, p := range w.keys[max(0, len(w.keys)-len(kinds)):] {
+		stopped, last := false, w.lastAct(p)
+		if last != nil {
+			if stopped = last.stop; !last.acknowledged {
+				continue // nobody knows
+			}
+		}
+		t := w.send(newCall(p, read, "probe", "/v1/charges?limit=1&customer="+url.QueryEscape(p.customer), "", ""))
+		if stopped != (t.code == "keybrake_key_killed") {
+			w.t.Errorf("%s is stopped: %t, and its next call after the restart gets %d %s", p.name, stopped, t.status, t.code)
+		}
+	}
+	if v, err := w.ops.VerifyAudit(w.t.Context()); err != nil || !v.OK {
+		w.t.Errorf("the program's own verification: %+v %v", v, err)
+	}
+	s.repeat()
+}
+
+// repeat asks for some calls again that were answered before the kill: the answer must be the same, from Stripe's
+// memory, and nothing may move. The next audit sees to the latter.
+func (s *season) repeat() {
+	for range 5 {
+		c := s.w.calls[s.rng.IntN(len(s.w.calls))]
+		if c.succeeded() == nil || c.idem == "" {
+			continue
+		}
+		if t := s.w.send(c); t.status != 200 && t.code != "keybrake_key_killed" {
+			s.w.t.Errorf("call %s succeeded before the kill; asked again it gets %d %s", c.id, t.status, t.code)
+		}
+	}
+}
+
+// last audits everything once more, and has an export verified without the server.
+func (s *season) last() {
+	w := s.w
+	w.t.Helper()
+	for _, problem := range w.audit(true, true) {
+		w.t.Error(problem)
+	}
+	name := filepath.Join(w.dir, "audit.jsonl")
+	file, err := os.Create(name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	err = w.ops.ExportAudit(w.t.Context(), admin.AuditFilter{}, "", file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+	if out, err := exec.Command(program, "audit", "verify", name).CombinedOutput(); err != nil {
+		w.t.Errorf("the export does not verify: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,322 @@
+// Package crash kills the real program with SIGKILL while agents spend through it, starts it again on the same store,
+// and lets an auditor hold its books against what really moved at Stripe and what was ever acknowledged. The
+// sandbox is a process of its own, so that Stripe outlives every gateway.
+package crash
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/test/binary"
+)
+
+// program is the path of the binary under test.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(binary.Main(m, &program)) }
+
+// ours starts the idempotency keys under which the test itself prepares things at Stripe: that moves no agent's money.
+const ours = "setup-"
+
+// world is a Stripe, a store, and the gateways that serve it one after the other.
+type world struct {
+	t   testing.TB
+	dir string
+	box string // the sandbox's URL
+
+	gateway *process
+	url     string // of the agents' port
+	ops     *admin.Client
+	client  *http.Client
+
+	keys  []*principal
+	acts  []*act
+	calls []*call
+	truth *truth
+	books books
+	kills int
+	setup int // things prepared at Stripe
+}
+
+// principal is a vault key whose calls concern one customer that nobody else has: whatever moves at Stripe for that
+// customer, this key moved.
+type principal struct {
+	name, id, secret string
+	customer, card   string
+	rules            []rule
+	refunds, intents bool // what it may write
+	charges, small   []string
+}
+
+// rule is a cap of a principal, as the auditor understands it.
+type rule struct {
+	resource string
+	per      string
+	cents    int64 // of a cap in dollars
+	calls    int64 // of a cap in calls
+}
+
+func (r rule) yaml() string {
+	if r.calls > 0 {
+		return fmt.Sprintf("{resource: %q, per: %s, calls: %d}", r.resource, r.per, r.calls)
+	}
+	return fmt.Sprintf("{resource: %q, per: %s, usd: %d.%02d}", r.resource, r.per, r.cents/100, r.cents%100)
+}
+
+// newWorld starts a sandbox and a gateway on an empty store.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), client: newClient(), truth: &truth{sent: make(map[string]*sent)}}
+	t.Cleanup(w.client.CloseIdleConnections)
+	w.sandbox()
+	w.start()
+	w.addUpstream(w.box)
+	return w
+}
+
+// sandbox starts a Stripe that lives as long as the test.
+func (w *world) sandbox() {
+	box := w.run(nil, "sandbox", "--listen", "127.0.0.1:0")
+	w.box = strings.TrimPrefix(box.waitFor(regexp.MustCompile(`http://\S+`)), "sandbox: ")
+}
+
+func (w *world) addUpstream(url string) {
+	w.t.Helper()
+	_, err := w.ops.AddUpstream(w.t.Context(), admin.UpstreamRequest{Name: "stripe-test", Secret: "sk_test_crash", BaseURL: url})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func newClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2 * clients}}
+}
+
+// process is a running keybrake.
+type process struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	out  output
+	gone chan struct{}
+}
+
+// output collects what a process prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// run starts the program; it is ended with the test. before may change how.
+func (w *world) run(before func(*exec.Cmd), args ...string) *process {
+	w.t.Helper()
+	p := &process{t: w.t, cmd: exec.Command(program, args...), gone: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Env = w.dir, append(os.Environ(), "XDG_STATE_HOME="+w.dir)
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	if before != nil {
+		before(p.cmd)
+	}
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	go func() { _ = p.cmd.Wait(); close(p.gone) }()
+	w.t.Cleanup(p.kill)
+	return p
+}
+
+// kill ends a process as a power cut would end it, for itself; a dead one stays dead.
+func (p *process) kill() {
+	_ = p.cmd.Process.Signal(syscall.SIGKILL)
+	<-p.gone
+}
+
+func (p *process) waitFor(re *regexp.Regexp) string {
+	p.t.Helper()
+	for {
+		if m := re.FindString(p.out.String()); m != "" {
+			return m
+		}
+		select {
+		case <-p.gone:
+			p.t.Fatalf("it ended without saying %s:\n%s", re, &p.out)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// store is the file that all gateways of the world serve.
+func (w *world) store() string { return filepath.Join(w.dir, "kb.db") }
+
+// launch starts a gateway and does not wait until it serves.
+func (w *world) launch(before func(*exec.Cmd)) *process {
+	w.t.Helper()
+	_ = os.Remove(w.ready()) // the one of an earlier gateway
+	return w.run(before, "serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:"+w.store(),
+		"--ready-file", w.ready(), "--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000")
+}
+
+func (w *world) ready() string { return filepath.Join(w.dir, "ready.json") }
+
+// start starts a gateway and waits until it serves.
+func (w *world) start() { w.startWith(nil) }
+
+func (w *world) startWith(before func(*exec.Cmd)) {
+	w.t.Helper()
+	w.gateway = w.launch(before)
+	for {
+		text, err := os.ReadFile(w.ready())
+		if err == nil {
+			w.announced(text)
+			return
+		}
+		select {
+		case <-w.gateway.gone:
+			w.t.Fatalf("serve ended:\n%s", &w.gateway.out)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+func (w *world) announced(text []byte) {
+	w.t.Helper()
+	var f struct {
+		Gateway, Admin string
+		AdminToken     string `json:"admin_token"`
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		w.t.Fatal(err)
+	}
+	w.url = f.Gateway
+	var err error
+	if w.ops, err = admin.NewClient(f.Admin, f.AdminToken); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// kill ends the gateway and waits until Stripe has done what had reached it.
+func (w *world) kill() {
+	w.t.Helper()
+	w.gateway.kill()
+	w.kills++
+	w.client.CloseIdleConnections()
+	w.command("DELETE", "faults", "")
+	for w.health().Running > 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// newPrincipal makes a customer with a card and a vault key for it.
+func (w *world) newPrincipal(name, scopes string, rules ...rule) *principal {
+	w.t.Helper()
+	p := &principal{name: name, rules: rules, refunds: strings.Contains(scopes, "refunds"), intents: strings.Contains(scopes, "payment_intents")}
+	made := w.prepare("/v1/customers", "source=tok_visa&name="+name)
+	p.customer, p.card = made.ID, made.DefaultSource
+	var caps []string
+	for _, r := range rules {
+		caps = append(caps, r.yaml())
+	}
+	key, err := w.ops.CreateKey(w.t.Context(), admin.KeyRequest{PolicyEdit: admin.PolicyEdit{Policy: fmt.Sprintf(
+		"name: %s\nscopes: {charges: read, customers: read, payment_methods: read, %s}\ncaps: [%s]\ncustomers: [%s]\n", name, scopes, strings.Join(caps, ", "), p.customer)}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p.id, p.secret = key.ID, key.Key
+	w.keys = append(w.keys, p)
+	return p
+}
+
+// newCharge makes a charge of so many cents that the principal may give back.
+func (w *world) newCharge(p *principal, cents int64) string {
+	return w.prepare("/v1/charges", fmt.Sprintf("amount=%d&currency=usd&customer=%s", cents, p.customer)).ID
+}
+
+type prepared struct {
+	ID            string
+	DefaultSource string `json:"default_source"`
+}
+
+// prepare makes something at Stripe that no agent asked for.
+func (w *world) prepare(path, form string) (made prepared) {
+	w.t.Helper()
+	w.setup++
+	req, err := http.NewRequest("POST", w.box+path, strings.NewReader(form))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer sk_test_setup")
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Idempotency-Key", fmt.Sprint(ours, w.setup))
+	w.fetch(req, &made)
+	return made
+}
+
+// command sends the sandbox a command, with JSON.
+func (w *world) command(method, path, body string) {
+	w.t.Helper()
+	req, err := http.NewRequest(method, w.box+"/_sandbox/"+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.fetch(req, nil)
+}
+
+func (w *world) health() (h struct{ Hanging, Running int }) {
+	w.t.Helper()
+	req, err := http.NewRequest("GET", w.box+"/_sandbox/healthz", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.fetch(req, &h)
+	return h
+}
+
+// fetch asks the sandbox for something that must work.
+func (w *world) fetch(req *http.Request, to any) {
+	w.t.Helper()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode >= 300 {
+		w.t.Fatalf("%s %s: %d %s %v", req.Method, req.URL, resp.StatusCode, text, err)
+	}
+	if to != nil {
+		if err := json.Unmarshal(text, to); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// awaitHanging waits until so many calls hang at Stripe.
+func (w *world) awaitHanging(n int) {
+	w.t.Helper()
+	for w.health().Hanging < n {
+		time.Sleep(time.Millisecond)
+	}
+}
