@@ -20,12 +20,16 @@ type upstreamDoc struct {
 	SecretPrefix  string    `json:"secret_prefix"`
 	SecretLast4   string    `json:"secret_last4"`
 	Created       time.Time `json:"created"`
+
+	SealedWebhook  []byte `json:"sealed_webhook,omitempty"`
+	WebhookVersion int64  `json:"webhook_version,omitempty"`
 }
 
 func encodeUpstream(u *vault.Upstream) (store.UpstreamRow, error) {
 	doc, err := json.Marshal(upstreamDoc{
 		Mode: u.Mode.String(), BaseURL: u.BaseURL.String(), Version: u.Version, Sealed: u.Sealed,
 		SecretVersion: u.SecretVersion, SecretPrefix: u.SecretPrefix, SecretLast4: u.SecretLast4, Created: u.Created,
+		SealedWebhook: u.SealedWebhook, WebhookVersion: u.WebhookVersion,
 	})
 	if err != nil {
 		return store.UpstreamRow{}, fmt.Errorf("encode upstream %s: %w", u.Name, err)
@@ -49,5 +53,6 @@ func decodeUpstream(row store.UpstreamRow) (vault.Upstream, error) {
 	return vault.Upstream{
 		ID: row.ID, Name: row.Name, Mode: mode, BaseURL: base, Version: d.Version, Sealed: d.Sealed,
 		SecretVersion: d.SecretVersion, SecretPrefix: d.SecretPrefix, SecretLast4: d.SecretLast4, Created: d.Created,
+		SealedWebhook: d.SealedWebhook, WebhookVersion: d.WebhookVersion,
 	}, nil
 }

@@ -37,6 +37,7 @@ var may = map[string][]string{
 	"internal/upstream/stripe/sandbox": {}, // a witness must know nothing of what it witnesses
 	"internal/gateway":                 append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/gateway/wire":            {"internal/policy"},
+	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/arch":                    {},
 	"docs":                             {},

@@ -25,6 +25,9 @@ const (
 	KindFolded   Kind = "folded"   // Count further denials like the one that Ref names
 	KindOperator Kind = "operator" // an operator's action
 	KindSystem   Kind = "system"   // start, stop, take-over, freeze
+	// KindReconciled tells what was learned from the vendor about a call after its answer, or the lack of one. Ref names
+	// the call's intent.
+	KindReconciled Kind = "reconciled"
 )
 
 // Record is one entry before it is chained. Texts from outside are cleaned when it is encoded: bounded,

@@ -70,7 +70,16 @@ func TestARowThatCannotBeReadLeavesNothingHalfDone(t *testing.T) {
 				Fate{State: Settled, Moved: []Moved{{usd(30000), "pi_1"}, {usd(700), "pi_2"}}})
 			return err
 		},
-		"detach": func(_ *books, book *Book) error { return book.Detach(2) },
+		"learn that less remains": func(b *books, book *Book) error {
+			_, _, err := book.Learn(agent, Final{Bucket: intents, Object: "pi_2", Amount: usd(50)}, true)
+			return err
+		},
+		"learn that more moved": func(b *books, book *Book) error {
+			_, _, err := book.Learn(agent, Final{Bucket: intents, Object: "pi_3", Amount: usd(1200)}, true)
+			return err
+		},
+		"send again": func(b *books, book *Book) error { return book.Resent(b.now, 2) },
+		"detach":     func(_ *books, book *Book) error { return book.Detach(2) },
 	}
 	for name, operation := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +119,7 @@ func TestARowThatCannotBeReadLeavesNothingHalfDone(t *testing.T) {
 }
 
 // crowded are books on whose objects open, settled and released calls stand: 1 was released and 2 has its hold,
-// 3 counts on what 2 holds, 4 is settled.
+// 3 counts on what 2 holds, 4 is settled, 5 is settled for the time being.
 func crowded(t *testing.T) *books {
 	b := newBooks(t, dollars(intents, policy.PerDay, 1000), dollars("*", policy.PerHour, 1000), calls(intents, policy.PerHour, 50),
 		calls(refunds, policy.PerHour, 50))
@@ -119,6 +128,7 @@ func crowded(t *testing.T) *books {
 	b.hold(total("pi_1", 9000))
 	b.settle(b.hold(total("pi_2", 500)), 400, "pi_2")
 	b.release(first, ProofRefused)
+	b.resolve(b.hold(total("pi_3", 700)), Fate{State: Settled, Moved: []Moved{{usd(700), "pi_3"}}, Pending: true})
 	return b
 }
 

@@ -146,6 +146,11 @@ type Reservation struct {
 	// Sent is the request as it left, sealed against change: a retry sends the very same.
 	Sent      []byte
 	FirstSent time.Time
+	// LastSent is when it was sent once more; the zero time if it was not.
+	LastSent time.Time
+	// Absent is when the vendor's lists first showed nothing of it, after the last time it was sent; the zero time if
+	// they were not read yet, or showed something.
+	Absent time.Time
 	// UpstreamRequest is the vendor's id of the answer that resolved it.
 	UpstreamRequest string
 	Why             string
@@ -182,6 +187,8 @@ type Fate struct {
 	Moved   []Moved
 	Pending bool
 	Finals  []Final
+	// Absent is when the vendor's lists first showed nothing of the call; for Unresolved.
+	Absent time.Time
 	// UpstreamRequest and Why go into the reservation for the record.
 	UpstreamRequest string
 	Why             string
@@ -198,6 +205,14 @@ type Final struct {
 	Bucket policy.Resource
 	Object policy.ObjectID
 	Amount money.Amount
+}
+
+// Sends is when the call was sent last.
+func (r *Reservation) Sends() time.Time {
+	if r.LastSent.IsZero() {
+		return r.FirstSent
+	}
+	return r.LastSent
 }
 
 // Over reports that more moved than was held: the truth was written, the caller must freeze the key and

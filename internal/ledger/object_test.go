@@ -272,3 +272,49 @@ func TestACapAddedAtNoonCountsTheMorning(t *testing.T) {
 		}
 	}
 }
+
+// TestTheLastWordEndsTheWait: what a vendor says at the end lowers what is counted, and raises it only for whoever is alone
+// with the object and was settled for the time being.
+func TestTheLastWordEndsTheWait(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		pending, alone bool
+		final          int64 // cents
+		want           int64
+		over, changed  bool
+	}{
+		{"less remains", true, true, 400, 400, false, true},
+		{"all of it stands", true, true, 700, 700, false, true},
+		{"more moved by this principal's calls", true, true, 900, 900, true, true},
+		{"more moved, and others are counted for it too", true, false, 900, 700, false, true},
+		{"more moved after the last word", false, true, 900, 700, false, false},
+		{"less remains after the last word", false, true, 0, 0, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			day := dollars(intents, policy.PerDay, 1000)
+			b := newBooks(t, day)
+			id := b.hold(total("pi_1", 700))
+			b.resolve(id, Fate{State: Settled, Moved: []Moved{{usd(700), "pi_1"}}, Pending: c.pending})
+			b.now = b.now.AddDate(0, 0, 1)
+			final := Final{Bucket: intents, Object: "pi_1", Amount: usd(c.final)}
+			for round := range 2 {
+				book := NewBook(b.shelf, b.shelf.next)
+				overs, changed, err := book.Learn(agent, final, c.alone)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.shelf.write(book.Changes())
+				checkBooks(t, b.shelf)
+				if want := c.changed && round == 0; changed != want || (len(overs) > 0) != (c.over && round == 0) {
+					t.Errorf("round %d: changed %t, reported %+v", round, changed, overs)
+				}
+			}
+			r := b.shelf.reservations[id]
+			if r.Counted[0] != c.want || r.Pending {
+				t.Errorf("it counts %d, want %d; waits: %t", r.Counted[0], c.want, r.Pending)
+			}
+			b.now = b.now.AddDate(0, 0, -1)
+			b.want(day, 0, c.want)
+		})
+	}
+}

@@ -43,7 +43,7 @@ func (b *Book) resolve(now time.Time, r *Reservation, fate *Fate) ([]Over, error
 	var err error
 	switch fate.State {
 	case Unresolved:
-		r.State = Unresolved
+		r.State, r.Absent = Unresolved, fate.Absent
 		return nil, nil
 	case Settled:
 		check(len(fate.Moved) == len(r.Effects), "settle %d: %d amounts for %d effects", r.ID, len(fate.Moved), len(r.Effects))
@@ -242,6 +242,72 @@ func (b *Book) finish(principal policy.KeyID, final Final) error {
 	b.touchObject(key, object)
 	object.Settled, object.Parts = final.Amount.Minor, 0
 	return b.giveBack(object, before-object.counted())
+}
+
+// Learn brings an object to the last word that its vendor has spoken about it, as Finish does, and ends the wait of
+// those that were settled for it for the time being. alone says that no other principal is counted for the object: then
+// whatever moved beyond what was counted moved by its calls, is counted too, and is reported. changed is false if the
+// books say so already. On an error nothing was changed.
+func (b *Book) Learn(principal policy.KeyID, final Final, alone bool) (overs []Over, changed bool, err error) {
+	overs, changed, err = b.learn(principal, final, alone)
+	if err != nil {
+		b.rollBack()
+		return nil, false, err
+	}
+	b.keep()
+	return overs, changed, nil
+}
+
+func (b *Book) learn(principal policy.KeyID, final Final, alone bool) (overs []Over, changed bool, err error) {
+	key := ObjectKey{Key: principal, Bucket: final.Bucket, Object: final.Object, Currency: final.Amount.Currency}
+	object, err := b.object(key)
+	if err != nil {
+		return nil, false, err
+	}
+	changed = final.Amount.Minor < object.Settled
+	var waits *Reservation
+	var effect int
+	for _, ref := range object.Refs {
+		r, err := b.Reservation(ref.Reservation)
+		if err != nil {
+			return nil, false, err
+		}
+		if r.Pending {
+			b.touch(r)
+			r.Pending, changed, waits, effect = false, true, r, ref.Effect
+		}
+	}
+	if err := b.finish(principal, final); err != nil {
+		return nil, false, err
+	}
+	more := final.Amount.Minor - object.Settled
+	if !alone || waits == nil || more <= 0 || len(object.Claims) > 0 {
+		return nil, changed, nil
+	}
+	b.touchObject(key, object)
+	object.Settled = final.Amount.Minor
+	held := waits.Counted[effect]
+	if err := b.change(waits, effect, held+more); err != nil {
+		return nil, false, err
+	}
+	e := &waits.Effects[effect]
+	over := Over{Bucket: e.Bucket}
+	if e.Quote.Value > 0 {
+		over.Held, over.Moved = convert(e.Quote, held), convert(e.Quote, held+more)
+	}
+	return []Over{over}, true, nil
+}
+
+// Resent notes that a reservation's call leaves once more. What the vendor's lists showed before says nothing now.
+func (b *Book) Resent(now time.Time, id ReservationID) error {
+	r, err := b.Reservation(id)
+	if err != nil {
+		return err
+	}
+	b.touch(r)
+	r.LastSent, r.Absent = now, time.Time{}
+	b.keep()
+	return nil
 }
 
 // giveBack lowers what others count for an object by minor units: settled effects first, newest first.

@@ -147,6 +147,11 @@ func (b *Batch) resend(a *Admission) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, err
 	}
+	if r.State == ledger.Unresolved {
+		if err := b.Book.Resent(b.Now, r.ID); err != nil {
+			return Admitted{}, err
+		}
+	}
 	a.Record.Verdict = policy.Allow.String()
 	a.Record.Reservation = int64(r.ID)
 	a.Record.Caps = capRecords(caps)
@@ -266,10 +271,16 @@ func PendingFailure(r *ledger.Reservation) policy.Failure {
 // Resolve decides one resolution.
 func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 	var out Resolved
+	if r.Learned != nil {
+		return b.learn(r)
+	}
 	if r.Reservation != 0 {
 		reservation, err := b.Book.Reservation(r.Reservation)
 		if err != nil {
 			return Resolved{}, err
+		}
+		if !r.Asked.IsZero() && (reservation.State != ledger.Unresolved || reservation.Sends().UnixMicro() != r.Asked.UnixMicro()) {
+			return Resolved{Already: true, State: reservation.State}, nil
 		}
 		overs, err := b.Book.Resolve(b.Now, r.Reservation, r.Fate)
 		switch {
@@ -308,6 +319,19 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 	}
 	out.Entry = b.append(r.Record)
 	return out, nil
+}
+
+// learn writes down what became of an object. If the books say so already there is nothing to record.
+func (b *Batch) learn(r *Resolution) (Resolved, error) {
+	l := r.Learned
+	overs, changed, err := b.Book.Learn(l.Key, l.Final, l.Alone)
+	if err != nil || !changed {
+		return Resolved{Already: true}, err
+	}
+	for _, o := range overs {
+		b.freeze(l.Key, fmt.Sprintf("the upstream moved %s USD of %s where %s USD was counted", o.Moved, o.Bucket, o.Held))
+	}
+	return Resolved{Overs: overs, Entry: b.append(r.Record)}, nil
 }
 
 func (b *Batch) freeze(key policy.KeyID, reason string) {

@@ -135,11 +135,24 @@ type Resolution struct {
 	Record      *audit.Record
 	// Joins is a customer that the call created and that joins the key's list.
 	Joins policy.CustomerID
+	// Asked, if set, is when the call had been sent last when the vendor was asked about it. If it was sent again or
+	// resolved meanwhile, nothing changes and nothing is recorded.
+	Asked time.Time
+	// Learned, if set, is what became of an object after the calls that it comes from: then there is no reservation.
+	Learned *Learned
 	// Freeze stops the key's money because the guard tripped; empty = no.
 	Freeze string
 	// Again is set where the vendor ran a call once more that it had been settled for: what moved is written down
 	// beside the reservation, past every cap, and the key's money freezes.
 	Again *Rerun
+}
+
+// Learned is the last word about an object that a key is counted for.
+type Learned struct {
+	Key   policy.KeyID
+	Final ledger.Final
+	// Alone: no other key is counted for the object.
+	Alone bool
 }
 
 // Rerun is a second run of a settled call, for which nothing was held.
@@ -150,7 +163,8 @@ type Rerun struct {
 
 // Resolved is what came of a Resolution.
 type Resolved struct {
-	// Already: the reservation had another fate before; the record says so and nothing else changed.
+	// Already: the reservation had another fate before, and the record says so; or, for what the vendor was asked about,
+	// there is nothing new and no record. Nothing else changed.
 	Already bool
 	// State is where the reservation stands now.
 	State ledger.State
@@ -271,6 +285,10 @@ type Books interface {
 	Reservation(ledger.ReservationID) (*ledger.Reservation, error)
 	// OpenReservations lists what still waits for its fate, oldest first; of one key or (empty) of all.
 	OpenReservations(policy.KeyID) ([]*ledger.Reservation, error)
+	// Unresolved lists at most n reservations whose outcome is unknown, oldest first, behind a number.
+	Unresolved(after ledger.ReservationID, n int) ([]*ledger.Reservation, error)
+	// Counted lists the keys that are counted for an object, with what it counts for there.
+	Counted(policy.ObjectID) (map[ledger.ObjectKey]ledger.Object, error)
 	// ReservationsSince reads a key's reservations from a time on, oldest first.
 	ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error
 	// Seed does what is left of a seeding, in the transaction that adds its caps.

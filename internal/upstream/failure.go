@@ -25,3 +25,6 @@ const (
 	// agents see what they would have seen without a gateway.
 	CodeResourceMissing policy.Code = "resource_missing"
 )
+
+// ErrForgotten says that the vendor does not know a place in its log of events any more.
+var ErrForgotten = errors.New("the vendor has forgotten the place")

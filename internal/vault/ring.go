@@ -249,6 +249,9 @@ func (r *Ring) PutUpstream(u Upstream) (*Upstream, error) {
 		return nil, fmt.Errorf("put upstream %s: %w", u.Name, err)
 	}
 	u.secret = secret
+	if err := u.openWebhook(r.master); err != nil {
+		return nil, fmt.Errorf("put upstream: %w", err)
+	}
 	base := *u.BaseURL // the caller's URL may change later; the pin may not
 	u.BaseURL, u.beside = &base, nil
 	if r.beside != nil {

@@ -30,9 +30,13 @@ type Upstream struct {
 	SecretPrefix  string // "rk_test_": the kind, for people
 	SecretLast4   string
 	Created       time.Time
+	// SealedWebhook is the secret that the vendor signs its messages with, sealed; nil: it sends none.
+	SealedWebhook  []byte
+	WebhookVersion int64
 
-	secret Secret
-	beside []*url.URL // further hosts of the vendor, pinned like BaseURL
+	secret  Secret
+	webhook Secret
+	beside  []*url.URL // further hosts of the vendor, pinned like BaseURL
 }
 
 // UpstreamBinding is the place for which an upstream's secret is sealed.

@@ -32,6 +32,8 @@ type moving struct {
 	Resolved int64           `json:"r,omitempty"`
 	Request  string          `json:"q,omitempty"`
 	Why      string          `json:"y,omitempty"`
+	LastSent int64           `json:"l,omitempty"`
+	Absent   int64           `json:"b,omitempty"`
 	// The idempotency key moves too: a reservation too old to attach to lets it go.
 	IdemKey     string           `json:"ik,omitempty"`
 	IdemAccount policy.AccountID `json:"ia,omitempty"`
@@ -63,6 +65,7 @@ func encodeMoving(r *ledger.Reservation) ([]byte, error) {
 	m := moving{
 		Effects: r.Effects, Counted: r.Counted, Handed: r.Handed, Proof: r.Proof, Pending: r.Pending,
 		Resolved: micros(r.Resolved), Request: r.UpstreamRequest, Why: r.Why,
+		LastSent: micros(r.LastSent), Absent: micros(r.Absent),
 		IdemKey: r.IdemKey, IdemAccount: r.IdemAccount,
 	}
 	for _, h := range r.Holds {
@@ -103,7 +106,7 @@ func (row *reservationRow) decode() (*ledger.Reservation, error) {
 		Upstream: f.Upstream, Operation: f.Operation, Customers: f.Customers, Marked: f.Marked, AuditSeq: f.AuditSeq,
 		IdemKey: m.IdemKey, IdemAccount: m.IdemAccount, Sent: f.Sent, FirstSent: fromMicros(f.FirstSent),
 		Effects: m.Effects, Counted: m.Counted, Handed: m.Handed, Proof: m.Proof, Pending: m.Pending, Resolved: fromMicros(m.Resolved),
-		UpstreamRequest: m.Request, Why: m.Why,
+		UpstreamRequest: m.Request, Why: m.Why, LastSent: fromMicros(m.LastSent), Absent: fromMicros(m.Absent),
 	}
 	if len(f.Fingerprint) != len(r.Fingerprint) || len(m.Counted) != len(m.Effects) {
 		return nil, fmt.Errorf("decode reservation %d: row is damaged", row.id)

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -400,6 +401,33 @@ func (t *tx) Reservation(id ledger.ReservationID) (*ledger.Reservation, error) {
 func (t *tx) OpenReservations(key policy.KeyID) ([]*ledger.Reservation, error) {
 	return queryReservations(t.ctx, t.q, `SELECT `+reservationColumns+` FROM reservations
 		WHERE state < 2 AND (? = '' OR key = ?) ORDER BY id`, string(key), string(key))
+}
+
+func (t *tx) Unresolved(after ledger.ReservationID, n int) ([]*ledger.Reservation, error) {
+	return queryReservations(t.ctx, t.q, `SELECT `+reservationColumns+` FROM reservations
+		WHERE state < 2 AND state = ? AND id > ? ORDER BY id LIMIT ?`, int64(ledger.Unresolved), int64(after), n)
+}
+
+func (t *tx) Counted(id policy.ObjectID) (map[ledger.ObjectKey]ledger.Object, error) {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT key, bucket, currency, doc FROM objects WHERE object = ?`, string(id))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := make(map[ledger.ObjectKey]ledger.Object)
+	for rows.Next() {
+		k := ledger.ObjectKey{Object: id}
+		var doc []byte
+		if err := rows.Scan(&k.Key, &k.Bucket, &k.Currency, &doc); err != nil {
+			return nil, err
+		}
+		var o ledger.Object
+		if err := json.Unmarshal(doc, &o); err != nil {
+			return nil, fmt.Errorf("decode object: %w", err)
+		}
+		out[k] = o
+	}
+	return out, rows.Err()
 }
 
 // firstSince is the number of the first reservation, of any key, made at since or later. The store's clock never

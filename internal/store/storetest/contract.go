@@ -51,6 +51,9 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"a cap added while calls go on counts each of them once":                         seededBesideCalls,
 		"a seeding is made of small transactions, and one that broke off is begun anew":  seededAnew,
 		"a cap in another time zone counts what the day there has seen":                  seededZone,
+		"what was seen before a call left again does not end it":                         sentAgain,
+		"what is open is listed in pages, oldest first":                                  unresolvedPages,
+		"what became of an object is written for one key, once":                          learned,
 		"a created customer joins its key's row":                                         joins,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })

@@ -19,8 +19,10 @@ type Catalog struct {
 	risks map[policy.Resource]*Judgement
 	// previews are Stripe's routes that tell what a call would come to, by name.
 	previews map[string]*PreviewRule
-	routes   *route
-	expands  *expansions
+	// finals tell when the last word about an object has been spoken, by its type.
+	finals  map[string][]lastWord
+	routes  *route
+	expands *expansions
 }
 
 // loadCatalog parses the tables and checks them against each other. The first row that does not parse, or
@@ -41,6 +43,7 @@ func loadCatalog(files fs.FS) (*Catalog, error) {
 		{"tables/operations.csv", "method path name resource access release default host object witness notes", c.addOperation},
 		{"tables/money.csv", moneyColumns, c.addMoney},
 		{"tables/effects.csv", effectColumns, c.addEffect},
+		{"tables/finals.csv", finalColumns, c.addFinal},
 		{"tables/previews.csv", previewColumns, c.addPreview},
 		{"tables/customers.csv", "method path customer also_check creates", func(r record) error { return c.addCustomer(r, links) }},
 	}
