@@ -19,6 +19,7 @@ import (
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/gateway"
 	"github.com/keybrake/keybrake/internal/gateway/wire"
+	"github.com/keybrake/keybrake/internal/reconcile"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
@@ -140,6 +141,9 @@ func (s *server) open(ctx context.Context) (err error) {
 		Prober: prober{s.client}, Needs: stripeNeeds, BaseURL: stripeURL, Version: stripe.DefaultVersion,
 		Restricted: restrictedKeys(s.adapter.Catalog()),
 		Probes:     s.adapter.Catalog().Probes(), Agents: func() http.Handler { return s.gateway },
+		Statements: &reconcile.Statements{
+			Store: s.store, Ring: s.ring, Client: s.client, Books: s.adapter, Version: stripe.DefaultVersion,
+		},
 		KillFile: path + ".KILL", Hosts: s.settings.AdminHost, Log: s.log,
 		Ready: func(ctx context.Context) error { return s.gateway.Ready(ctx) },
 	})

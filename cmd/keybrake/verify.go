@@ -174,6 +174,16 @@ func (b *bar) show(p admin.Progress) {
 	_, _ = fmt.Fprintf(b.to, "\r[%s%s] %d of %d", strings.Repeat("#", full), strings.Repeat("-", barWidth-full), p.Done, p.Of) // only decoration
 }
 
+// count shows how much was read where nobody knows how much there is.
+func (b *bar) count(things string) func(admin.Progress) {
+	return func(p admin.Progress) {
+		if b.to != nil && time.Since(b.shown) >= progressEvery/5 {
+			b.shown = time.Now()
+			_, _ = fmt.Fprintf(b.to, "\rread %d %s", p.Done, things) // likewise
+		}
+	}
+}
+
 func (b *bar) end() {
 	if b.to != nil {
 		_, _ = fmt.Fprint(b.to, "\r\x1b[K") // likewise

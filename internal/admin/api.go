@@ -49,6 +49,7 @@ func (s *Service) Handler() http.Handler {
 	a.tokens()
 	a.audit()
 	a.verify()
+	a.statement()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	return s.guard(mux)

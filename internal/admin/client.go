@@ -345,9 +345,14 @@ func (c *Client) VerifyUpstream(ctx context.Context, idOrName string, o VerifyOp
 	return verification[VerifyUpstreamReport](ctx, c, "upstreams/"+seg(idOrName)+"/verify", o, tell)
 }
 
-// verification reads the lines of a verification to its report.
-func verification[R any](ctx context.Context, c *Client, path string, o VerifyOptions, tell func(Progress)) (report R, err error) {
-	body, err := json.Marshal(o)
+// Statement calls Service.Statement; tell hears how many pages of the vendor's books were read.
+func (c *Client) Statement(ctx context.Context, upstream string, req StatementRequest, tell func(Progress)) (Statement, error) {
+	return verification[Statement](ctx, c, "upstreams/"+seg(upstream)+"/statement", req, tell)
+}
+
+// verification reads the lines of a long answer to its report.
+func verification[R any](ctx context.Context, c *Client, path string, in any, tell func(Progress)) (report R, err error) {
+	body, err := json.Marshal(in)
 	if err != nil {
 		return report, fmt.Errorf("encode the request: %w", err)
 	}

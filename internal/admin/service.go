@@ -13,6 +13,7 @@ import (
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/reconcile"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -49,6 +50,8 @@ type Config struct {
 	Probes []upstream.Probe
 	// Agents is the agents' listener: what a vault key sends goes in there. Nil: no key can be verified.
 	Agents func() http.Handler
+	// Statements holds the ledger against a vendor's books; nil: this server cannot.
+	Statements *reconcile.Statements
 	// BaseURL and Version are what an upstream gets that names none.
 	BaseURL string
 	Version string

@@ -211,5 +211,16 @@ func (m *Master) UpstreamIdempotencyKey(key policy.KeyID, account policy.Account
 		mac.Write(n[:])
 		_, _ = io.WriteString(mac, part)
 	}
-	return "kb-" + hex.EncodeToString(mac.Sum(nil))
+	return upstreamKeyPrefix + hex.EncodeToString(mac.Sum(nil))
+}
+
+// upstreamKeyPrefix begins every idempotency key that the vendor gets from Keybrake.
+const upstreamKeyPrefix = "kb-"
+
+// IsUpstreamIdempotencyKey reports whether a text has the form of an UpstreamIdempotencyKey, of this or of another
+// master key: nobody else writes them so.
+func IsUpstreamIdempotencyKey(s string) bool {
+	digits, ok := strings.CutPrefix(s, upstreamKeyPrefix)
+	raw, err := hex.DecodeString(digits)
+	return ok && err == nil && len(raw) == sha256.Size
 }

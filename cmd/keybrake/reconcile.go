@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keybrake/keybrake/internal/admin"
+)
+
+func newReconcile(s streams) *cobra.Command {
+	var statement bool
+	var upstream string
+	var req admin.StatementRequest
+	cmd := &cobra.Command{
+		Use:   "reconcile --statement",
+		Short: "Hold the ledger against Stripe's own books",
+		Long: "With --statement: what the ledger says moved, by key and day, beside Stripe's balance transactions and events of that\n" +
+			"upstream's account. Days are those of each vault key's time zone. A line is a difference if the money moved and the\n" +
+			"ledger does not have it (missing_here), if the ledger has it and Stripe shows nothing (missing_there), or if the\n" +
+			"amounts differ (different). What is held, moves later or is no money of the balance is told, and is no difference.\n\n" +
+			"Stripe tells that a call was made, not with which key. Where other systems use the same account, --others keeps\n" +
+			"their movements from being differences.\n\n" +
+			"Exit 1 if there is a difference.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !statement {
+				return usageError{errors.New("say --statement")}
+			}
+			return s.statement(cmd.Context(), *outputOf(cmd), upstream, req)
+		},
+	}
+	cmd.Flags().BoolVar(&statement, "statement", false, "compare the ledger with Stripe's balance transactions and events")
+	cmd.Flags().StringVar(&upstream, "upstream", "", "the upstream whose account is read (default: the only one)")
+	cmd.Flags().StringVar(&req.From, "from", "", "first day, like 2026-11-01 (default: six days before the last)")
+	cmd.Flags().StringVar(&req.To, "to", "", "last day, inclusive (default: today)")
+	cmd.Flags().StringVar(&req.Key, "key", "", "only what this vault key made, by id or name")
+	cmd.Flags().BoolVar(&req.All, "all", false, "list what matches too")
+	cmd.Flags().BoolVar(&req.Others, "others", false, "other systems move money at this account: what no vault key made is no difference")
+	cmd.Flags().IntVar(&req.Rate, "rate", 0, "pages per second that Stripe is asked for (default 10)")
+	outputFlag(cmd)
+	return cmd
+}
+
+func (s streams) statement(ctx context.Context, f format, upstream string, req admin.StatementRequest) error {
+	bar := s.bar()
+	r, err := ask(func(c *admin.Client) (admin.Statement, error) {
+		name, err := onlyUpstream(ctx, c, upstream)
+		if err != nil {
+			return admin.Statement{}, err
+		}
+		return c.Statement(ctx, name, req, bar.count("pages"))
+	})
+	bar.end()
+	if err != nil {
+		return err
+	}
+	if err := s.print(f, r, func(w io.Writer) { writeStatement(w, &r) }); err != nil || r.Passed {
+		return err
+	}
+	return fmt.Errorf("the ledger and Stripe's books differ in %s", count(r.Differences, "line"))
+}
+
+// onlyUpstream names the upstream that there is, where none was named.
+func onlyUpstream(ctx context.Context, c *admin.Client, name string) (string, error) {
+	if name != "" {
+		return name, nil
+	}
+	list, err := c.Upstreams(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(list.Items) != 1 {
+		return "", usageError{fmt.Errorf("there are %s; say which with --upstream", count(len(list.Items), "upstream"))}
+	}
+	return list.Items[0].Name, nil
+}
+
+func writeStatement(w io.Writer, r *admin.Statement) {
+	fmt.Fprintf(w, "Upstream %s, %s to %s, as of %s\n\n", r.Upstream, r.From, r.To, when(r.AsOf))
+	var rows [][]string
+	for _, d := range r.Days {
+		rows = append(rows, []string{
+			d.Day, d.KeyName, d.Kind, strings.ToUpper(d.Currency), d.Ledger, d.Vendor, d.USD,
+			fmt.Sprint(d.Matched), fmt.Sprint(d.Waiting), fmt.Sprint(d.Differences),
+		})
+	}
+	table(w, "DAY KEY KIND CUR LEDGER STRIPE LEDGER-USD MATCHED WAITING DIFFERENT", rows)
+	for _, part := range []struct {
+		title      string
+		difference bool
+	}{{"Differences", true}, {"No difference", false}} {
+		rows = nil
+		for _, l := range r.Items {
+			if l.Difference == part.difference {
+				rows = append(rows, lineRow(&l))
+			}
+		}
+		if len(rows) > 0 {
+			fmt.Fprintf(w, "\n%s\n", part.title)
+			table(w, "CLASS DAY KEY KIND LEDGER STRIPE OBJECT CALL WHY", rows)
+		}
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "\nNote: %s\n", printable(n))
+	}
+	verdict := "everything matches"
+	if !r.Passed {
+		verdict = count(r.Differences, "difference")
+	}
+	fmt.Fprintf(w, "\n%s; %s of Stripe's books were read\n", verdict, count(r.Read, "line"))
+}
+
+// lineRow shows one line: the object by Stripe's word where it tells, and the call by which the audit finds it.
+func lineRow(l *admin.StatementLine) []string {
+	object, call := "", ""
+	if len(l.Movements) > 0 {
+		object = l.Movements[0].Object
+		if len(l.Movements[0].Requests) > 0 {
+			call = l.Movements[0].Requests[0]
+		}
+	}
+	if len(l.Calls) > 0 {
+		call = l.Calls[0].Reservation
+		if object == "" && len(l.Calls[0].Objects) > 0 {
+			object = l.Calls[0].Objects[0]
+		}
+	}
+	vendor := l.VendorCurrency
+	if vendor == "" {
+		vendor = l.Currency
+	}
+	return []string{
+		l.Class, l.Day, l.KeyName, l.Kind, l.Ledger + " " + strings.ToUpper(l.Currency), l.Vendor + " " + strings.ToUpper(vendor), object, call, l.Why,
+	}
+}
