@@ -71,7 +71,7 @@ type StatementDay struct {
 
 // StatementLine is one movement as both sides have it.
 type StatementLine struct {
-	Class      string `json:"class" enum:"matched,open,not_yet,not_money,unmetered,elsewhere,automatic,missing_here,missing_there,different"`
+	Class      string `json:"class" enum:"matched,open,not_yet,not_money,at_most,unmetered,elsewhere,automatic,missing_here,missing_there,different"`
 	Difference bool   `json:"difference"`
 	Day        string `json:"day"`
 	Key        string `json:"key,omitempty"`

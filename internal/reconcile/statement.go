@@ -22,6 +22,7 @@ const (
 	Open         Class = "open"          // held: nobody knows yet whether it moved
 	NotYet       Class = "not_yet"       // counted, and moves later, or never
 	NotMoney     Class = "not_money"     // counted, and nothing of these books
+	AtMost       Class = "at_most"       // counted as the most that it could come to, and less moved
 	Unmetered    Class = "unmetered"     // moved by a call that the policy lets pass uncounted
 	Elsewhere    Class = "elsewhere"     // moved by a vault key of another upstream
 	Automatic    Class = "automatic"     // moved without any call: fees, payouts on schedule, renewals, disputes

@@ -11,10 +11,14 @@ import (
 	"github.com/keybrake/keybrake/internal/upstream"
 )
 
-// standing sorts the entries of a cell by what can be expected of them.
+// standing sorts the entries of a cell by what can be expected of them. What was settled must show (now), is not the
+// vendor's last word (pending), or was counted ahead (later).
 type standing struct {
-	now, later, open, never, released, uncounted []Entry
+	now, pending, later, open, never, released, uncounted []Entry
 }
+
+func (s *standing) settled() []Entry { return slices.Concat(s.now, s.pending, s.later) }
+func (s *standing) waiting() []Entry { return slices.Concat(s.pending, s.later) }
 
 func (c *Comparison) sort(entries []Entry) (s standing) {
 	for _, e := range entries {
@@ -27,8 +31,10 @@ func (c *Comparison) sort(entries []Entry) (s standing) {
 			s.released = append(s.released, e)
 		case e.Trace.Shows == upstream.ShowsNever:
 			s.never = append(s.never, e)
-		case e.Pending || e.Trace.Shows == upstream.ShowsLater:
+		case e.Trace.Shows == upstream.ShowsLater:
 			s.later = append(s.later, e)
+		case e.Pending:
+			s.pending = append(s.pending, e)
 		default:
 			s.now = append(s.now, e)
 		}
@@ -56,7 +62,7 @@ func (c *Comparison) judge(x *cell) []Line {
 	if len(s.never) > 0 {
 		out = append(out, c.line(x, NotMoney, s.never, nil, s.never[0].Trace.Why))
 	}
-	settled := slices.Concat(s.now, s.later)
+	settled := s.settled()
 	if len(x.foreign) > 0 && len(x.movements) == 0 && total(settled) != 0 {
 		l := c.line(x, Different, settled, x.foreign, "another currency moved than was counted")
 		l.Vendor = money.Amount{Minor: moved(x.foreign), Currency: x.foreign[0].Amount.Currency}
@@ -75,8 +81,8 @@ func (c *Comparison) unmoved(x *cell, s standing) []Line {
 	if len(s.open) > 0 {
 		out = append(out, c.line(x, Open, s.open, nil, "held: its outcome is not known yet"))
 	}
-	if total(s.later) != 0 {
-		out = append(out, c.line(x, NotYet, s.later, nil, whyLater(s.later)))
+	if waiting := s.waiting(); total(waiting) != 0 {
+		out = append(out, c.line(x, NotYet, waiting, nil, whyLater(waiting)))
 	}
 	if total(s.now) == 0 {
 		return out // counted by another call, or given back
@@ -101,35 +107,53 @@ func whyLater(later []Entry) string {
 
 // held holds what was counted against what moved.
 func (c *Comparison) held(x *cell, s standing) []Line {
-	now, later := total(s.now), total(s.later)
-	settled := slices.Concat(s.now, s.later)
+	if settled := s.settled(); len(settled) > 0 {
+		return c.settled(x, s)
+	}
+	switch {
+	case len(s.open) > 0:
+		return []Line{c.line(x, Open, s.open, x.movements, "the ledger still holds it, and the vendor shows that it moved: reconciliation settles it")}
+	case len(s.uncounted) > 0:
+		return []Line{c.line(x, Unmetered, s.uncounted, x.movements, "its policy lets it pass without being counted")}
+	default:
+		return []Line{c.released(x, s.released)}
+	}
+}
+
+// settled holds settled entries against what moved: all of them, or those that must show, with what waits beside.
+func (c *Comparison) settled(x *cell, s standing) []Line {
+	settled, waiting := s.settled(), s.waiting()
+	now, all := total(s.now), total(settled)
 	var out []Line
-	open := func() {
-		if len(s.open) > 0 {
-			out = append(out, c.line(x, Open, s.open, nil, "held: its outcome is not known yet"))
+	wait := func(rest []Entry) {
+		if total(rest) != 0 {
+			out = append(out, c.line(x, NotYet, rest, nil, whyLater(rest)))
 		}
 	}
 	switch {
-	case len(settled) == 0 && len(s.open) > 0:
-		return append(out, c.line(x, Open, s.open, x.movements, "the ledger still holds it, and the vendor shows that it moved: reconciliation settles it"))
-	case len(settled) == 0 && len(s.uncounted) > 0:
-		return append(out, c.line(x, Unmetered, s.uncounted, x.movements, "its policy lets it pass without being counted"))
-	case len(settled) == 0 && len(s.released) > 0:
-		return append(out, c.released(x, s.released))
-	case len(settled) == 0:
-		return append(out, c.line(x, MissingHere, x.entries, x.movements, "the call was not counted as money of the balance"))
-	case x.moved == now+later:
+	case x.moved == all:
 		out = append(out, c.line(x, Matched, settled, x.movements, ""))
-	case x.moved == now:
-		out = append(out, c.line(x, Matched, s.now, x.movements, ""), c.line(x, NotYet, s.later, nil, whyLater(s.later)))
-	case len(s.later) > 0 && x.moved > now && x.moved < now+later:
+	case x.moved == now+total(s.pending) && len(s.now)+len(s.pending) > 0:
+		out = append(out, c.line(x, Matched, slices.Concat(s.now, s.pending), x.movements, ""))
+		wait(s.later)
+	case x.moved == now && len(s.now) > 0:
+		out = append(out, c.line(x, Matched, s.now, x.movements, ""))
+		wait(waiting)
+	case takenBack(x.movements) != nil:
+		out = append(out, c.line(x, Different, settled, x.movements, whyDifferent(x, all)))
+	case len(waiting) > 0 && x.moved >= now && x.moved < all:
 		out = append(out, c.line(x, NotYet, settled, x.movements, "a part of it has moved"))
-	case len(s.open) > 0 && x.moved == now+later+total(s.open):
-		return append(out, c.line(x, Open, x.entries, x.movements, "the ledger still holds a part of it, and the vendor shows that all of it moved"))
+	case x.moved > 0 && x.moved < all && slices.ContainsFunc(settled, func(e Entry) bool { return e.Trace.AtMost }):
+		out = append(out, c.line(x, AtMost, settled, x.movements, "the ledger counts the most that it could come to"))
+	case len(s.open) > 0 && x.moved == all+total(s.open):
+		return []Line{c.line(x, Open, slices.Concat(settled, s.open), x.movements,
+			"the ledger still holds a part of it, and the vendor shows that all of it moved")}
 	default:
-		out = append(out, c.line(x, Different, settled, x.movements, c.whyDifferent(x, now+later)))
+		out = append(out, c.line(x, Different, settled, x.movements, whyDifferent(x, all)))
 	}
-	open()
+	if len(s.open) > 0 {
+		out = append(out, c.line(x, Open, s.open, nil, "held: its outcome is not known yet"))
+	}
 	return out
 }
 
@@ -142,11 +166,20 @@ func (c *Comparison) released(x *cell, entries []Entry) Line {
 		fmt.Sprintf("the ledger gave the hold back (%s), and the vendor shows that it moved", entries[0].Proof))
 }
 
-func (c *Comparison) whyDifferent(x *cell, counted int64) string {
-	for _, m := range x.movements {
-		if m.Amount.Minor < 0 {
-			return fmt.Sprintf("%s took it back (%s): the ledger follows when that is reconciled", m.Amount, m.Type)
+// takenBack is the first line that takes something back.
+func takenBack(movements []Moving) *Moving {
+	for i := range movements {
+		if movements[i].Amount.Minor < 0 {
+			return &movements[i]
 		}
+	}
+	return nil
+}
+
+func whyDifferent(x *cell, counted int64) string {
+	if m := takenBack(x.movements); m != nil {
+		return fmt.Sprintf("%s came back (%s): the ledger follows when that is reconciled",
+			money.Amount{Minor: -m.Amount.Minor, Currency: m.Amount.Currency}, m.Type)
 	}
 	if x.moved > counted {
 		return "more moved than was counted"

@@ -32,6 +32,8 @@ const (
 	lookBack = 90 * 24 * time.Hour
 	// lookAhead is how long after the period a movement may still belong to a call in it.
 	lookAhead = 7 * 24 * time.Hour
+	// waits is how long an authorization can be captured, ordinarily; what waits longer is asked for.
+	waits = 7 * 24 * time.Hour
 	// mostFinds bounds how many objects are asked for one by one.
 	mostFinds = 200
 	// pageTries and pageRetry are for pages that the vendor turns away or that get lost.
@@ -336,7 +338,8 @@ func (r *reading) findOut(ctx context.Context) error {
 	asked := 0
 	for i := range r.report.Lines {
 		l := &r.report.Lines[i]
-		if l.Class != MissingThere && l.Class != Different || asked >= mostFinds {
+		old := l.Class == NotYet && l.Entries[0].Pending && r.report.AsOf.Sub(l.Entries[0].At) > waits
+		if l.Class != MissingThere && l.Class != Different && !old || asked >= mostFinds {
 			continue
 		}
 		for _, id := range l.Entries[0].Objects {
@@ -361,12 +364,15 @@ func (l *Line) learn(f upstream.Found) {
 		l.Class, l.Vendor, l.By = Matched, f.Moved, "look_up"
 		l.Why = "the object tells it; the line is outside of those that were read"
 	case l.Class == Different:
+	case f.Known && f.Moved.Minor == 0 && l.Class == NotYet:
+		l.Class, l.Why = MissingThere, "nothing is going to move any more ("+f.Why+"): the ledger follows when that is reconciled"
 	case f.Known && f.Moved.Minor != 0:
 		l.Class, l.Vendor, l.By, l.Why = Different, f.Moved, "look_up", "the object tells another amount: "+f.Why
 	case f.Known:
 		l.Why += ": " + f.Why
 	case f.Shows == upstream.ShowsLater:
 		l.Class, l.Why = NotYet, f.Why
+	case l.Class == NotYet:
 	case f.Shows == upstream.ShowsNever:
 		l.Class, l.Why = NotMoney, f.Why
 	default:

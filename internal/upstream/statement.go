@@ -96,6 +96,8 @@ type Trace struct {
 	Kind  MovementKind
 	Shows Shows
 	Why   string // for ShowsLater and ShowsNever: one phrase
+	// AtMost: what was counted is the most that it could come to, because the answer does not tell the amount.
+	AtMost bool
 }
 
 // Found is what the vendor says about one object.

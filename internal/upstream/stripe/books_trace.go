@@ -80,7 +80,7 @@ func trace(bucket policy.Resource, rule *EffectRule) upstream.Trace {
 	case rule == nil:
 		return upstream.Trace{Kind: kind}
 	}
-	t := upstream.Trace{Kind: kind}
+	t := upstream.Trace{Kind: kind, AtMost: len(rule.Pin) == 0 && len(rule.Settle) > 0 && rule.Settle[0].Kind == FromHold}
 	if bucket == "payouts" && rule.Klass == KlassMoveIn {
 		t.Kind = upstream.PayoutReversal
 	}

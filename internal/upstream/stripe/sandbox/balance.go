@@ -1,6 +1,10 @@
 package sandbox
 
-import "slices"
+import (
+	"math"
+	"slices"
+	"strconv"
+)
 
 // balanceTransaction is one line of the account's books.
 type balanceTransaction struct {
@@ -8,6 +12,7 @@ type balanceTransaction struct {
 	amount, fee         int64 // minor units, signed
 	appFee              int64 // the part of fee that went to the platform
 	currency            string
+	rate                float64 // 0: what moved was in the balance's currency
 	description, source string
 	typ, category       string
 	balance             string // payments or issuing
@@ -26,7 +31,11 @@ func (o *balanceTransaction) render(e *enc, x *expansion) {
 	e.int("created", o.created)
 	e.str("currency", o.currency)
 	e.opt("description", o.description)
-	e.null("exchange_rate")
+	if e.key("exchange_rate"); o.rate == 0 {
+		e.b = append(e.b, "null"...)
+	} else {
+		e.b = strconv.AppendFloat(e.b, o.rate, 'f', -1, 64)
+	}
 	e.int("fee", o.fee)
 	e.key("fee_details")
 	e.b = append(e.b, '[')
@@ -79,15 +88,27 @@ func (c *call) book(b booking) *balanceTransaction {
 	if category == "" {
 		category = b.typ
 	}
+	rate := c.s.opts.Settle[b.currency]
+	if rate != 0 {
+		b.convert(rate)
+	}
 	fee := b.fee + b.appFee
 	t := &balanceTransaction{head: c.s.head("txn", c), amount: b.amount, fee: fee, appFee: b.appFee, currency: b.currency,
-		description: b.description, source: b.source, typ: b.typ, category: category, balance: "payments"}
+		rate: rate, description: b.description, source: b.source, typ: b.typ, category: category, balance: "payments"}
 	if b.balance != "" {
 		t.balance = b.balance
 	}
 	c.s.ledgers[b.currency] += b.amount - fee
 	c.s.transactions.insert(t)
 	return t
+}
+
+// convert turns a booking into dollars.
+func (b *booking) convert(rate float64) {
+	for _, n := range []*int64{&b.amount, &b.fee, &b.appFee} {
+		*n = int64(math.Round(float64(*n) * rate))
+	}
+	b.currency = "usd"
 }
 
 // balanceView is the account's balance as it is when it is rendered.

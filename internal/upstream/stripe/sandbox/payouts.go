@@ -205,3 +205,16 @@ func (c *call) setPayout(id, status string) *stripeError {
 	}
 	return nil
 }
+
+// PayOutOnSchedule does what Stripe does by itself every day: it pays amount out, without any call. More than the
+// balance is an error. Safe for concurrent use.
+func (s *Server) PayOutOnSchedule(amount int64, currency string) error {
+	return s.outside(func(c *call) *stripeError {
+		if amount <= 0 || amount > c.s.ledgers[currency] {
+			return errInvalid("amount", "balance_insufficient", "There is not so much to pay out.")
+		}
+		c.sendPayout(&payout{head: c.s.head("po", c), amount: amount, currency: currency, description: "STRIPE PAYOUT", method: "standard",
+			destination: "ba_" + c.s.accountID[len("acct_"):], status: "pending", automatic: true})
+		return nil
+	})
+}

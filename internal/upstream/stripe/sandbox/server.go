@@ -48,6 +48,10 @@ type Options struct {
 	// Mode is test (also when empty) or live. Live only changes key prefixes and
 	// livemode: no money is real here.
 	Mode Mode
+	// Settle are currencies that the account has no balance in, with what one of their
+	// minor units is in cents: what moves in them is booked in dollars. The rest is
+	// booked in its own currency. Payouts must be in dollars then.
+	Settle map[string]float64
 	// Unbounded keeps every object, event and idempotency key. Otherwise the
 	// oldest of each are dropped at a bound, and /_sandbox/healthz counts them.
 	Unbounded bool
