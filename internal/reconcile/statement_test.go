@@ -1,0 +1,336 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/upstream"
+)
+
+var noon = time.Date(2026, 11, 10, 12, 0, 0, 0, time.UTC)
+
+// entry is one entry, written in few words: key, minor units, then what is special about it.
+func entry(id int, key string, minor int64, words ...string) Entry {
+	e := Entry{
+		Reservation: ledger.ReservationID(id), Key: policy.KeyID(key), At: noon, Resolved: noon.Add(time.Second), State: ledger.Settled,
+		Trace: upstream.Trace{Kind: upstream.Refund}, Amount: money.Amount{Minor: minor, Currency: "usd"},
+	}
+	for _, w := range words {
+		name, value, _ := strings.Cut(w, "=")
+		switch name {
+		case "object":
+			e.Objects = append(e.Objects, policy.ObjectID(value))
+		case "request":
+			e.Request = value
+		case "key":
+			e.IdempotencyKey = value
+		case "kind":
+			e.Trace.Kind = upstream.MovementKind(value)
+		case "currency":
+			e.Amount.Currency = money.Currency(value)
+		case "account":
+			e.Account = policy.AccountID(value)
+		case "open":
+			e.State, e.Resolved = ledger.Unresolved, time.Time{}
+		case "released":
+			e.State, e.Proof = ledger.Released, ledger.ProofRefused
+		case "pending":
+			e.Pending = true
+		case "later":
+			e.Trace.Shows, e.Trace.Why = upstream.ShowsLater, "later"
+		case "never":
+			e.Trace.Shows, e.Trace.Why = upstream.ShowsNever, "never"
+		case "most":
+			e.Trace.AtMost = true
+		case "uncounted":
+			e.Effect = -1
+		case "elsewhere":
+			e.Elsewhere = true
+		case "fresh":
+			e.At = noon.Add(6 * time.Hour)
+		case "yesterday":
+			e.At = noon.AddDate(0, 0, -1)
+		default:
+			panic(w)
+		}
+	}
+	return e
+}
+
+// line is one line of the vendor's books, likewise.
+func line(id string, minor int64, words ...string) Moving {
+	m := Moving{Movement: upstream.Movement{
+		ID: id, Type: "refund", Kind: upstream.Refund, Amount: money.Amount{Minor: minor, Currency: "usd"}, At: noon.Add(time.Second),
+	}}
+	for _, w := range words {
+		name, value, _ := strings.Cut(w, "=")
+		switch name {
+		case "object":
+			m.Object = policy.ObjectID(value)
+		case "same":
+			m.Same = append(m.Same, policy.ObjectID(value))
+		case "cause":
+			m.Causes = append(m.Causes, policy.ObjectID(value))
+		case "request":
+			m.Calls, m.Origin = append(m.Calls, upstream.MadeBy{Request: value}), upstream.OriginCall
+		case "key":
+			m.Calls, m.Origin = append(m.Calls, upstream.MadeBy{IdempotencyKey: value}), upstream.OriginCall
+		case "kind":
+			m.Kind = upstream.MovementKind(value)
+		case "currency":
+			m.Amount.Currency = money.Currency(value)
+		case "account":
+			m.Account = policy.AccountID(value)
+		case "automatic":
+			m.Origin = upstream.OriginAutomatic
+		case "before":
+			m.Before = -minor
+		case "yesterday":
+			m.At = m.At.AddDate(0, 0, -1)
+		default:
+			panic(w)
+		}
+	}
+	return m
+}
+
+// told writes a line in few words: class, key, ledger and vendor.
+func told(lines []Line) []string {
+	out := []string{}
+	for _, l := range lines {
+		key := string(l.Key)
+		if key == "" {
+			key = "nobody"
+		}
+		out = append(out, fmt.Sprintf("%s %s %d %d", l.Class, key, l.Ledger.Minor, l.Vendor.Minor))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestCompare(t *testing.T) {
+	type entries = []Entry
+	type lines = []Moving
+	for _, tc := range []struct {
+		name    string
+		entries entries
+		lines   lines
+		want    []string
+	}{
+		{"nothing on either side is no line", nil, nil, nil},
+		{"the same object is the same money", entries{entry(1, "a", 500, "object=re_1")}, lines{line("t1", 500, "object=re_1")}, []string{"matched a 500 500"}},
+		{"so is the same request", entries{entry(1, "a", 500, "request=req_1")}, lines{line("t1", 500, "object=re_1", "request=req_1")}, []string{"matched a 500 500"}},
+		{"and the same idempotency key", entries{entry(1, "a", 500, "key=k")}, lines{line("t1", 500, "object=re_1", "key=k")}, []string{"matched a 500 500"}},
+		{"an intent is matched by its charge's intent", entries{entry(1, "a", 500, "object=pi_1", "kind=payment")},
+			lines{line("t1", 500, "object=ch_1", "same=pi_1", "kind=payment")}, []string{"matched a 500 500"}},
+		{"equal amounts alone are no match", entries{entry(1, "a", 500, "object=re_1")}, lines{line("t1", 500, "object=re_2")},
+			[]string{"missing_here nobody 0 500", "missing_there a 500 0"}},
+		{"the same id in another account is another object", entries{entry(1, "a", 500, "object=re_1", "account=acct_1")}, lines{line("t1", 500, "object=re_1")},
+			[]string{"missing_here nobody 0 500", "missing_there a 500 0"}},
+		{"the same request that moved two kinds is two matters", entries{entry(1, "a", 500, "request=req_1"), entry(2, "a", 300, "request=req_1", "kind=transfer_reversal")},
+			lines{line("t1", 500, "request=req_1"), line("t2", 300, "request=req_1", "kind=transfer_reversal")}, []string{"matched a 300 300", "matched a 500 500"}},
+		{"a refund that names its charge is not the charge", entries{entry(1, "a", 900, "object=ch_1", "kind=payment")},
+			lines{line("t1", 900, "object=ch_1", "kind=payment"), line("t2", 200, "object=re_1", "same=ch_1", "request=r")},
+			[]string{"matched a 900 900", "missing_here nobody 0 200"}},
+		{"less moved", entries{entry(1, "a", 500, "object=re_1")}, lines{line("t1", 400, "object=re_1")}, []string{"different a 500 400"}},
+		{"more moved", entries{entry(1, "a", 500, "object=re_1")}, lines{line("t1", 501, "object=re_1")}, []string{"different a 500 501"}},
+		{"another currency moved", entries{entry(1, "a", 500, "object=re_1", "currency=eur")}, lines{line("t1", 500, "object=re_1")}, []string{"different a 500 500"}},
+		{"a second currency beside the right one is nobody's", entries{entry(1, "a", 500, "object=re_1")},
+			lines{line("t1", 500, "object=re_1"), line("t2", 9, "object=re_1", "currency=eur")}, []string{"matched a 500 500", "missing_here nobody 0 9"}},
+		{"parts add up on the ledger's side", entries{entry(1, "a", 200, "object=re_1"), entry(2, "a", 300, "object=re_1")}, lines{line("t1", 500, "object=re_1")}, []string{"matched a 500 500"}},
+		{"and on the vendor's", entries{entry(1, "a", 500, "object=re_1")}, lines{line("t1", 200, "object=re_1"), line("t2", 300, "object=re_1")}, []string{"matched a 500 500"}},
+		{"what came back counts as nothing", entries{entry(1, "a", 500, "object=re_1")}, lines{line("t1", 500, "object=re_1"), line("t2", -500, "object=re_1", "automatic")}, []string{"different a 500 0"}},
+		{"and matches once the ledger has followed", entries{entry(1, "a", 0, "object=re_1")}, lines{line("t1", 500, "object=re_1"), line("t2", -500, "object=re_1", "automatic")}, []string{"matched a 0 0"}},
+		{"also if only the return is among the lines", entries{entry(1, "a", 0, "object=re_1")}, lines{line("t2", -500, "object=re_1", "before", "automatic")}, []string{"matched a 0 0"}},
+		{"what is held is open", entries{entry(1, "a", 500, "object=re_1", "open")}, nil, []string{"open a 500 0"}},
+		{"also if it moved", entries{entry(1, "a", 500, "key=k", "open")}, lines{line("t1", 500, "key=k")}, []string{"open a 500 500"}},
+		{"held and settled on one object", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "a", 40, "object=pi_1", "open")}, lines{line("t1", 500, "object=pi_1")},
+			[]string{"matched a 500 500", "open a 40 0"}},
+		{"held and settled, and both moved", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "a", 40, "object=pi_1", "open")}, lines{line("t1", 540, "object=pi_1")}, []string{"open a 540 540"}},
+		{"what was given back and did not move leaves no line", entries{entry(1, "a", 0, "key=k", "released")}, nil, nil},
+		{"what was given back and moved is missing here, with its key", entries{entry(1, "a", 0, "key=k", "released")}, lines{line("t1", 500, "key=k")}, []string{"missing_here a 0 500"}},
+		{"a release beside the settlement of the same object", entries{entry(1, "a", 0, "object=pi_1", "released"), entry(2, "a", 500, "object=pi_1")}, lines{line("t1", 500, "object=pi_1")}, []string{"matched a 500 500"}},
+		{"what may still change is not yet", entries{entry(1, "a", 500, "object=pi_1", "pending")}, nil, []string{"not_yet a 500 0"}},
+		{"counted ahead is not yet", entries{entry(1, "a", 500, "object=in_1", "later")}, nil, []string{"not_yet a 500 0"}},
+		{"a part of what was counted ahead", entries{entry(1, "a", 500, "object=in_1", "later")}, lines{line("t1", 200, "object=in_1")}, []string{"not_yet a 500 200"}},
+		{"all of it", entries{entry(1, "a", 500, "object=in_1", "later")}, lines{line("t1", 500, "object=in_1")}, []string{"matched a 500 500"}},
+		{"more than it", entries{entry(1, "a", 500, "object=in_1", "later")}, lines{line("t1", 501, "object=in_1")}, []string{"different a 500 501"}},
+		{"a first bill that moved and a renewal that waits", entries{entry(1, "a", 500, "request=r", "pending"), entry(2, "a", 700, "request=r", "later")},
+			lines{line("t1", 500, "request=r")}, []string{"matched a 500 500", "not_yet a 700 0"}},
+		{"a bound that less came of", entries{entry(1, "a", 500, "request=r", "most")}, lines{line("t1", 450, "request=r")}, []string{"at_most a 500 450"}},
+		{"a bound that nothing came of", entries{entry(1, "a", 500, "request=r", "most")}, nil, []string{"missing_there a 500 0"}},
+		{"a bound that more came of", entries{entry(1, "a", 500, "request=r", "most")}, lines{line("t1", 501, "request=r")}, []string{"different a 500 501"}},
+		{"no money of these books", entries{entry(1, "a", 500, "object=cus_1", "never")}, nil, []string{"not_money a 500 0"}},
+		{"passed without being counted", entries{entry(1, "a", 0, "request=r", "uncounted")}, lines{line("t1", 500, "request=r")}, []string{"unmetered a 0 500"}},
+		{"counted by an earlier call of the same key", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "a", 0, "object=pi_1")}, lines{line("t1", 500, "object=pi_1")}, []string{"matched a 500 500"}},
+		{"an update that added nothing leaves no line", entries{entry(2, "a", 0, "object=pi_1")}, nil, nil},
+		{"two keys that both counted all of it", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "b", 500, "object=pi_1")}, lines{line("t1", 500, "object=pi_1")},
+			[]string{"matched a 500 500", "matched b 500 500"}},
+		{"two keys that each counted a part", entries{entry(1, "a", 200, "object=pi_1"), entry(2, "b", 300, "object=pi_1")}, lines{line("t1", 500, "object=pi_1")},
+			[]string{"matched a 200 200", "matched b 300 300"}},
+		{"two keys of which one counted all and one a part that it made", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "b", 300, "object=pi_1", "request=r2")},
+			lines{line("t1", 200, "object=pi_1", "request=r1"), line("t2", 300, "object=pi_1", "request=r2")}, []string{"matched a 500 500", "matched b 300 300"}},
+		{"two keys of which one counted wrongly", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "b", 400, "object=pi_1")}, lines{line("t1", 500, "object=pi_1")},
+			[]string{"different b 400 500", "matched a 500 500"}},
+		{"a call that nobody of ours made", nil, lines{line("t1", 500, "object=re_1", "request=r")}, []string{"missing_here nobody 0 500"}},
+		{"nobody tells who made it", nil, lines{line("t1", 500, "object=re_1")}, []string{"missing_here nobody 0 500"}},
+		{"no call made it", nil, lines{line("t1", 500, "object=po_1", "automatic")}, []string{"automatic nobody 0 500"}},
+		{"a renewal of what was counted ahead", entries{entry(1, "a", 500, "object=sub_1", "later")}, lines{line("t1", 500, "object=ch_9", "cause=sub_1")},
+			[]string{"automatic nobody 0 500", "not_yet a 500 0"}},
+		{"fees stand alone, whatever they name", entries{entry(1, "a", 500, "object=re_1")},
+			lines{line("t1", 500, "object=re_1"), line("t2", -30, "object=re_1", "kind=other", "automatic")}, []string{"automatic nobody 0 -30", "matched a 500 500"}},
+		{"a key of another upstream made it", entries{entry(1, "a", 500, "object=re_1", "elsewhere")}, lines{line("t1", 500, "object=re_1")}, []string{"elsewhere a 500 500"}},
+		{"another upstream's books are not asked about", entries{entry(1, "a", 500, "object=re_1", "elsewhere")}, nil, nil},
+		{"younger than a minute", entries{entry(1, "a", 500, "object=re_1", "fresh")}, nil, []string{"not_yet a 500 0"}},
+		{"yesterday is another statement", entries{entry(1, "a", 500, "object=re_1", "yesterday")}, lines{line("t1", 500, "object=re_1", "yesterday")}, nil},
+		{"counted yesterday and moved today is in both", entries{entry(1, "a", 500, "object=re_1", "yesterday")}, lines{line("t1", 500, "object=re_1")}, []string{"matched a 500 500"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := Compare(Comparison{From: "2026-11-10", To: "2026-11-10", Entries: tc.entries, Movements: tc.lines, AsOf: noon.Add(6 * time.Hour)})
+			slices.Sort(tc.want)
+			if diff := cmp.Diff(append([]string{}, tc.want...), told(got)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			for _, l := range got {
+				if l.Class.Difference() != (l.Class == MissingHere || l.Class == MissingThere || l.Class == Different) || l.Class != Matched && l.Why == "" {
+					t.Errorf("a line that does not explain itself: %+v", l)
+				}
+			}
+		})
+	}
+}
+
+func TestKeybrakesOwnKeyThatTheLedgerDoesNotHaveIsToldApart(t *testing.T) {
+	got := Compare(Comparison{
+		From: "2026-11-10", To: "2026-11-10", Ours: func(k string) bool { return k == "kb-lost" },
+		Movements: []Moving{line("t1", 500, "key=kb-lost"), line("t2", 600, "key=other")},
+	})
+	if len(got) != 2 || !got[0].Ours || got[1].Ours || got[0].Vendor.Minor != 500 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// deal is one thing that happened, and how it must be told.
+type deal struct {
+	entries []Entry
+	lines   []Moving
+	want    Class
+}
+
+// drawDeal makes the n-th deal: its names are its own.
+func drawDeal(t *rapid.T, n int) deal {
+	kind := rapid.SampledFrom([]upstream.MovementKind{upstream.Payment, upstream.Refund, upstream.Payout, upstream.Transfer}).Draw(t, "kind")
+	currency := rapid.SampledFrom([]money.Currency{"usd", "eur", "jpy"}).Draw(t, "currency")
+	account := rapid.SampledFrom([]policy.AccountID{"", "acct_1"}).Draw(t, "account")
+	amount := rapid.Int64Range(2, 1_000_000).Draw(t, "amount")
+	at := noon.Add(time.Duration(rapid.IntRange(0, 3600).Draw(t, "second")) * time.Second)
+	names := fmt.Sprintf("%d", n)
+	by := rapid.SampledFrom([]string{"object", "request", "key"}).Draw(t, "by")
+	e := Entry{
+		Reservation: ledger.ReservationID(10 * n), Key: rapid.SampledFrom([]policy.KeyID{"a", "b"}).Draw(t, "key"), Account: account,
+		At: at, Resolved: at, State: ledger.Settled, Trace: upstream.Trace{Kind: kind}, Amount: money.Amount{Minor: amount, Currency: currency},
+	}
+	m := Moving{Account: account, Movement: upstream.Movement{
+		ID: "txn_" + names, Kind: kind, Object: policy.ObjectID("moved_" + names), Amount: e.Amount, At: at, Origin: upstream.OriginCall,
+		Calls: []upstream.MadeBy{{Request: "req_" + names, IdempotencyKey: "key_" + names}},
+	}}
+	switch by {
+	case "object":
+		e.Objects = []policy.ObjectID{policy.ObjectID("intent_" + names)}
+		m.Same = e.Objects
+	case "request":
+		e.Request = "req_" + names
+	case "key":
+		e.IdempotencyKey = "key_" + names
+	}
+	d := deal{entries: []Entry{e}, lines: []Moving{m}, want: Matched}
+	if rapid.Bool().Draw(t, "two lines") {
+		part := rapid.Int64Range(1, amount-1).Draw(t, "part")
+		second := m
+		second.ID += "_2"
+		d.lines[0].Amount.Minor, second.Amount.Minor = part, amount-part
+		d.lines = append(d.lines, second)
+	}
+	if rapid.Bool().Draw(t, "two calls") {
+		part := rapid.Int64Range(0, amount).Draw(t, "counted by the second")
+		second := e
+		second.Reservation++
+		d.entries[0].Amount.Minor, second.Amount.Minor = amount-part, part
+		d.entries = append(d.entries, second)
+	}
+	switch d.want = rapid.SampledFrom([]Class{Matched, MissingHere, MissingThere, Different, Open, NotYet}).Draw(t, "class"); d.want {
+	case MissingHere:
+		d.entries = nil
+	case MissingThere:
+		d.lines = nil
+	case Different:
+		d.lines[0].Amount.Minor += rapid.Int64Range(1, 1000).Draw(t, "more")
+	case Open:
+		for i := range d.entries {
+			d.entries[i].State = ledger.Unresolved
+		}
+	case NotYet:
+		d.lines = nil
+		for i := range d.entries {
+			d.entries[i].Pending = true
+		}
+	}
+	return d
+}
+
+func TestWhateverHappenedIsToldOnceAndAsItWas(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var c Comparison
+		c.From, c.To, c.AsOf = "2026-11-10", "2026-11-10", noon.Add(6*time.Hour)
+		want := map[Class]int{}
+		for n := range rapid.IntRange(0, 12).Draw(t, "deals") {
+			d := drawDeal(t, n+1)
+			c.Entries, c.Movements = append(c.Entries, d.entries...), append(c.Movements, d.lines...)
+			want[d.want]++
+		}
+		first := Compare(c)
+		got, vendor, counted := map[Class]int{}, map[string]int{}, map[ledger.ReservationID]int{}
+		var theirs, ours int64
+		for _, l := range first {
+			got[l.Class]++
+			theirs, ours = theirs+l.Vendor.Minor, ours+l.Ledger.Minor
+			for _, m := range l.Movements {
+				vendor[m.ID]++
+			}
+			for _, e := range l.Entries {
+				counted[e.Reservation]++
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("classes (-want +got):\n%s", diff)
+		}
+		for _, m := range c.Movements {
+			theirs -= m.Amount.Minor
+			if vendor[m.ID] != 1 {
+				t.Fatalf("%s is told %d times", m.ID, vendor[m.ID])
+			}
+		}
+		for _, e := range c.Entries {
+			ours -= e.Amount.Minor
+			if counted[e.Reservation] != 1 {
+				t.Fatalf("reservation %d is told %d times", e.Reservation, counted[e.Reservation])
+			}
+		}
+		if theirs != 0 || ours != 0 {
+			t.Fatalf("the sums are off by %d and %d", ours, theirs)
+		}
+		c.Entries, c.Movements = rapid.Permutation(c.Entries).Draw(t, "entries"), rapid.Permutation(c.Movements).Draw(t, "lines")
+		if diff := cmp.Diff(first, Compare(c)); diff != "" {
+			t.Fatalf("the order of the lists matters:\n%s", diff)
+		}
+	})
+}
