@@ -362,7 +362,10 @@ func (l *Line) learn(f upstream.Found) {
 	switch {
 	case f.Known && f.Moved == l.Ledger:
 		l.Class, l.Vendor, l.By = Matched, f.Moved, "look_up"
-		l.Why = "the object tells it; the line is outside of those that were read"
+		l.Why = "the object tells it; its line is outside of those that were read"
+		if !f.At.IsZero() {
+			l.Why = "it moved at " + f.At.Format(time.RFC3339) + ", outside of the lines that were read"
+		}
 	case l.Class == Different:
 	case f.Known && f.Moved.Minor == 0 && l.Class == NotYet:
 		l.Class, l.Why = MissingThere, "nothing is going to move any more ("+f.Why+"): the ledger follows when that is reconciled"

@@ -44,15 +44,38 @@ type moneyState struct {
 	AmountCaught int64          `json:"amount_captured"`
 	AmountPaid   int64          `json:"amount_paid"`
 	AmountDue    int64          `json:"amount_due"`
-	Line         *struct {
+	Line         lineOf         `json:"balance_transaction"`
+	Latest       latestOf       `json:"latest_charge"`
+	Failed       idOf           `json:"failure_balance_transaction"`
+}
+
+// lineOf is an object's line in the books: its id, and when it was written where the line is expanded.
+type lineOf struct {
+	id      idOf
+	created int64
+}
+
+// UnmarshalJSON takes the line, its id alone, or null.
+func (l *lineOf) UnmarshalJSON(b []byte) error {
+	var line struct {
 		Created int64 `json:"created"`
-	} `json:"balance_transaction"`
-	Latest struct {
-		Line *struct {
-			Created int64 `json:"created"`
-		} `json:"balance_transaction"`
-	} `json:"latest_charge"`
-	Failed idOf `json:"failure_balance_transaction"`
+	}
+	_ = json.Unmarshal(b, &line) // an id alone tells no time
+	l.created = line.Created
+	return l.id.UnmarshalJSON(b)
+}
+
+// latestOf is the line of an intent's charge.
+type latestOf struct{ line lineOf }
+
+// UnmarshalJSON takes the charge, its id alone, or null.
+func (l *latestOf) UnmarshalJSON(b []byte) error {
+	var charge struct {
+		Line lineOf `json:"balance_transaction"`
+	}
+	_ = json.Unmarshal(b, &charge) // an id alone tells no line
+	l.line = charge.Line
+	return nil
 }
 
 // Find asks Stripe for one object and says what became of its money.
@@ -85,10 +108,8 @@ func (a *Adapter) Find(
 // found reads the state of an object.
 func (s *moneyState) found() upstream.Found {
 	f := upstream.Found{Why: "its status at Stripe is " + closedWord(s.Status)}
-	if s.Line != nil {
-		f.At = time.Unix(s.Line.Created, 0).UTC()
-	} else if s.Latest.Line != nil {
-		f.At = time.Unix(s.Latest.Line.Created, 0).UTC()
+	if at := max(s.Line.created, s.Latest.line.created); at > 0 {
+		f.At = time.Unix(at, 0).UTC()
 	}
 	moved := func(minor int64) { f.Moved, f.Known = money.Amount{Minor: minor, Currency: s.Currency}, true }
 	switch s.Object {
@@ -98,7 +119,7 @@ func (s *moneyState) found() upstream.Found {
 		switch {
 		case s.Status == "failed":
 			moved(0)
-		case s.Captured != nil && !*s.Captured && s.Line == nil:
+		case s.Captured != nil && !*s.Captured && s.Line.id == "":
 			f.Shows, f.Why = upstream.ShowsLater, "the charge is authorised and not captured"
 		default:
 			moved(s.AmountCaught)
@@ -143,7 +164,7 @@ func (s *moneyState) once(f *upstream.Found, moved func(int64)) {
 	switch {
 	case back:
 		moved(0)
-	case s.Line != nil:
+	case s.Line.id != "":
 		moved(max(s.Amount, -s.Amount))
 	case s.Object == "refund" && s.Status == "succeeded":
 		f.Shows, f.Why = upstream.ShowsNever, "an authorization was given up, and no money went back"

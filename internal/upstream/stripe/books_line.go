@@ -84,7 +84,14 @@ var byThemselves = map[string]bool{
 	"payout_minimum_balance_hold": true, "payout_minimum_balance_release": true, "payment_network_reserve_hold": true,
 	"payment_network_reserve_release": true, "advance": true, "advance_funding": true, "anticipation_repayment": true,
 	"contribution": true, "fee_credit_funding": true, "issuing_authorization_hold": true, "issuing_authorization_release": true,
-	"issuing_dispute": true, "issuing_transaction": true, "connect_collection_transfer": true,
+	"issuing_dispute": true, "issuing_transaction": true, "connect_collection_transfer": true, "obligation_outbound": true,
+	"obligation_reversal_inbound": true,
+}
+
+// otherHands are types that no call which is counted here makes, and that do not come about by themselves either.
+var otherHands = map[string]bool{
+	"inbound_transfer": true, "inbound_transfer_reversal": true, "stripe_balance_payment_debit": true,
+	"stripe_balance_payment_debit_reversal": true,
 }
 
 // movements turns lines, oldest first, into movements.
