@@ -13,27 +13,44 @@ import (
 )
 
 func newReconcile(s streams) *cobra.Command {
-	var statement bool
+	var statement, moved, nothing bool
 	var upstream string
 	var req admin.StatementRequest
+	var d admin.Decision
 	cmd := &cobra.Command{
-		Use:   "reconcile --statement",
-		Short: "Hold the ledger against Stripe's own books",
-		Long: "With --statement: what the ledger says moved, by key and day, beside Stripe's balance transactions and events of that\n" +
+		Use:   "reconcile [RESERVATION...] [--moved | --nothing] | --statement",
+		Short: "What became of calls without an answer; the ledger beside Stripe's books",
+		Long: "Without arguments: the calls whose outcome nobody knows, why, and what the last look at Stripe showed. What they may have\n" +
+			"moved stays held. The server looks by itself; with a RESERVATION it looks now. --moved or --nothing with --reason ends\n" +
+			"one by your word: as much as was held, or none of it.\n\n" +
+			"With --statement: what the ledger says moved, by key and day, beside Stripe's balance transactions and events of that\n" +
 			"upstream's account. Days are those of each vault key's time zone. A line is a difference if the money moved and the\n" +
 			"ledger does not have it (missing_here), if the ledger has it and Stripe shows nothing (missing_there), or if the\n" +
 			"amounts differ (different). What is held, moves later or is no money of the balance is told, and is no difference.\n\n" +
 			"Stripe tells that a call was made, not with which key. Where other systems use the same account, --others keeps\n" +
 			"their movements from being differences.\n\n" +
 			"Exit 1 if there is a difference.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !statement {
-				return usageError{errors.New("say --statement")}
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case statement && len(args) > 0, moved && nothing, statement && (moved || nothing):
+				return usageError{errors.New("say one of: --statement, RESERVATION --moved, RESERVATION --nothing")}
+			case (moved || nothing) && len(args) == 0:
+				return usageError{errors.New("say which call: `keybrake reconcile` lists them")}
+			case statement:
+				return s.statement(cmd.Context(), *outputOf(cmd), upstream, req)
+			case len(args) == 0:
+				return s.openCalls(cmd.Context(), *outputOf(cmd))
+			case moved:
+				d.Outcome = "moved"
+			case nothing:
+				d.Outcome = "nothing"
 			}
-			return s.statement(cmd.Context(), *outputOf(cmd), upstream, req)
+			return s.resolveCalls(cmd.Context(), *outputOf(cmd), args, d)
 		},
 	}
+	cmd.Flags().BoolVar(&moved, "moved", false, "the call moved as much as was held")
+	cmd.Flags().BoolVar(&nothing, "nothing", false, "the call did nothing")
+	cmd.Flags().StringVar(&d.Reason, "reason", "", "how you know; goes into the audit")
 	cmd.Flags().BoolVar(&statement, "statement", false, "compare the ledger with Stripe's balance transactions and events")
 	cmd.Flags().StringVar(&upstream, "upstream", "", "the upstream whose account is read (default: the only one)")
 	cmd.Flags().StringVar(&req.From, "from", "", "first day, like 2026-11-01 (default: six days before the last)")

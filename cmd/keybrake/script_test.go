@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "take": take, "agent": agent, "flip": flip, "cut": cut,
+			"await": await, "take": take, "agent": agent, "flip": flip, "cut": cut, "sandbox": control, "retry": retry,
 		},
 	})
 }
@@ -43,12 +44,23 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// take VAR FIELD FILE: reads a member of the JSON (or the first word that begins with http) in a file.
+// take VAR FIELD FILE: reads a member of the JSON (customers.0.id is one inside) in a file, or the first word that begins
+// with http.
 func take(ts *testscript.TestScript, _ bool, args []string) {
 	text := ts.ReadFile(args[2])
-	var fields map[string]any
-	if err := json.Unmarshal([]byte(text), &fields); err == nil {
-		ts.Setenv(args[0], fmt.Sprint(fields[args[1]]))
+	var at any
+	if err := json.Unmarshal([]byte(text), &at); err == nil {
+		for name := range strings.SplitSeq(args[1], ".") {
+			switch in := at.(type) {
+			case map[string]any:
+				at = in[name]
+			case []any:
+				i, err := strconv.Atoi(name)
+				ts.Check(err)
+				at = in[i]
+			}
+		}
+		ts.Setenv(args[0], fmt.Sprint(at))
 		return
 	}
 	for _, word := range strings.Fields(text) {
@@ -81,6 +93,26 @@ func agent(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("answer"), body, 0o600))
 	if fmt.Sprint(resp.StatusCode) != args[0] {
 		ts.Fatalf("%s %s: %d, want %s\n%s", args[1], args[2], resp.StatusCode, args[0], body)
+	}
+}
+
+// control COMMAND [JSON]: tells the sandbox at $SANDBOX what to do; what it says goes to the file `answer`.
+func control(ts *testscript.TestScript, _ bool, args []string) {
+	resp, err := http.Post(ts.Getenv("SANDBOX")+"/_sandbox/"+args[0], "application/json", strings.NewReader(strings.Join(args[1:], "")))
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode >= 300 {
+		ts.Fatalf("the sandbox answers %d: %s", resp.StatusCode, body)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), body, 0o600))
+}
+
+// retry COMMAND...: runs it until it succeeds; the script ends with the test's own deadline.
+func retry(ts *testscript.TestScript, _ bool, args []string) {
+	for ts.Exec(args[0], args[1:]...) != nil {
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

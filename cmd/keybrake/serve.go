@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,8 +54,10 @@ type server struct {
 	client  *upstream.Client
 	admin   *admin.Service
 	gateway *gateway.Gateway
-	demo    *demo  // with --dev
-	path    string // of the store
+	// reconciler asks what became of calls whose answer never came.
+	reconciler reconciler
+	demo       *demo  // with --dev
+	path       string // of the store
 
 	closers []func() error // last opened, first closed
 }
@@ -136,6 +139,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.ring.PinBeside(stripe.Hosts)
 	s.client = upstream.NewClient(nil)
 	s.closers = append(s.closers, func() error { s.client.Close(); return nil })
+	asking := reconciler{ring: s.ring, Reconciler: reconcile.New(reconcile.Config{
+		Vendor: s.adapter, Ring: s.ring, Store: s.store, Client: s.client, Log: s.log, PerSecond: s.settings.ReconcilePerSecond, Deadline: s.deadline(),
+	})}
+	s.reconciler = asking
 	s.admin = admin.New(admin.Config{
 		Store: s.store, Ring: s.ring, Vocabulary: s.adapter.Catalog().Vocabulary(),
 		Prober: prober{s.client}, Needs: stripeNeeds, BaseURL: stripeURL, Version: stripe.DefaultVersion,
@@ -145,7 +152,8 @@ func (s *server) open(ctx context.Context) (err error) {
 			Store: s.store, Ring: s.ring, Client: s.client, Books: s.adapter, Version: stripe.DefaultVersion,
 		},
 		KillFile: path + ".KILL", Hosts: s.settings.AdminHost, Log: s.log,
-		Ready: func(ctx context.Context) error { return s.gateway.Ready(ctx) },
+		Ready:      func(ctx context.Context) error { return s.gateway.Ready(ctx) },
+		Reconciler: asking,
 	})
 	s.closers = append(s.closers, func() error { s.admin.Close(); return nil })
 	proxies, err := s.settings.proxies()
@@ -156,6 +164,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		Adapter: s.adapter, Ring: s.ring, Store: s.store, Client: s.client, Rates: s.admin.Rates, Log: s.log,
 		ScopeStatus: s.settings.ScopeDenialStatus, TrustedProxies: proxies,
 		LookupsPerSecond: s.settings.LookupsPerSecond, LookupsPerUpstream: s.settings.LookupsPerUpstream,
+		Webhook: asking.message, Deadline: s.deadline(),
 	})
 	s.closers = append(s.closers, func() error { s.gateway.Close(); return nil })
 	loaded, err := s.admin.Load(ctx)
@@ -278,59 +287,71 @@ func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, fail
 	})
 }
 
-// watch runs what goes on beside the calls: signed heads, the KILL file, SIGUSR1, the memory limit.
+// watch runs what goes on beside the calls: asking what became of calls, signed heads, the KILL file, SIGUSR1, the memory limit.
 func (s *server) watch(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	stopAll := make(chan os.Signal, 1)
 	signal.Notify(stopAll, syscall.SIGUSR1)
-	const watchers = 4
-	done := make(chan struct{}, watchers)
-	go func() {
-		defer func() { done <- struct{}{} }()
-		limitMemory(ctx, s.settings.MemoryLimit)
-	}()
-	go func() {
-		defer func() { done <- struct{}{} }()
-		s.admin.WatchKillFile(ctx, s.admin.KillFile)
-	}()
-	go func() {
-		defer func() { done <- struct{}{} }()
-		tick := time.NewTicker(signEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if err := s.store.SignHead(ctx); err != nil && ctx.Err() == nil {
-					s.log.Error("the record's head could not be signed", "err", err)
-				}
-			}
-		}
-	}()
-	go func() {
-		defer func() { done <- struct{}{} }()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-stopAll:
-				if _, err := s.admin.StopAll(ctx, "SIGUSR1"); err != nil {
-					s.log.Error("everything is stopped, but that could not be written", "err", err)
-				} else {
-					s.log.Warn("everything is stopped by SIGUSR1")
-				}
-			}
-		}
-	}()
+	var watchers sync.WaitGroup
+	for _, watch := range []func(context.Context){
+		func(ctx context.Context) { limitMemory(ctx, s.settings.MemoryLimit) },
+		func(ctx context.Context) { s.admin.WatchKillFile(ctx, s.admin.KillFile) },
+		func(ctx context.Context) { s.stopOnSignal(ctx, stopAll) },
+		s.signHeads,
+		s.reconcile,
+	} {
+		watchers.Go(func() { watch(ctx) })
+	}
 	s.closers = append(s.closers, func() error {
 		signal.Stop(stopAll)
 		cancel()
-		for range watchers {
-			<-done
-		}
+		watchers.Wait()
 		return nil
 	})
+}
+
+// deadline is when a call that the upstream does not answer is given up.
+func (s *server) deadline() time.Duration {
+	return time.Duration(s.settings.UpstreamDeadline) * time.Second
+}
+
+// reconcile asks what became of calls, unless that is left to operators.
+func (s *server) reconcile(ctx context.Context) {
+	if s.settings.ReconcilePerSecond > 0 {
+		s.reconciler.Run(ctx)
+	}
+}
+
+// signHeads signs the head of the record, every second.
+func (s *server) signHeads(ctx context.Context) {
+	tick := time.NewTicker(signEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := s.store.SignHead(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("the record's head could not be signed", "err", err)
+			}
+		}
+	}
+}
+
+// stopOnSignal stops everything at each signal.
+func (s *server) stopOnSignal(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			if _, err := s.admin.StopAll(ctx, "SIGUSR1"); err != nil {
+				s.log.Error("everything is stopped, but that could not be written", "err", err)
+			} else {
+				s.log.Warn("everything is stopped by SIGUSR1")
+			}
+		}
+	}
 }
 
 // signLast signs what came after the last tick.

@@ -35,16 +35,24 @@ type settings struct {
 	// LookupsPerSecond bounds the look-ups of one vault key, LookupsPerUpstream those of one upstream.
 	LookupsPerSecond   float64 `yaml:"lookups_per_second"`
 	LookupsPerUpstream float64 `yaml:"lookups_per_upstream"`
+	// UpstreamDeadline is after how many seconds a call that the upstream does not answer is given up.
+	UpstreamDeadline int `yaml:"upstream_deadline"`
+	// ReconcilePerSecond bounds what is read at all upstreams together to learn what became of calls; 0: nothing, unless
+	// an operator asks.
+	ReconcilePerSecond float64 `yaml:"reconcile_per_second"`
 	// MemoryLimit is the soft limit of the Go part of the process in megabytes; 0: it follows what is in use.
 	MemoryLimit int    `yaml:"memory_limit"`
 	LogFormat   string `yaml:"log_format"` // text or json
 	LogLevel    string `yaml:"log_level"`  // debug, info, warn, error
 }
 
+// maxUpstreamDeadline leaves five seconds of the SDKs' eighty for ourselves.
+const maxUpstreamDeadline = 75
+
 func defaultSettings() settings {
 	return settings{
 		GatewayListen: "127.0.0.1:8787", AdminListen: "127.0.0.1:8788", Store: "sqlite:keybrake.db",
-		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80, LogFormat: "text", LogLevel: "info",
+		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80, UpstreamDeadline: 70, ReconcilePerSecond: 2, LogFormat: "text", LogLevel: "info",
 	}
 }
 
@@ -63,6 +71,8 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.IntVar(&s.ScopeDenialStatus, "scope-denial-status", s.ScopeDenialStatus, "status of out-of-scope denials, 401 or 403")
 	f.Float64Var(&s.LookupsPerSecond, "lookups-per-second", s.LookupsPerSecond, "look-ups at the upstream for one vault key")
 	f.Float64Var(&s.LookupsPerUpstream, "lookups-per-upstream", s.LookupsPerUpstream, "look-ups at one upstream for all keys")
+	f.IntVar(&s.UpstreamDeadline, "upstream-deadline", s.UpstreamDeadline, "seconds after which a call that is not answered is given up; SDKs wait for 80")
+	f.Float64Var(&s.ReconcilePerSecond, "reconcile-per-second", s.ReconcilePerSecond, "reads at all upstreams together that learn what became of calls; 0: only when told to")
 	f.IntVar(&s.MemoryLimit, "memory-limit", s.MemoryLimit, "megabytes above which memory is given back sooner, at the cost of CPU (default: by what is in use)")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
@@ -146,6 +156,12 @@ func (s *settings) check() error {
 	}
 	if s.LookupsPerSecond <= 0 || s.LookupsPerUpstream <= 0 {
 		return errors.New("--lookups-per-second and --lookups-per-upstream must be greater than zero")
+	}
+	if s.UpstreamDeadline < 1 || s.UpstreamDeadline > maxUpstreamDeadline {
+		return fmt.Errorf("--upstream-deadline %d: write 1 to %d seconds, or agents give up before they are told the outcome", s.UpstreamDeadline, maxUpstreamDeadline)
+	}
+	if s.ReconcilePerSecond < 0 {
+		return fmt.Errorf("--reconcile-per-second %v: write a rate, or 0 to ask only when told to", s.ReconcilePerSecond)
 	}
 	if s.MemoryLimit < 0 {
 		return fmt.Errorf("--memory-limit %d: write megabytes, or 0", s.MemoryLimit)

@@ -11,7 +11,7 @@ import (
 
 func newUpstream(s streams) *cobra.Command {
 	return group("upstream", "Credentials at the vendor",
-		newUpstreamAdd(s), newUpstreamList(s), newUpstreamUpdate(s), newUpstreamRotate(s), newUpstreamRemove(s))
+		newUpstreamAdd(s), newUpstreamList(s), newUpstreamUpdate(s), newUpstreamRotate(s), newUpstreamWebhook(s), newUpstreamRemove(s))
 }
 
 func newUpstreamAdd(s streams) *cobra.Command {
@@ -66,6 +66,42 @@ func newUpstreamRotate(s streams) *cobra.Command {
 	}
 	secret.bind(cmd)
 	cmd.Flags().BoolVar(&req.AllowUnrestricted, "allow-unrestricted", false, "take a live secret that can do everything")
+	outputFlag(cmd)
+	return cmd
+}
+
+func newUpstreamWebhook(s streams) *cobra.Command {
+	var secret secretFlags
+	var remove bool
+	cmd := &cobra.Command{
+		Use:   "webhook UPSTREAM",
+		Short: "Take messages that the vendor signs with this secret",
+		Long: "Make an endpoint at the vendor that sends events to https://GATEWAY/keybrake/v1/webhooks/UPSTREAM and give its signing\n" +
+			"secret (whsec_...) here. A message says that something changed; Keybrake then reads it at the vendor. Without an\n" +
+			"endpoint it reads the vendor's log of events every minute, and learns the same a little later.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			var req admin.SigningSecret
+			if !remove {
+				if req.Secret, err = secret.read(s.in); err != nil {
+					return err
+				}
+			}
+			u, err := ask(func(c *admin.Client) (admin.UpstreamView, error) { return c.SetWebhook(cmd.Context(), args[0], req) })
+			if err != nil {
+				return err
+			}
+			return s.print(*outputOf(cmd), u, func(w io.Writer) {
+				if !u.Webhook {
+					fmt.Fprintf(w, "upstream %s takes no messages any more\n", u.Name)
+					return
+				}
+				fmt.Fprintf(w, "upstream %s takes messages at /keybrake/v1/webhooks/%s\n", u.Name, u.Name)
+			})
+		},
+	}
+	secret.bind(cmd)
+	cmd.Flags().BoolVar(&remove, "remove", false, "take no messages any more")
 	outputFlag(cmd)
 	return cmd
 }

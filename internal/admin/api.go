@@ -50,6 +50,7 @@ func (s *Service) Handler() http.Handler {
 	a.audit()
 	a.verify()
 	a.statement()
+	a.reconcile()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	return s.guard(mux)

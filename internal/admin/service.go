@@ -52,6 +52,8 @@ type Config struct {
 	Agents func() http.Handler
 	// Statements holds the ledger against a vendor's books; nil: this server cannot.
 	Statements *reconcile.Statements
+	// Reconciler asks upstreams what became of calls; nil: nobody does.
+	Reconciler Reconciler
 	// BaseURL and Version are what an upstream gets that names none.
 	BaseURL string
 	Version string

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -41,6 +42,7 @@ type UpstreamView struct {
 	Brake   string    `json:"brake"`
 	Keys    int       `json:"keys" doc:"vault keys that are not revoked"`
 	Created time.Time `json:"created"`
+	Webhook bool      `json:"webhook" doc:"messages that the vendor signs are taken"`
 	// Missing is what Keybrake cannot read there and what will not work for it; in answers to add and rotate.
 	Missing []Missing `json:"missing,omitempty"`
 	// Unreachable is why the vendor could not be asked; in answers to add and rotate.
@@ -140,6 +142,43 @@ func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string
 	err = s.act(ctx, store.LaneControl, who, "upstream.update", func(tx store.Tx, rec *audit.Record) error {
 		rec.Subject, rec.Upstream, rec.Mode, rec.Reason = "upstream "+u.Name, u.ID, u.Mode.String(), req.Reason
 		rec.Diff = fmt.Sprintf("version: %s -> %s", present.Version, u.Version)
+		return tx.PutUpstream(row)
+	})
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	in, err := s.Ring.PutUpstream(u)
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	return s.upstreamView(in, s.keysPerUpstream()), nil
+}
+
+// SetWebhook sets the secret that an upstream's vendor signs its messages with, for the endpoint that takes them; an empty
+// one takes it away. From then on messages signed with any other are refused.
+func (s *Service) SetWebhook(ctx context.Context, who Actor, idOrName string, req SigningSecret) (UpstreamView, error) {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	present, err := s.upstream(idOrName)
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	u, err := present.SealWebhook(s.Ring.Master(), vault.NewSecret(req.Secret))
+	if errors.Is(err, vault.ErrSigningSecret) {
+		return UpstreamView{}, refuse(Invalid, "%v", vault.ErrSigningSecret)
+	}
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	row, err := encodeUpstream(&u)
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	err = s.act(ctx, store.LaneControl, who, "upstream.webhook", func(tx store.Tx, rec *audit.Record) error {
+		rec.Subject, rec.Upstream, rec.Mode, rec.Diff = "upstream "+u.Name, u.ID, u.Mode.String(), "signing secret: set"
+		if req.Secret == "" {
+			rec.Diff = "signing secret: taken away"
+		}
 		return tx.PutUpstream(row)
 	})
 	if err != nil {
@@ -305,5 +344,6 @@ func (s *Service) upstreamView(u *vault.Upstream, keys map[policy.UpstreamID]int
 	return UpstreamView{
 		ID: string(u.ID), Name: u.Name, Mode: u.Mode.String(), BaseURL: u.BaseURL.String(), Version: u.Version,
 		Secret: u.SecretPrefix + "…" + u.SecretLast4, Brake: u.Brake.String(), Keys: keys[u.ID], Created: u.Created.UTC(),
+		Webhook: len(u.SealedWebhook) > 0,
 	}
 }

@@ -31,6 +31,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.readyz(w, r)
 		return
 	}
+	if name, ok := strings.CutPrefix(path, webhookPath); ok {
+		g.webhook(w, r, name)
+		return
+	}
 	j := &journey{
 		start: time.Now(), request: "req_kb" + newToken(), from: g.clientAddr(r),
 		agent: bounded(r.Header.Get("User-Agent"), maxUserAgent), run: bounded(r.Header.Get("X-Agent-Run-Id"), maxRunID),

@@ -54,6 +54,9 @@ type Config struct {
 	// Deadline ends a call that the vendor does not answer; 0 = upstream.Deadline. It must stay under the SDKs'
 	// 80 s, or agents give up before they are told the outcome.
 	Deadline time.Duration
+	// Webhook takes a message that a vendor signed, for the upstream of that name; nil: there is no endpoint for them.
+	// It returns vault.ErrSignature for one that is not the vendor's.
+	Webhook func(ctx context.Context, upstream string, message []byte, signature string) error
 	// TrustedProxies may name the agent's address in X-Forwarded-For; empty = none.
 	TrustedProxies []netip.Prefix
 	// LookupsPerSecond bounds the look-ups of one key, and LookupsPerUpstream those of one upstream, so that

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,9 +11,6 @@ import (
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream"
 )
-
-// ErrOnTheWire says that a call may still be on its way, so nobody can say what becomes of it.
-var ErrOnTheWire = errors.New("the call may still be on the wire")
 
 // Asked is what came of asking about one reservation.
 type Asked struct {
@@ -33,7 +29,7 @@ func (r *Reconciler) Ask(ctx context.Context, id ledger.ReservationID, who strin
 		return Asked{}, fmt.Errorf("read reservation %d: %w", id, err)
 	}
 	if rsv.State == ledger.Reserved || rsv.State == ledger.Unresolved && r.Store.Now().Before(r.given(rsv)) {
-		return Asked{}, ErrOnTheWire
+		return Asked{}, store.ErrOnTheWire
 	}
 	if rsv.State != ledger.Unresolved {
 		return Asked{State: rsv.State, Note: Note{Why: rsv.Why}}, nil
@@ -138,7 +134,7 @@ func (r *Reconciler) Decide(ctx context.Context, id ledger.ReservationID, moved 
 		return Asked{}, fmt.Errorf("read reservation %d: %w", id, err)
 	}
 	if rsv.State == ledger.Reserved || rsv.State == ledger.Unresolved && r.Store.Now().Before(r.given(rsv)) {
-		return Asked{}, ErrOnTheWire
+		return Asked{}, store.ErrOnTheWire
 	}
 	if rsv.State != ledger.Unresolved {
 		return Asked{State: rsv.State, Note: Note{Why: rsv.Why}}, nil

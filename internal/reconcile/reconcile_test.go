@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/ledger"
-	"github.com/keybrake/keybrake/internal/reconcile"
+	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
 )
 
@@ -226,7 +226,7 @@ func TestAnOperatorMayDecide(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			r := w.lost(false, "/v1/refunds", "charge="+w.seeded.Customers[0].Charges[0]+"&amount=700")
-			if _, err := w.r.Decide(t.Context(), r.ID, c.moved, "ann", "asked the bank"); err != reconcile.ErrOnTheWire {
+			if _, err := w.r.Decide(t.Context(), r.ID, c.moved, "ann", "asked the bank"); err != store.ErrOnTheWire {
 				t.Fatalf("while it may be on the wire: %v", err)
 			}
 			w.offset.Add(int64(given))

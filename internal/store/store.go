@@ -27,6 +27,8 @@ var (
 	ErrUnavailable = errors.New("store unavailable")
 	// ErrBusy: the queue is full or the wait was too long; nothing was made durable.
 	ErrBusy = errors.New("store busy")
+	// ErrOnTheWire: the call may still be on its way, so nobody can say what becomes of it.
+	ErrOnTheWire = errors.New("the call may still be on the wire")
 	// ErrNotFound: no such row.
 	ErrNotFound = errors.New("not found")
 	// ErrExists: the name or id is taken.

@@ -95,7 +95,7 @@ func startGateway(t *testing.T, upstream, account string) *gateway {
 	t.Helper()
 	g := &gateway{t: t, dir: t.TempDir()}
 	ready := filepath.Join(g.dir, "ready.json")
-	cmd := g.command("serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:"+filepath.Join(g.dir, "kb.db"), "--ready-file", ready)
+	cmd := g.command("serve", "--reconcile-per-second", "0", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:"+filepath.Join(g.dir, "kb.db"), "--ready-file", ready)
 	go func(out io.Reader) { _, _ = io.Copy(io.Discard, out) }(start(t, cmd, syscall.SIGTERM))
 	for g.base == "" {
 		text, err := os.ReadFile(ready)

@@ -57,7 +57,7 @@ func serveDev(t *testing.T, flags ...string) *dev {
 	t.Helper()
 	dir := t.TempDir()
 	readyFile := filepath.Join(dir, "ready.json")
-	cmd := exec.Command(program, append([]string{"serve", "--dev", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile}, flags...)...)
+	cmd := exec.Command(program, append([]string{"serve", "--dev", "--reconcile-per-second", "0", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile}, flags...)...)
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir, "TMPDIR="+dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

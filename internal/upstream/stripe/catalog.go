@@ -20,7 +20,7 @@ type Catalog struct {
 	// previews are Stripe's routes that tell what a call would come to, by name.
 	previews map[string]*PreviewRule
 	// finals tell when the last word about an object has been spoken, by its type.
-	finals  map[string][]lastWord
+	finals  map[string][]LastWord
 	routes  *route
 	expands *expansions
 }

@@ -16,37 +16,43 @@ import (
 
 const finalColumns = "type path bucket when amount notes"
 
-// lastWord is one line of finals.csv: when the last word about an object has been spoken, whatever call or person
+// LastWord is one line of finals.csv: when the last word about an object has been spoken, whatever call or person
 // brought it about, and what then remains counted in a bucket.
-type lastWord struct {
-	ref    LookupRef
-	bucket policy.Resource
-	when   Condition
-	amount Field // empty: nothing remains
+type LastWord struct {
+	Ref    LookupRef
+	Bucket policy.Resource
+	When   Condition
+	Amount Field // empty: nothing remains
 }
+
+// LastWords lists what is known of objects of a type, by type. It must not be changed.
+func (c *Catalog) LastWords() map[string][]LastWord { return c.finals }
+
+// ChangeTypes lists the events after which objects are looked at.
+func ChangeTypes() []string { return slices.Clone(changeTypes[:]) }
 
 func (c *Catalog) addFinal(r record) error {
 	p := &parser{record: r}
-	w := lastWord{bucket: policy.Resource(r.get("bucket")), when: p.condition("when"), amount: p.field("amount")}
+	w := LastWord{Bucket: policy.Resource(r.get("bucket")), When: p.condition("when"), Amount: p.field("amount")}
 	var err error
-	w.ref, err = ParseLookupRef(http.MethodGet + " " + r.get("path"))
+	w.Ref, err = ParseLookupRef(http.MethodGet + " " + r.get("path"))
 	p.fail("path", err)
 	if p.err != nil {
 		return p.err
 	}
 	object := r.get("type")
-	switch row := c.byCall[http.MethodGet+" "+w.ref.Template]; {
+	switch row := c.byCall[http.MethodGet+" "+w.Ref.Template]; {
 	case row == nil || row.Object != object:
-		return fmt.Errorf("GET %s does not read a %s", w.ref.Template, object)
-	case len(w.ref.Placeholders) != 1:
-		return fmt.Errorf("GET %s does not take one id", w.ref.Template)
-	case !c.counts(w.bucket, object):
-		return fmt.Errorf("nothing is counted once for a %s in %s", object, w.bucket)
-	case len(w.when.Terms) == 0:
+		return fmt.Errorf("GET %s does not read a %s", w.Ref.Template, object)
+	case len(w.Ref.Placeholders) != 1:
+		return fmt.Errorf("GET %s does not take one id", w.Ref.Template)
+	case !c.counts(w.Bucket, object):
+		return fmt.Errorf("nothing is counted once for a %s in %s", object, w.Bucket)
+	case len(w.When.Terms) == 0:
 		return fmt.Errorf("when: %q is not a state", r.get("when"))
 	}
 	if c.finals == nil {
-		c.finals = make(map[string][]lastWord)
+		c.finals = make(map[string][]LastWord)
 	}
 	c.finals[object] = append(c.finals[object], w)
 	return nil
@@ -148,7 +154,7 @@ func (a *Adapter) Truths(ctx context.Context, c upstream.Changed, look upstream.
 	if len(words) == 0 {
 		return nil, nil
 	}
-	path, ok := words[0].ref.Path(func(string) (string, bool) { return string(c.Object), true })
+	path, ok := words[0].Ref.Path(func(string) (string, bool) { return string(c.Object), true })
 	if !ok {
 		return nil, nil
 	}
@@ -163,14 +169,14 @@ func (a *Adapter) Truths(ctx context.Context, c upstream.Changed, look upstream.
 	}
 	var out []upstream.Truth
 	for _, w := range words {
-		if !w.when.Eval(answerField(body)) {
+		if !w.When.Eval(answerField(body)) {
 			continue
 		}
-		final := upstream.Final{Bucket: w.bucket, Object: c.Object, Amount: money.Amount{Currency: currency}}
-		if len(w.amount) > 0 {
-			n, ok := wholeNumber(body, w.amount)
+		final := upstream.Final{Bucket: w.Bucket, Object: c.Object, Amount: money.Amount{Currency: currency}}
+		if len(w.Amount) > 0 {
+			n, ok := wholeNumber(body, w.Amount)
 			if !ok || n < 0 {
-				return nil, fmt.Errorf("read %s: no usable %s", path, w.amount)
+				return nil, fmt.Errorf("read %s: no usable %s", path, w.Amount)
 			}
 			final.Amount.Minor = n
 		}
