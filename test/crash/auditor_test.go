@@ -39,6 +39,14 @@ func (w *world) audit(restarted, whole bool) []string {
 	return a.found
 }
 
+// agree has the books audited.
+func (w *world) agree() {
+	w.t.Helper()
+	for _, problem := range w.audit(true, true) {
+		w.t.Error(problem)
+	}
+}
+
 func (a *auditor) report(format string, args ...any) {
 	a.found = append(a.found, fmt.Sprintf(format, args...))
 }
@@ -163,6 +171,11 @@ func (a *auditor) stripe() {
 		if rec := a.w.books.record(r.fixed.Record); rec != nil && rec.At.After(s.first.At) {
 			a.report("reservation %d was recorded at %s, after it reached Stripe at %s", r.id, rec.At, s.first.At)
 		}
+		for _, e := range s.effects {
+			if p := a.principal(r.key); p == nil || e.Customer != p.customer {
+				a.report("reservation %d is of %s, and moved the money of %s (%s)", r.id, r.key, e.Customer, e.Object)
+			}
+		}
 		if len(s.effects) > 0 && r.state == released {
 			a.report("reservation %d was released, and Stripe moved %d cents for it (%s)", r.id, s.effects[0].Amount, s.effects[0].Object)
 		}
@@ -178,6 +191,15 @@ func (a *auditor) stripe() {
 			a.report("reservation %d settled %d cents, and Stripe moved nothing for it", r.id, r.counted())
 		}
 	}
+}
+
+func (a *auditor) principal(id string) *principal {
+	for _, p := range a.w.keys {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
 }
 
 // caps adds up what really moved, for each cap and window, and holds it against the cap and against the books.

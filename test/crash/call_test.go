@@ -79,6 +79,14 @@ func (w *world) send(c *call) *try {
 	return &c.tries[len(c.tries)-1]
 }
 
+// goSend asks on the side; the channel closes when the call has come back.
+func (w *world) goSend(c *call) <-chan struct{} {
+	w.calls = append(w.calls, c)
+	back := make(chan struct{})
+	go func() { defer close(back); w.send(c) }()
+	return back
+}
+
 func (w *world) exchange(c *call, t *try) {
 	method := http.MethodPost
 	if c.kind == read {

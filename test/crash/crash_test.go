@@ -129,7 +129,7 @@ func (s *season) generation() {
 	w := s.w
 	n := len(w.keys) / len(kinds)
 	for _, k := range kinds {
-		p := w.newPrincipal(fmt.Sprintf("agent-crash-%s-r%d", k.name, n), k.scopes, k.rules...)
+		p := w.newPrincipal(fmt.Sprintf("agent-crash-%s-r%d", k.name, n), k.scopes, own, k.rules...)
 		for i := 0; p.refunds && i < 60; i++ {
 			p.small = append(p.small, w.newCharge(p, 50+s.rng.Int64N(200)))
 			if i < 10 {
@@ -263,9 +263,7 @@ func (s *season) repeat() {
 func (s *season) last() {
 	w := s.w
 	w.t.Helper()
-	for _, problem := range w.audit(true, true) {
-		w.t.Error(problem)
-	}
+	w.agree()
 	name := filepath.Join(w.dir, "audit.jsonl")
 	file, err := os.Create(name)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestTheAuditorNamesWhatIsWrongWithDoctoredBooks(t *testing.T) {
 		s.round()
 	}
 	s.last()
-	p := w.newPrincipal("agent-crash-doctored-r0", "refunds: write", rule{resource: "refunds", per: "day", cents: 100_00})
+	p := w.newPrincipal("agent-crash-doctored-r0", "refunds: write", own, rule{resource: "refunds", per: "day", cents: 100_00})
 	w.know(t, newRefund(p, "d1", w.newCharge(p, 100_00), 7_00, "d1"), 200)
 	w.command("POST", "faults", `{"kind":"hang","method":"POST","path":"/v1/refunds","after":true}`)
 	lost := newRefund(p, "d2", w.newCharge(p, 100_00), 9_00, "d2")

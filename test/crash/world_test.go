@@ -76,14 +76,21 @@ func (r rule) yaml() string {
 	return fmt.Sprintf("{resource: %q, per: %s, usd: %d.%02d}", r.resource, r.per, r.cents/100, r.cents%100)
 }
 
-// newWorld starts a sandbox and a gateway on an empty store.
+// newWorld starts a sandbox and a gateway in front of it, on an empty store.
 func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := startWorld(t)
+	w.addUpstream(w.box)
+	return w
+}
+
+// startWorld is newWorld without the upstream.
+func startWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), client: newClient(), truth: &truth{sent: make(map[string]*sent)}}
 	t.Cleanup(w.client.CloseIdleConnections)
 	w.sandbox()
 	w.start()
-	w.addUpstream(w.box)
 	return w
 }
 
@@ -229,18 +236,24 @@ func (w *world) kill() {
 	}
 }
 
-// newPrincipal makes a customer with a card and a vault key for it.
-func (w *world) newPrincipal(name, scopes string, rules ...rule) *principal {
+// own is what a principal's policy says of customers where it may see its own alone.
+const own = ""
+
+// newPrincipal makes a customer with a card and a vault key for it; customers is own or any.
+func (w *world) newPrincipal(name, scopes, customers string, rules ...rule) *principal {
 	w.t.Helper()
 	p := &principal{name: name, rules: rules, refunds: strings.Contains(scopes, "refunds"), intents: strings.Contains(scopes, "payment_intents")}
 	made := w.prepare("/v1/customers", "source=tok_visa&name="+name)
 	p.customer, p.card = made.ID, made.DefaultSource
+	if customers == own {
+		customers = "[" + p.customer + "]"
+	}
 	var caps []string
 	for _, r := range rules {
 		caps = append(caps, r.yaml())
 	}
 	key, err := w.ops.CreateKey(w.t.Context(), admin.KeyRequest{PolicyEdit: admin.PolicyEdit{Policy: fmt.Sprintf(
-		"name: %s\nscopes: {charges: read, customers: read, payment_methods: read, %s}\ncaps: [%s]\ncustomers: [%s]\n", name, scopes, strings.Join(caps, ", "), p.customer)}})
+		"name: %s\nscopes: {charges: read, customers: read, payment_methods: read, %s}\ncaps: [%s]\ncustomers: %s\n", name, scopes, strings.Join(caps, ", "), customers)}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
