@@ -29,7 +29,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "take": take, "agent": agent, "flip": flip, "cut": cut, "sandbox": control, "retry": retry,
+			"await": await, "take": take, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry,
 		},
 	})
 }
@@ -75,13 +75,22 @@ func take(ts *testscript.TestScript, _ bool, args []string) {
 // agent STATUS METHOD PATH [FORM]: one call with $KEY at $GATEWAY, answered with the status; the body goes to
 // the file `answer`.
 func agent(ts *testscript.TestScript, _ bool, args []string) {
+	call(ts, ts.Getenv("GATEWAY"), ts.Getenv("KEY"), args)
+}
+
+// direct STATUS METHOD PATH [FORM]: the same with $SECRET at $SANDBOX, past the gateway.
+func direct(ts *testscript.TestScript, _ bool, args []string) {
+	call(ts, ts.Getenv("SANDBOX"), ts.Getenv("SECRET"), args)
+}
+
+func call(ts *testscript.TestScript, at, secret string, args []string) {
 	form := ""
 	if len(args) > 3 {
 		form = args[3]
 	}
-	req, err := http.NewRequest(args[1], ts.Getenv("GATEWAY")+args[2], strings.NewReader(form))
+	req, err := http.NewRequest(args[1], at+args[2], strings.NewReader(form))
 	ts.Check(err)
-	req.Header.Set("Authorization", "Bearer "+ts.Getenv("KEY"))
+	req.Header.Set("Authorization", "Bearer "+secret)
 	if form != "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}

@@ -436,7 +436,7 @@ func (t *tx) firstSince(since time.Time) (ledger.ReservationID, error) {
 	if since.IsZero() {
 		return 0, nil
 	}
-	var low, high int64
+	low, high := int64(1), int64(0) // numbers begin with 1: a store without any has none to look at
 	if err := t.q.QueryRowContext(t.ctx, `SELECT coalesce(max(id), 0) + 1 FROM reservations`).Scan(&high); err != nil {
 		return 0, err
 	}

@@ -237,3 +237,34 @@ func seededZone(t *testing.T, open Open) {
 		t.Errorf("the day in UTC, which the holds were made in: %+v", got)
 	}
 }
+
+func reservationsSince(t *testing.T, open Open) {
+	db := opened(t, open)
+	since := func(at time.Time) (n int) {
+		must(t, db.View(t.Context(), func(tx store.Tx) error {
+			n = 0
+			return tx.ReservationsSince("key_1", at, func(*ledger.Reservation) error {
+				n++
+				return nil
+			})
+		}))
+		return n
+	}
+	start := db.Now()
+	for name, at := range map[string]time.Time{"ever": {}, "the start": start, "an hour from now": start.Add(time.Hour)} {
+		if n := since(at); n != 0 {
+			t.Errorf("an empty store has %d reservations since %s", n, name)
+		}
+	}
+	version := Key(t, db, "key_1")
+	for n := range 5 {
+		admit(t, db, Admission("key_1", version, nil, USD("refunds", 100)))
+		if got := since(start); got != n+1 {
+			t.Errorf("%d reservations since the start, want %d", got, n+1)
+		}
+	}
+	if n := since(start.Add(time.Hour)); n != 0 {
+		t.Errorf("%d reservations since an hour from now", n)
+	}
+	seed(t, db, &store.Seeding{Key: "key_2", Caps: []policy.Cap{DayCap("refunds", 20)}, Zone: time.UTC})
+}
