@@ -107,29 +107,41 @@ func writeStatement(w io.Writer, r *admin.Statement) {
 		})
 	}
 	table(w, "DAY KEY KIND CUR LEDGER STRIPE LEDGER-USD MATCHED WAITING DIFFERENT", rows)
-	for _, part := range []struct {
-		title      string
-		difference bool
-	}{{"Differences", true}, {"No difference", false}} {
-		rows = nil
-		for _, l := range r.Items {
-			if l.Difference == part.difference {
-				rows = append(rows, lineRow(&l))
-			}
-		}
-		if len(rows) > 0 {
-			fmt.Fprintf(w, "\n%s\n", part.title)
-			table(w, "CLASS DAY KEY KIND LEDGER STRIPE OBJECT CALL WHY", rows)
-		}
-	}
+	writeLines(w, "Differences", r.Items, true, len(r.Items))
+	writeLines(w, "No difference", r.Items, false, mostAgreed)
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "\nNote: %s\n", printable(n))
 	}
-	verdict := "everything matches"
+	verdict := "no differences"
 	if !r.Passed {
 		verdict = count(r.Differences, "difference")
 	}
 	fmt.Fprintf(w, "\n%s; %s of Stripe's books were read\n", verdict, count(r.Read, "line"))
+}
+
+// mostAgreed is how many lines that are no difference people are shown; the account may be a busy one's.
+const mostAgreed = 25
+
+func writeLines(w io.Writer, title string, items []admin.StatementLine, difference bool, most int) {
+	var rows [][]string
+	left := 0
+	for i := range items {
+		switch {
+		case items[i].Difference != difference:
+		case len(rows) == most:
+			left++
+		default:
+			rows = append(rows, lineRow(&items[i]))
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s\n", title)
+	table(w, "CLASS DAY KEY KIND LEDGER STRIPE OBJECT CALL WHY", rows)
+	if left > 0 {
+		fmt.Fprintf(w, "and %s more; -o json has them all\n", count(left, "line"))
+	}
 }
 
 // lineRow shows one line: the object by Stripe's word where it tells, and the call by which the audit finds it.

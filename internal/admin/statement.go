@@ -133,7 +133,7 @@ func (s *Service) Statement(ctx context.Context, who Actor, idOrName string, req
 	return out, s.act(ctx, store.LaneControl, who, "reconcile.statement", func(_ store.Tx, rec *audit.Record) error {
 		rec.Subject, rec.Upstream, rec.Mode = "upstream "+ask.Upstream.Name, ask.Upstream.ID, ask.Upstream.Mode.String()
 		rec.Key = ask.Key
-		rec.Diff = fmt.Sprintf("days: %s to %s\nread: %d\ndifferences: %d", out.From, out.To, out.Read, out.Differences)
+		rec.Diff = fmt.Sprintf("days: %s to %s\nothers: %v\nread: %d\ndifferences: %d", out.From, out.To, req.Others, out.Read, out.Differences)
 		for _, class := range slices.Sorted(maps.Keys(out.Classes)) {
 			rec.Diff += fmt.Sprintf("\n%s: %d", class, out.Classes[class])
 		}
