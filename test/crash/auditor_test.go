@@ -308,7 +308,7 @@ func (a *auditor) calls() {
 		for i := range c.tries {
 			t := &c.tries[i]
 			switch {
-			case t.status == 0 || t.status >= 500:
+			case t.status == 0:
 			case t.ours && c.lost() == 0 && len(keys) > 0:
 				a.report("call %s was refused with %s and reached Stripe", c.id, t.code)
 			case !t.ours && len(keys) == 1 && len(a.w.truth.sent[keys[0]].effects) > 0:
@@ -325,6 +325,9 @@ func (a *auditor) answers(c *call) {
 		t := &c.tries[i]
 		if t.status == 0 {
 			continue
+		}
+		if t.unavailable() && c.kind != read {
+			continue // it may have no record: the store could not be written
 		}
 		if t.status >= 500 {
 			a.report("call %s was answered %d %s", c.id, t.status, t.code)

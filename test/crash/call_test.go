@@ -70,6 +70,9 @@ func (c *call) lost() (n int) {
 	return n
 }
 
+// unavailable reports the answer of a gateway that could not take the call: it says that nothing was sent.
+func (t *try) unavailable() bool { return t.status == 503 && t.code == "keybrake_unavailable" }
+
 // send tries a call once.
 func (w *world) send(c *call) *try {
 	t := try{began: time.Now()}

@@ -37,10 +37,11 @@ type world struct {
 	dir string
 	box string // the sandbox's URL
 
-	gateway *process
-	url     string // of the agents' port
-	ops     *admin.Client
-	client  *http.Client
+	gateway   *process
+	url       string // of the agents' port
+	ops       *admin.Client
+	operators string // their port's URL
+	client    *http.Client
 
 	keys  []*principal
 	acts  []*act
@@ -87,7 +88,13 @@ func newWorld(t testing.TB) *world {
 // startWorld is newWorld without the upstream.
 func startWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), client: newClient(), truth: &truth{sent: make(map[string]*sent)}}
+	return startWorldIn(t, t.TempDir())
+}
+
+// startWorldIn is startWorld with its files in a folder.
+func startWorldIn(t testing.TB, dir string) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, client: newClient(), truth: &truth{sent: make(map[string]*sent)}}
 	t.Cleanup(w.client.CloseIdleConnections)
 	w.sandbox()
 	w.start()
@@ -217,7 +224,7 @@ func (w *world) announced(text []byte) {
 	if err := json.Unmarshal(text, &f); err != nil {
 		w.t.Fatal(err)
 	}
-	w.url = f.Gateway
+	w.url, w.operators = f.Gateway, f.Admin
 	var err error
 	if w.ops, err = admin.NewClient(f.Admin, f.AdminToken); err != nil {
 		w.t.Fatal(err)
