@@ -74,6 +74,8 @@ type Comparison struct {
 	Movements []Moving
 	// AsOf is when reading began: what was not over by then may stand in one of the lists only.
 	AsOf time.Time
+
+	counted map[counted]ledger.ReservationID
 }
 
 // fresh is how young a call may be for the vendor's lists to lack it.

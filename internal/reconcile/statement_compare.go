@@ -17,6 +17,7 @@ import (
 // Compare matches both lists and returns the lines that concern the days asked for, by day, key and kind. The order
 // of the lists does not matter.
 func Compare(c Comparison) []Line {
+	c.index()
 	var lines []Line
 	for _, m := range matters(&c) {
 		lines = append(lines, c.lines(m)...)
@@ -27,6 +28,26 @@ func Compare(c Comparison) []Line {
 			strings.Compare(string(a.Class), string(b.Class)), strings.Compare(a.first(), b.first()))
 	})
 	return lines
+}
+
+// counted is an object in the books of an account.
+type counted struct {
+	account policy.AccountID
+	object  policy.ObjectID
+}
+
+// index notes the first reservation that counted each object.
+func (c *Comparison) index() {
+	c.counted = make(map[counted]ledger.ReservationID)
+	for i := range c.Entries {
+		e := &c.Entries[i]
+		for _, id := range e.Objects {
+			at := counted{e.Account, id}
+			if before, ok := c.counted[at]; !ok || e.Reservation < before {
+				c.counted[at] = e.Reservation
+			}
+		}
+	}
 }
 
 // first names a line for sorting: equal lists give equal statements.
@@ -196,7 +217,7 @@ func (c *Comparison) unclaimed(l *Line) (Class, string) {
 	case upstream.OriginCall:
 		return MissingHere, "a call that did not pass this Keybrake, or a person in the vendor's pages; with which key is not told"
 	default:
-		return MissingHere, "nobody tells who made it any more"
+		return MissingHere, "the vendor does not tell who made it"
 	}
 }
 
@@ -204,10 +225,8 @@ func (c *Comparison) unclaimed(l *Line) (Class, string) {
 func (c *Comparison) lead(movements []Moving) string {
 	for i := range movements {
 		for _, cause := range movements[i].Causes {
-			for j := range c.Entries {
-				if e := &c.Entries[j]; slices.Contains(e.Objects, cause) && e.Account == movements[i].Account {
-					return fmt.Sprintf("it comes from %s, which reservation %d counted ahead", cause, e.Reservation)
-				}
+			if r, ok := c.counted[counted{movements[i].Account, cause}]; ok {
+				return fmt.Sprintf("it comes from %s, which reservation %d counted ahead", cause, r)
 			}
 			return "it comes from " + string(cause) + ", without a call"
 		}
@@ -215,10 +234,10 @@ func (c *Comparison) lead(movements []Moving) string {
 	return ""
 }
 
-// moved is what lines come to, with what their objects moved before.
+// moved is what lines come to, with what their objects moved before and after them.
 func moved(movements []Moving) (sum int64) {
 	for i := range movements {
-		sum += movements[i].Amount.Minor + movements[i].Before
+		sum += movements[i].Amount.Minor + movements[i].Before + movements[i].After
 	}
 	return sum
 }

@@ -139,7 +139,7 @@ func (c *Comparison) settled(x *cell, s standing) []Line {
 	case x.moved == now && len(s.now) > 0:
 		out = append(out, c.line(x, Matched, s.now, x.movements, ""))
 		wait(waiting)
-	case takenBack(x.movements) != nil:
+	case takenBack(x.movements) != "":
 		out = append(out, c.line(x, Different, settled, x.movements, whyDifferent(x, all)))
 	case len(waiting) > 0 && x.moved >= now && x.moved < all:
 		out = append(out, c.line(x, NotYet, settled, x.movements, "a part of it has moved"))
@@ -166,20 +166,25 @@ func (c *Comparison) released(x *cell, entries []Entry) Line {
 		fmt.Sprintf("the ledger gave the hold back (%s), and the vendor shows that it moved", entries[0].Proof))
 }
 
-// takenBack is the first line that takes something back.
-func takenBack(movements []Moving) *Moving {
+// takenBack says what came back; empty: nothing did.
+func takenBack(movements []Moving) string {
 	for i := range movements {
-		if movements[i].Amount.Minor < 0 {
-			return &movements[i]
+		m := &movements[i]
+		back := money.Amount{Minor: -m.Amount.Minor, Currency: m.Amount.Currency}
+		switch {
+		case m.Amount.Minor < 0:
+			return back.String() + " came back (" + m.Type + ")"
+		case m.After != 0:
+			back.Minor = -m.After
+			return back.String() + " came back later"
 		}
 	}
-	return nil
+	return ""
 }
 
 func whyDifferent(x *cell, counted int64) string {
-	if m := takenBack(x.movements); m != nil {
-		return fmt.Sprintf("%s came back (%s): the ledger follows when that is reconciled",
-			money.Amount{Minor: -m.Amount.Minor, Currency: m.Amount.Currency}, m.Type)
+	if back := takenBack(x.movements); back != "" {
+		return back + ": the ledger follows when that is reconciled"
 	}
 	if x.moved > counted {
 		return "more moved than was counted"

@@ -30,10 +30,9 @@ const (
 	// lookBack is how far back calls are looked at that may have counted what moved in the period: an authorization
 	// lives a month at most, and refunds come back within weeks.
 	lookBack = 90 * 24 * time.Hour
-	// lookAhead is how long after the period a movement may still belong to a call in it.
-	lookAhead = 7 * 24 * time.Hour
-	// waits is how long an authorization can be captured, ordinarily; what waits longer is asked for.
-	waits = 7 * 24 * time.Hour
+	// lookAhead is how long after the period lines are read that may still belong to a call in it. What moves later
+	// is asked for by its object.
+	lookAhead = 2 * 24 * time.Hour
 	// mostFinds bounds how many objects are asked for one by one.
 	mostFinds = 200
 	// pageTries and pageRetry are for pages that the vendor turns away or that get lost.
@@ -76,7 +75,7 @@ type Report struct {
 // for agents, and right after one is when somebody wants to know. tell hears how many pages were read and may end it.
 // Errors wrap upstream.ErrCredential and upstream.ErrTooLong, or are the vendor's.
 func (s *Statements) Make(ctx context.Context, ask Ask, tell func(pages int) error) (Report, error) {
-	span, err := spanOf(ask)
+	span, err := s.spanOf(ask)
 	if err != nil {
 		return Report{}, err
 	}
@@ -118,17 +117,35 @@ func (s *Statements) Make(ctx context.Context, ask Ask, tell func(pages int) err
 	return r.report, nil
 }
 
-// spanOf is the time that lines are read of: the days in every time zone, and what may still belong to them.
-func spanOf(ask Ask) (upstream.Span, error) {
-	from, err := time.Parse(time.DateOnly, ask.From)
-	if err != nil {
-		return upstream.Span{}, fmt.Errorf("the first day: %w", err)
+// spanOf is the time that lines are read of: the days in the time zones of the upstream's keys and in UTC, and what may still
+// belong to them.
+func (s *Statements) spanOf(ask Ask) (upstream.Span, error) {
+	zones := []*time.Location{time.UTC}
+	for _, k := range s.Ring.Keys() {
+		if k.Upstream == ask.Upstream.ID && k.Policy.Timezone != nil && !slices.Contains(zones, k.Policy.Timezone) {
+			zones = append(zones, k.Policy.Timezone)
+		}
 	}
-	to, err := time.Parse(time.DateOnly, ask.To)
-	if err != nil {
-		return upstream.Span{}, fmt.Errorf("the last day: %w", err)
+	var span upstream.Span
+	for _, zone := range zones {
+		from, err := time.ParseInLocation(time.DateOnly, ask.From, zone)
+		if err != nil {
+			return span, fmt.Errorf("the first day: %w", err)
+		}
+		to, err := time.ParseInLocation(time.DateOnly, ask.To, zone)
+		if err != nil {
+			return span, fmt.Errorf("the last day: %w", err)
+		}
+		// A day may begin an hour before the midnight that it has by name, or end after it: clocks change.
+		from, to = from.Add(-2*time.Hour), to.AddDate(0, 0, 1).Add(2*time.Hour+lookAhead)
+		if span.From.IsZero() || from.Before(span.From) {
+			span.From = from
+		}
+		if to.After(span.To) {
+			span.To = to
+		}
 	}
-	return upstream.Span{From: from.Add(-24 * time.Hour), To: to.Add(48*time.Hour + lookAhead)}, nil
+	return span, nil
 }
 
 // reading is one statement in the making.
@@ -338,9 +355,13 @@ func (r *reading) findOut(ctx context.Context) error {
 	asked := 0
 	for i := range r.report.Lines {
 		l := &r.report.Lines[i]
-		old := l.Class == NotYet && l.Entries[0].Pending && r.report.AsOf.Sub(l.Entries[0].At) > waits
-		if l.Class != MissingThere && l.Class != Different && !old || asked >= mostFinds {
+		late := l.Class == NotYet && l.Entries[0].Pending && r.report.AsOf.After(r.span.To) // its line may be a later one
+		if l.Class != MissingThere && l.Class != Different && !late {
 			continue
+		}
+		if asked == mostFinds {
+			r.report.Notes = append(r.report.Notes, fmt.Sprintf("Only the first %d lines that lack something were asked for one by one.", mostFinds))
+			return nil
 		}
 		for _, id := range l.Entries[0].Objects {
 			found, ok, err := r.Books.Find(ctx, l.Kind, id, r.look(l.Entries[0].Account))

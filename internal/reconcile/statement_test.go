@@ -334,3 +334,18 @@ func TestWhateverHappenedIsToldOnceAndAsItWas(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkCompare compares a month of a busy account: 100,000 refunds, each with its line.
+func BenchmarkCompare(b *testing.B) {
+	c := Comparison{From: "2026-11-10", To: "2026-11-10", AsOf: noon.Add(6 * time.Hour)}
+	for n := range 100_000 {
+		id := fmt.Sprint(n)
+		c.Entries = append(c.Entries, entry(n+1, "a", 500, "object=re_"+id, "request=req_"+id, "key=k"+id))
+		c.Movements = append(c.Movements, line("t"+id, 500, "object=re_"+id, "request=req_"+id))
+	}
+	for b.Loop() {
+		if got := Compare(c); len(got) != 100_000 {
+			b.Fatalf("%d lines", len(got))
+		}
+	}
+}

@@ -61,6 +61,8 @@ type Movement struct {
 	// Before is what the object had moved before the lines that were read, in Amount's currency; set on lines
 	// that take something back.
 	Before int64
+	// After is what came back after the lines that were read, likewise; never above 0.
+	After int64
 	// Booked is what the balance changed by, fees not taken off, in the balance's currency: positive is more money.
 	Booked money.Amount
 	Fee    int64 // in Booked's currency

@@ -35,6 +35,7 @@ type bookSource struct {
 	Transaction    idOf   `json:"source_transaction"`
 	Refund         idOf   `json:"source_refund"`
 	Fee            idOf   `json:"fee"`
+	Failure        idOf   `json:"failure_balance_transaction"`
 }
 
 // plain is the same without its own UnmarshalJSON.
@@ -103,7 +104,12 @@ func movements(lines []bookLine, told *told) []upstream.Movement {
 			intents[idOf(s.ID)] = s.PaymentIntent
 		}
 	}
-	b := books{forward: make(map[policy.ObjectID]bool), converted: make(map[string]bool), told: told, intents: intents}
+	b := books{
+		forward: make(map[policy.ObjectID]bool), listed: make(map[idOf]bool), converted: make(map[string]bool), told: told, intents: intents,
+	}
+	for i := range lines {
+		b.listed[idOf(lines[i].ID)] = true
+	}
 	for i := range lines {
 		out = append(out, b.movement(&lines[i]))
 	}
@@ -116,6 +122,8 @@ type books struct {
 	intents map[idOf]idOf
 	// forward are objects whose movement, and not only its return, is among the lines.
 	forward map[policy.ObjectID]bool
+	// listed are the ids of all lines.
+	listed map[idOf]bool
 	// converted are objects whose amount was told in their own currency, by line type.
 	converted map[string]bool
 }
@@ -138,6 +146,9 @@ func (b *books) movement(line *bookLine) upstream.Movement {
 	case m.Kind == upstream.OtherMovement:
 	case m.Amount.Minor > 0:
 		b.forward[m.Object] = true
+		if s.Failure != "" && !b.listed[s.Failure] { // Stripe tells of the object as it is now
+			m.After = -m.Amount.Minor
+		}
 	case m.Amount.Minor < 0 && !b.forward[m.Object] && m.Object != "":
 		m.Before = -m.Amount.Minor
 		b.forward[m.Object] = true

@@ -48,6 +48,9 @@ func inWords(m upstream.Movement) string {
 	if m.Before != 0 {
 		out += fmt.Sprintf(" after %d", m.Before)
 	}
+	if m.After != 0 {
+		out += fmt.Sprintf(" before %d", m.After)
+	}
 	if len(m.Same) > 0 {
 		out += fmt.Sprintf(" same %v", m.Same)
 	}
@@ -79,6 +82,12 @@ func TestALineOfTheBooksIsReadAsWhatMoved(t *testing.T) {
 			[]string{"refund 5.00 USD unknown", "refund -5.00 USD automatic"}},
 		{"a failure whose refund is not among the lines", []string{`{` + at + `"type":"refund_failure","amount":650,"currency":"usd","source":{"id":"re_1","object":"refund","amount":500,"currency":"eur"}}`}, nil,
 			[]string{"refund -5.00 EUR booked 6.50 USD after 500 automatic"}},
+		{"a refund whose failure is not among the lines", []string{`{` + at + `"type":"refund","amount":-650,"currency":"usd","source":{"id":"re_1","object":"refund","amount":500,"currency":"eur","failure_balance_transaction":"txn_9"}}`}, nil,
+			[]string{"refund 5.00 EUR booked -6.50 USD before -500 unknown"}},
+		{"a refund whose failure is", []string{
+			`{` + at + `"type":"refund","amount":-500,"currency":"usd","source":{"id":"re_1","object":"refund","amount":500,"currency":"usd","failure_balance_transaction":"txn_2"}}`,
+			`{"id":"txn_2","type":"refund_failure","amount":500,"currency":"usd","source":{"id":"re_1","object":"refund","amount":500,"currency":"usd","failure_balance_transaction":"txn_2"}}`}, nil,
+			[]string{"refund 5.00 USD unknown", "refund -5.00 USD automatic"}},
 		{"a payout on schedule", []string{`{` + at + `"type":"payout","amount":-900,"currency":"usd","source":{"id":"po_1","object":"payout","amount":900,"currency":"usd","automatic":true}}`}, nil,
 			[]string{"payout 9.00 USD automatic"}},
 		{"a payout that was canceled", []string{
