@@ -90,6 +90,7 @@ func (s *Statements) Make(ctx context.Context, ask Ask, tell func(pages int) err
 	if err := r.books(ctx, "", span); err != nil {
 		return Report{}, err
 	}
+	r.want()
 	if err := r.ledger(ctx); err != nil {
 		return Report{}, err
 	}
@@ -160,7 +161,9 @@ type reading struct {
 	movements []Moving
 	entries   []Entry
 	uncounted []Entry
-	zones     map[policy.KeyID]*time.Location
+	// wanted are the names under which something moved: calls outside of the period are only kept if they have one.
+	wanted map[string]bool
+	zones  map[policy.KeyID]*time.Location
 }
 
 // books reads the vendor's lines of one account.
@@ -186,6 +189,29 @@ func (r *reading) books(ctx context.Context, account policy.AccountID, span upst
 		}
 	}
 	return nil
+}
+
+// want notes what the lines that were read can be claimed by.
+func (r *reading) want() {
+	r.wanted = make(map[string]bool)
+	for i := range r.movements {
+		for _, name := range r.movements[i].names() {
+			r.wanted[name] = true
+		}
+		for _, id := range r.movements[i].Causes {
+			r.wanted[string(id)] = true
+		}
+	}
+}
+
+// claims reports whether an entry is of the period, or can claim something that moved. Of connected accounts nothing was read
+// yet, so their calls may.
+func (r *reading) claims(e *Entry) bool {
+	if !e.Elsewhere && !e.At.Before(r.span.From) || e.Account != "" {
+		return true
+	}
+	return slices.ContainsFunc(e.names(), func(name string) bool { return r.wanted[name] }) ||
+		slices.ContainsFunc(e.Objects, func(id policy.ObjectID) bool { return r.wanted[string(id)] })
 }
 
 // look asks the upstream with its own secret, in its turn, again where a page was turned away.
@@ -277,7 +303,9 @@ func (r *reading) add(v *ledger.Reservation, elsewhere bool) error {
 		e.IdempotencyKey = sent.IdempotencyKey
 	}
 	if len(v.Effects) == 0 {
-		r.uncounted = append(r.uncounted, e)
+		if !e.At.Before(r.span.From) {
+			r.uncounted = append(r.uncounted, e)
+		}
 		return nil
 	}
 	if v.At.Before(r.span.From) {
@@ -295,7 +323,9 @@ func (r *reading) add(v *ledger.Reservation, elsewhere bool) error {
 			}
 			x.USD = usd
 		}
-		r.entries = append(r.entries, x)
+		if r.claims(&x) {
+			r.entries = append(r.entries, x)
+		}
 	}
 	return nil
 }

@@ -104,13 +104,16 @@ func (p *pages) each(path, query string, span upstream.Span, f func(json.RawMess
 			Data    []json.RawMessage `json:"data"`
 			HasMore bool              `json:"has_more"`
 		}
-		if err := json.Unmarshal(body, &page); err != nil {
-			return fmt.Errorf("the answer is no list: %w", err)
+		if err := json.Unmarshal(body, &page); err != nil || page.Data == nil {
+			return errors.New("the answer is no list") // and surely not an empty one
 		}
 		last := ""
 		for _, raw := range page.Data {
-			if last, err = f(raw); err != nil || last == "" {
+			if last, err = f(raw); err != nil {
 				return fmt.Errorf("an object of the list cannot be read: %w", err)
+			}
+			if last == "" {
+				return errors.New("an object of the list has no id")
 			}
 		}
 		p.read++

@@ -295,6 +295,16 @@ func TestLongListsAreReadToTheirEndAndNoFurther(t *testing.T) {
 			}
 		})
 	}
+	for _, body := range []string{`{}`, `[]`, `{"data":null}`, `{"data":[{}]}`, `{"data":[7],"has_more":false}`, `<html>`} {
+		t.Run("no list: "+body, func(t *testing.T) {
+			_, err := a.Movements(t.Context(), span, time.Unix(3000, 0), func(context.Context, upstream.Look) (int, []byte, error) {
+				return 200, []byte(body), nil
+			}, func(int) error { return nil })
+			if err == nil {
+				t.Error("it was taken for a list")
+			}
+		})
+	}
 	t.Run("too many", func(t *testing.T) {
 		asked := 0
 		_, err := a.Movements(t.Context(), span, time.Unix(3000, 0), vendor(pageSize*maxPages+1, &asked), func(int) error { return nil })
