@@ -275,6 +275,7 @@ type cell struct {
 	foreign   []Moving // in other currencies, where this one has none
 	moved     int64    // this key's part of the movements
 	shared    bool
+	others    bool // another key counted, or holds, something of it
 }
 
 // cells splits a matter by key and currency. Movements in a currency that nobody counted in stay with the first cell.
@@ -324,20 +325,18 @@ func share(cells []*cell) {
 			if y.currency == x.currency {
 				sum += y.counted()
 				keys++
+				x.others = x.others || y != x && y.stands()
 			}
 		}
+		mine := x.mine()
 		switch own := x.counted(); {
 		case keys == 1 || len(x.movements) == 0:
-		case sum == x.moved:
+		case sum == x.moved && (own != 0 || len(mine) == 0):
 			x.moved = own
-		case own == x.moved:
+		case own == x.moved || len(mine) == 0:
 			x.shared = true
 		default:
-			if mine := x.mine(); len(mine) > 0 {
-				x.moved = moved(mine)
-			} else {
-				x.shared = true
-			}
+			x.moved = moved(mine)
 		}
 	}
 }
@@ -355,6 +354,11 @@ func (x *cell) mine() []Moving {
 		}
 	}
 	return out
+}
+
+// stands reports whether the key counts or holds something.
+func (x *cell) stands() bool {
+	return slices.ContainsFunc(x.entries, func(e Entry) bool { return e.State != ledger.Released })
 }
 
 // counted is what the key's settled entries count for.

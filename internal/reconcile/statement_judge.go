@@ -115,6 +115,8 @@ func (c *Comparison) held(x *cell, s standing) []Line {
 		return []Line{c.line(x, Open, s.open, x.movements, "the ledger still holds it, and the vendor shows that it moved: reconciliation settles it")}
 	case len(s.uncounted) > 0:
 		return []Line{c.line(x, Unmetered, s.uncounted, x.movements, "its policy lets it pass without being counted")}
+	case x.others && len(x.mine()) == 0:
+		return nil // another key did it, and this one was refused
 	default:
 		return []Line{c.released(x, s.released)}
 	}

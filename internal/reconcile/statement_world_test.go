@@ -91,19 +91,16 @@ func newBank(t *testing.T, o sandbox.Options) *bank {
 	return b
 }
 
-func (b *bank) now() time.Time          { return b.epoch.Add(time.Duration(b.ahead.Load())) }
-func (b *bank) wait(d time.Duration)    { b.ahead.Add(int64(d)) }
-func (b *bank) day(days int) string     { return b.epoch.AddDate(0, 0, days).Format(time.DateOnly) }
-func (b *bank) charge(c, n int) string  { return b.seeded.Customers[c].Charges[n] }
-func (b *bank) effects() map[string]int { return b.count("") }
+func (b *bank) now() time.Time         { return b.epoch.Add(time.Duration(b.ahead.Load())) }
+func (b *bank) wait(d time.Duration)   { b.ahead.Add(int64(d)) }
+func (b *bank) day(days int) string    { return b.epoch.AddDate(0, 0, days).Format(time.DateOnly) }
+func (b *bank) charge(c, n int) string { return b.seeded.Customers[c].Charges[n] }
 
-// count is how many movements of a kind really happened.
-func (b *bank) count(kind sandbox.EffectKind) map[string]int {
+// effects counts what really happened, by kind.
+func (b *bank) effects() map[string]int {
 	n := make(map[string]int)
 	for _, e := range b.sandbox.Effects() {
-		if kind == "" || e.Kind == kind {
-			n[string(e.Kind)]++
-		}
+		n[string(e.Kind)]++
 	}
 	return n
 }
