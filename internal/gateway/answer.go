@@ -172,7 +172,7 @@ func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome,
 		return failure(upstream.CodeCredential, false, credentialRefused)
 	case answer.Status == 0 && !answer.Sent:
 		return failure(upstream.CodeUnreachable, true, "The upstream could not be reached; nothing was sent. Try again.")
-	case o.Fate == upstream.Unknown && j.call.Writes() && !shows(answer):
+	case o.Fate == upstream.Unknown && j.call.Writes() && (o.Garbled || !shows(answer)):
 		return failure(upstream.CodeOutcomeUnknown, j.attaches(),
 			"The call was sent, but its outcome is not known ("+o.Why+"). What it may have moved stays held. "+cure(j))
 	case !shows(answer):

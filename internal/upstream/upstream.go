@@ -128,6 +128,8 @@ type Outcome struct {
 	RequestID string
 	// CredentialRefused: the vendor refused our secret, not the agent's wish.
 	CredentialRefused bool
+	// Garbled: the answer is not the vendor's word, or not whole, so that nothing of it can be shown.
+	Garbled bool
 	// Why explains Unknown and Refused in one phrase for the record ("500 from upstream", "card_declined").
 	Why string
 }

@@ -37,9 +37,9 @@ func (a *Adapter) Outcome(call *upstream.Call, answer *upstream.Answer) upstream
 	case answer.Err != nil:
 		out.Why = "truncated answer"
 	case !isJSONType(answer.Header):
-		out.Why = strconv.Itoa(answer.Status) + " without JSON"
+		out.Garbled, out.Why = true, strconv.Itoa(answer.Status)+" without JSON"
 	case !readable:
-		out.Why = "unreadable answer"
+		out.Garbled, out.Why = true, "unreadable answer"
 	case answer.Status >= 200 && answer.Status < 300:
 		readSuccess(call, answer, &out)
 	case answer.Status >= 400 && answer.Status < 500:

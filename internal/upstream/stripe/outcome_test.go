@@ -143,7 +143,7 @@ func TestOutcomeOfRefunds(t *testing.T) {
 		"no id":                        {refund, `{"status":"succeeded","amount":2000,"currency":"usd"}`, upstream.Outcome{Why: "answer names no object"}},
 		"a list":                       {refund, `[]`, upstream.Outcome{Why: "answer is no object"}},
 		"an error that claims success": {refund, `{"error":{"type":"api_error"},"status":"succeeded"}`, upstream.Outcome{Why: "error in a success"}},
-		"a cut body":                   {refund, `{"id":"re_1","status":"succ`, upstream.Outcome{Why: "unreadable answer"}},
+		"a cut body":                   {refund, `{"id":"re_1","status":"succ`, upstream.Outcome{Garbled: true, Why: "unreadable answer"}},
 	})
 }
 
