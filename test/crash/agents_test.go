@@ -12,7 +12,7 @@ type agent struct {
 	number  int
 	rng     *rand.Rand
 	calls   []*call // all that it ever wanted
-	unsure  []*call // sent, and never answered
+	unsure  []*call // sent, and never answered, or answered that nobody knows
 	intents []intent
 }
 
@@ -24,23 +24,24 @@ type intent struct {
 	state  string
 }
 
-// spend sends one call after the other until a connection breaks. tell is told of every answer.
+// spend asks again for what it is unsure of and then sends one call after the other, until a connection breaks. tell
+// is told of every answer.
 func (a *agent) spend(tell func()) {
-	for _, c := range a.unsure {
+	again := a.unsure
+	a.unsure = nil
+	for i, c := range again {
 		if c.idem == "" || a.rng.IntN(5) == 0 {
 			continue // without a key nobody may ask again; and some agents never come back
 		}
 		if !a.ask(c, tell) {
-			a.unsure = []*call{c}
+			a.unsure = append(a.unsure, again[i+1:]...)
 			return
 		}
 	}
-	a.unsure = nil
 	for {
 		c := a.next()
 		a.calls = append(a.calls, c)
 		if !a.ask(c, tell) {
-			a.unsure = []*call{c}
 			return
 		}
 	}
@@ -49,6 +50,9 @@ func (a *agent) spend(tell func()) {
 // ask sends a call and learns from its answer; false if there was none.
 func (a *agent) ask(c *call, tell func()) bool {
 	t := a.w.send(c)
+	if t.status == 0 || t.status == 429 || t.status >= 500 {
+		a.unsure = append(a.unsure, c)
+	}
 	if t.status == 0 {
 		return false
 	}

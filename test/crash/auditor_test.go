@@ -15,6 +15,7 @@ type auditor struct {
 	found []string
 
 	owner    map[string]*reservation // by the idempotency key that Stripe gets
+	recorded map[string]time.Time    // the first intent record, by the same
 	called   map[string]*reservation // by a call's own name, or the path of a step
 	arrived  map[string][]string     // from the same to the idempotency keys under which it reached Stripe
 	outcomes map[int64][]*record     // by reservation
@@ -67,13 +68,16 @@ func (c *call) name() string {
 }
 
 func (a *auditor) index() {
-	a.owner, a.called = make(map[string]*reservation), make(map[string]*reservation)
+	a.owner, a.called, a.recorded = make(map[string]*reservation), make(map[string]*reservation), make(map[string]time.Time)
 	a.arrived, a.outcomes, a.maker = make(map[string][]string), make(map[int64][]*record), make(map[string]*reservation)
 	b := &a.w.books
 	for _, r := range b.reservations {
 		name := nameOf(r.sent.Path, []byte(r.sent.Body))
 		if other := a.owner[r.sent.Key]; other != nil && other.state != released && r.state != released {
 			a.report("reservations %d and %d hold the same call (%s) twice", other.id, r.id, name)
+		}
+		if rec := b.record(r.fixed.Record); rec != nil && (a.recorded[r.sent.Key].IsZero() || rec.At.Before(a.recorded[r.sent.Key])) {
+			a.recorded[r.sent.Key] = rec.At
 		}
 		// A call that was refused and asked again has several; the one that is not released stands for it.
 		if other := a.owner[r.sent.Key]; other == nil || other.state == released {
@@ -168,8 +172,11 @@ func (a *auditor) stripe() {
 			a.report("%s reached Stripe (arrival %d) and no reservation holds it", s.first.Path, s.first.Seq)
 			continue
 		}
-		if rec := a.w.books.record(r.fixed.Record); rec != nil && rec.At.After(s.first.At) {
-			a.report("reservation %d was recorded at %s, after it reached Stripe at %s", r.id, rec.At, s.first.At)
+		if at := a.recorded[key]; at.After(s.first.At) {
+			a.report("%s was recorded at %s, after it reached Stripe at %s", s.first.Path, at, s.first.At)
+		}
+		if rec := a.w.books.record(r.fixed.Record); rec != nil && len(s.effects) > 0 && rec.At.After(s.effects[0].At) {
+			a.report("reservation %d was recorded at %s, after Stripe moved its money at %s", r.id, rec.At, s.effects[0].At)
 		}
 		for _, e := range s.effects {
 			if p := a.principal(r.key); p == nil || e.Customer != p.customer {
@@ -305,15 +312,11 @@ func (a *auditor) calls() {
 			a.promised(c, told)
 			continue
 		}
-		for i := range c.tries {
-			t := &c.tries[i]
-			switch {
-			case t.status == 0:
-			case t.ours && c.lost() == 0 && len(keys) > 0:
-				a.report("call %s was refused with %s and reached Stripe", c.id, t.code)
-			case !t.ours && len(keys) == 1 && len(a.w.truth.sent[keys[0]].effects) > 0:
-				a.report("call %s was answered %d %s by Stripe, and money moved", c.id, t.status, t.code)
-			}
+		if len(keys) > 0 && c.refused() {
+			a.report("call %s was refused with %s and reached Stripe", c.id, c.tries[0].code)
+		}
+		if len(keys) == 1 && c.failed() && len(a.w.truth.sent[keys[0]].effects) > 0 {
+			a.report("call %s was answered %d %s, and money moved", c.id, c.tries[0].status, c.tries[0].code)
 		}
 	}
 }
@@ -329,7 +332,7 @@ func (a *auditor) answers(c *call) {
 		if t.unavailable() && c.kind != read {
 			continue // it may have no record: the store could not be written
 		}
-		if t.status >= 500 {
+		if t.status >= 500 && t.ours && !t.unknown() {
 			a.report("call %s was answered %d %s", c.id, t.status, t.code)
 		}
 		rec := a.w.books.record(t.record)

@@ -60,18 +60,31 @@ func (c *call) succeeded() *try {
 	return nil
 }
 
-// lost counts the tries that got no answer.
-func (c *call) lost() (n int) {
-	for i := range c.tries {
-		if c.tries[i].status == 0 {
-			n++
+// refused reports a call of which every try was answered that Keybrake does not let it pass.
+func (c *call) refused() bool {
+	for _, t := range c.tries {
+		if !t.ours || t.unknown() {
+			return false
 		}
 	}
-	return n
+	return len(c.tries) > 0
+}
+
+// failed reports a call of which every try was answered that nothing was done, by whomever.
+func (c *call) failed() bool {
+	for _, t := range c.tries {
+		if t.status < 400 || t.status >= 500 {
+			return false
+		}
+	}
+	return len(c.tries) > 0
 }
 
 // unavailable reports the answer of a gateway that could not take the call: it says that nothing was sent.
 func (t *try) unavailable() bool { return t.status == 503 && t.code == "keybrake_unavailable" }
+
+// unknown reports the answer of a gateway that does not know what Stripe did.
+func (t *try) unknown() bool { return t.status == 504 && t.code == "keybrake_upstream_unknown" }
 
 // send tries a call once.
 func (w *world) send(c *call) *try {

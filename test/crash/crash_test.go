@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -114,6 +115,9 @@ func (s *season) round() {
 	s.lift()
 	s.misbehave()
 	s.load()
+	if s.rng.IntN(10) == 0 {
+		w.acts = append(w.acts, s.pullDead(w.keys[len(w.keys)-1-s.rng.IntN(len(kinds))]))
+	}
 	if s.rng.IntN(10) == 0 { // and once more while it takes over what the first left open
 		again := w.launch(nil)
 		time.Sleep(time.Duration(s.rng.IntN(60_000)) * time.Microsecond)
@@ -157,15 +161,22 @@ func (w *world) lastAct(p *principal) *act {
 	return nil
 }
 
-// misbehave makes Stripe slow, or lets some calls hang, so that more is on the wire when the program dies.
+// misbehave makes Stripe slow, lets some calls hang, so that more is on the wire when the program dies, or loses and
+// garbles some of its answers, so that agents ask again.
 func (s *season) misbehave() {
-	switch s.rng.IntN(4) {
+	n := 1 + s.rng.IntN(8)
+	fault := func(kind string, after bool, more string) {
+		s.w.command("POST", "faults", fmt.Sprintf(`{"kind":%q,"method":"POST","path":"/v1/**","after":%t%s}`, kind, after, more))
+	}
+	after := s.rng.IntN(2) == 0
+	switch s.rng.IntN(6) {
 	case 0:
-		s.w.command("POST", "faults", fmt.Sprintf(`{"kind":"latency","method":"POST","path":"/v1/**","times":-1,"latency_ms":%d}`, 1+s.rng.IntN(8)))
+		fault("latency", false, fmt.Sprintf(`,"times":-1,"latency_ms":%d`, n))
 	case 1:
-		s.w.command("POST", "faults", fmt.Sprintf(`{"kind":"hang","method":"POST","path":"/v1/**","after":true,"times":%d}`, 1+s.rng.IntN(8)))
+		fault("hang", after, fmt.Sprintf(`,"times":%d`, n))
 	case 2:
-		s.w.command("POST", "faults", fmt.Sprintf(`{"kind":"hang","method":"POST","path":"/v1/**","times":%d}`, 1+s.rng.IntN(8)))
+		kind := []string{"error", "cut", "cut_body", "garbage", "truncate", "rate_limit"}[s.rng.IntN(6)]
+		fault(kind, after, fmt.Sprintf(`,"times":%d,"skip":%d`, n, s.rng.IntN(50)))
 	}
 }
 
@@ -173,6 +184,9 @@ func (s *season) misbehave() {
 func (s *season) load() {
 	w := s.w
 	limit := int64(1 + s.rng.IntN(200)) // counted, not timed: a slow machine is killed as deep in its work
+	if s.rng.IntN(10) == 0 {
+		limit *= 10
+	}
 	moment := time.Duration(s.rng.IntN(10_000)) * time.Microsecond
 	var told atomic.Int64
 	var die sync.Once
@@ -219,6 +233,19 @@ func (s *season) operate(wg *sync.WaitGroup) *[]*act {
 		}
 	})
 	return &acts
+}
+
+// pullDead stops a key while no gateway runs: the command leaves the stop beside the store, and says so.
+func (s *season) pullDead(p *principal) *act {
+	a := &act{who: p, stop: true, began: time.Now()}
+	cmd := exec.Command(program, "kill", p.id, "--store", s.w.store())
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+s.w.dir)
+	out, _ := cmd.CombinedOutput() // it is no success before a gateway has taken it
+	if a.acknowledged = cmd.ProcessState.ExitCode() == 3 && strings.Contains(string(out), "left in"); !a.acknowledged {
+		s.w.t.Errorf("kill without a gateway: exit %d %s", cmd.ProcessState.ExitCode(), out)
+	}
+	a.ended = time.Now()
+	return a
 }
 
 // check has the books audited, and asks the new process whether it stands by what the dead one said.
