@@ -244,3 +244,14 @@ func TestAnOperatorMayDecide(t *testing.T) {
 		})
 	}
 }
+
+// A clock is set wrong on one side, and nobody knows which.
+func TestACallThatRanByAnotherClockIsNotTakenForAbsent(t *testing.T) {
+	w := newWorld(t)
+	must(t, w.sandbox.Advance(25*time.Minute))
+	r := w.lost(true, "/v1/refunds", "charge="+w.seeded.Customers[0].Charges[0]+"&amount=700")
+	for range 30 {
+		w.pass(time.Minute)
+	}
+	w.wantState(r, ledger.Settled, "", 700)
+}

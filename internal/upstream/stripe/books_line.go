@@ -18,7 +18,6 @@ type bookLine struct {
 	Currency string     `json:"currency"`
 	Created  int64      `json:"created"`
 	Balance  string     `json:"balance_type"`
-	Category string     `json:"reporting_category"`
 	Source   bookSource `json:"source"`
 }
 
@@ -141,9 +140,6 @@ func (b *books) movement(line *bookLine) upstream.Movement {
 	m := upstream.Movement{
 		ID: line.ID, Type: line.Type, Kind: k.kind, Object: policy.ObjectID(s.ID), Fee: line.Fee, At: time.Unix(line.Created, 0).UTC(),
 		Booked: money.Amount{Minor: line.Amount, Currency: money.Currency(line.Currency)},
-	}
-	if line.Type == "adjustment" && line.Category != "" { // the type alone says nothing: a dispute is one
-		m.Type += ":" + line.Category
 	}
 	m.Amount = b.asked(line, k)
 	switch {

@@ -42,9 +42,6 @@ func readBooks(t *testing.T, lines []string, events ...string) []upstream.Moveme
 // inWords writes a movement: kind, amount, what else was to be learned.
 func inWords(m upstream.Movement) string {
 	out := fmt.Sprintf("%s %s", m.Kind, m.Amount)
-	if m.Kind == upstream.OtherMovement {
-		out = m.Type + " " + out
-	}
 	if m.Booked.Currency != m.Amount.Currency {
 		out += " booked " + m.Booked.String()
 	}
@@ -109,10 +106,10 @@ func TestALineOfTheBooksIsReadAsWhatMoved(t *testing.T) {
 		{"another reversal of the transfer, an hour before, tells nothing", []string{`{` + at + `"type":"transfer_refund","amount":400,"currency":"usd","source":{"id":"trr_1","object":"transfer_reversal","amount":400,"currency":"usd","transfer":"tr_1"}}`},
 			[]string{`{"id":"evt_1","type":"transfer.reversed","created":4600,"request":{"id":"req_1"},"data":{"object":{"id":"tr_1"}}}`},
 			[]string{"transfer_reversal 4.00 USD unknown"}},
-		{"a fee of Stripe's", []string{`{` + at + `"type":"stripe_fee","amount":-30,"currency":"usd","source":null}`}, nil, []string{"stripe_fee other -0.30 USD automatic"}},
-		{"a dispute", []string{`{` + at + `"type":"adjustment","reporting_category":"dispute","amount":-900,"currency":"usd","source":{"id":"du_1","object":"dispute","amount":900,"currency":"usd"}}`}, nil, []string{"adjustment:dispute other -9.00 USD automatic"}},
-		{"a type that is not known", []string{`{` + at + `"type":"surprise","amount":-900,"currency":"usd","source":"x_1"}`}, nil, []string{"surprise other -9.00 USD unknown"}},
-		{"money of the issuing balance", []string{`{` + at + `"type":"refund","balance_type":"issuing","amount":-900,"currency":"usd","source":{"id":"re_1","object":"refund","currency":"usd"}}`}, nil, []string{"refund other -9.00 USD unknown"}},
+		{"a fee of Stripe's", []string{`{` + at + `"type":"stripe_fee","amount":-30,"currency":"usd","source":null}`}, nil, []string{"other -0.30 USD automatic"}},
+		{"a dispute", []string{`{` + at + `"type":"adjustment","amount":-900,"currency":"usd","source":{"id":"du_1","object":"dispute","amount":900,"currency":"usd"}}`}, nil, []string{"other -9.00 USD automatic"}},
+		{"a type that is not known", []string{`{` + at + `"type":"surprise","amount":-900,"currency":"usd","source":"x_1"}`}, nil, []string{"other -9.00 USD unknown"}},
+		{"money of the issuing balance", []string{`{` + at + `"type":"refund","balance_type":"issuing","amount":-900,"currency":"usd","source":{"id":"re_1","object":"refund","currency":"usd"}}`}, nil, []string{"other -9.00 USD unknown"}},
 		{"a source that is not expanded", []string{`{` + at + `"type":"refund","amount":-900,"currency":"usd","source":"re_1"}`}, nil, []string{"refund 9.00 USD unknown"}},
 		{"who made it", []string{`{` + at + `"type":"refund","amount":-900,"currency":"usd","source":{"id":"re_1","object":"refund","currency":"usd"}}`},
 			[]string{`{"id":"evt_1","type":"refund.created","created":1000,"request":{"id":"req_1","idempotency_key":"k"},"data":{"object":{"id":"re_1"}}}`}, []string{"refund 9.00 USD call"}},

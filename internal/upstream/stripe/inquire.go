@@ -19,8 +19,9 @@ const (
 	// inquiryPages bounds what is read of one list for one call: with 100 entries to a page, all that an account did
 	// in some minutes. What lies behind it is not known, so then nothing is said to be absent.
 	inquiryPages = 10
-	// clockSkew is how far Stripe's clock may be from ours.
-	clockSkew = time.Minute
+	// clockSkew is how far Stripe's clock may be from ours, then or now. A call that ran by a clock further away would be
+	// taken for absent, so it is much: what else happened in that time is told apart by its events.
+	clockSkew = 30 * time.Minute
 )
 
 // parents are parameters that name the object whose list the made object will be in. Lists filter by other names too,
