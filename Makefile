@@ -54,7 +54,11 @@ crash: ## processes killed with SIGKILL under load: the store alone (200 times) 
 	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -v -timeout 60m -run Kill ./internal/store/sqlite
 	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m ./crash
 
+sim: ## the whole gateway under a scheduler with one seed per run: SEEDS seeds (default 2000) of CALLS calls (500); SEED=N SEEDS=1 STEPS=1 replays one
+	KEYBRAKE_SIM_SEEDS=$${SEEDS:-2000} KEYBRAKE_SIM_CALLS=$${CALLS:-500} KEYBRAKE_SIM_SEED=$${SEED:-1} KEYBRAKE_SIM_STEPS=$${STEPS:-0} \
+		$(GO) test -count=1 -v -timeout 120m -run NoSeedBreaks ./internal/sim | grep -v '^ *\(=== RUN\|--- PASS\)'
+
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $${FUZZTIME:-1m}
 
-.PHONY: help run build setup test generate check demo bench bench-go bench-load crash fuzz
+.PHONY: help run build setup test generate check demo bench bench-go bench-load crash sim fuzz

@@ -39,6 +39,7 @@ var may = map[string][]string{
 	"internal/gateway/wire":            {"internal/policy"},
 	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile"), // operators drive it
+	"internal/sim":                     {},                                                                                           // tests only
 	"internal/arch":                    {},
 	"docs":                             {},
 	"cmd/keybrake":                     {"*"}, // the one place that names an engine and a vendor

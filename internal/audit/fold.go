@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,6 +146,10 @@ func (f *Folder) flush(now time.Time, all bool) []*Record {
 		rec.At, rec.Count, rec.Ref = now, g.count, g.first.Load()
 		out = append(out, &rec)
 	}
+	// In the order of the denials that they are like: equal runs leave equal records.
+	slices.SortFunc(out, func(x, y *Record) int {
+		return cmp.Or(cmp.Compare(x.Ref, y.Ref), cmp.Compare(x.Key, y.Key), cmp.Compare(x.From, y.From))
+	})
 	return out
 }
 

@@ -55,7 +55,7 @@ type Credential interface {
 // Client sends requests to vendors. It never follows a redirect, never uses a proxy from the environment,
 // never sends a write twice and never decodes a body. A read that meets a kept connection which breaks may be
 // sent once more, by net/http. Safe for concurrent use.
-type Client struct{ transport *http.Transport }
+type Client struct{ transport http.RoundTripper }
 
 // NewClient makes a client. roots may be nil (the system's).
 func NewClient(config *tls.Config) *Client {
@@ -81,8 +81,16 @@ func NewClient(config *tls.Config) *Client {
 	}}
 }
 
+// NewClientOver makes a client that sends over another way than the network, for simulations. A round tripper that
+// calls ClientTrace.GotConn of the request's context says with that that something may have been written.
+func NewClientOver(way http.RoundTripper) *Client { return &Client{transport: way} }
+
 // Close drops idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	if way, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
+		way.CloseIdleConnections()
+	}
+}
 
 // Do sends one request and reads the whole answer. ctx carries the deadline; it must not be the agent's:
 // once a call has left, its client going away changes nothing. Errors are in Answer.Err, with Sent

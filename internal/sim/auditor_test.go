@@ -1,0 +1,529 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
+)
+
+// auditor knows what really happened: it sees what the vendor ran, what became durable and when, what agents and operators
+// were told, and reads caps from the policies' own text. It holds these against each other with lists and sums of its
+// own; nothing in it asks the ledger. What it finds is named after the invariant that is broken.
+//
+// One thing it takes from the books: how much of a payment intent a reservation counts for. What intents come to is held
+// against the vendor's truth at the end instead.
+type auditor struct {
+	steps func() int64
+	now   func() int64 // seconds
+
+	keys     map[policy.KeyID]*keyBook
+	claims   map[ledger.ReservationID]*claim
+	byIdem   map[string][]*claim // the upstream idempotency key
+	intents  map[string]int64    // what each payment intent came to at the vendor
+	calls    map[string]*call    // by run id
+	records  []*audit.Record     // durable, in order
+	accounts map[ledger.AccountKey][]standing
+	brakes   []*pulled
+	frozen   map[policy.KeyID]bool
+	lost     int64 // folded denials whose record the store did not take
+	broken   []violation
+	// Figures of what was looked at.
+	admitted, denied, exact, effects, departures int
+}
+
+// violation is a broken invariant of reliability's list.
+type violation struct {
+	step      int64
+	invariant string
+	what      string
+}
+
+func (v violation) String() string {
+	return fmt.Sprintf("step %d: %s: %s", v.step, v.invariant, v.what)
+}
+
+// keyBook is a vault key as its policy's text says.
+type keyBook struct {
+	id       policy.KeyID
+	upstream policy.UpstreamID
+	caps     []limit
+	zone     *time.Location
+	claims   []*claim
+}
+
+// limit is one cap as written, in micro-dollars or calls.
+type limit struct {
+	resource, per string
+	calls         bool
+	max           int64
+}
+
+// claim is one reservation: what a call could move, from its request as it was sent.
+type claim struct {
+	id     ledger.ReservationID
+	key    *keyBook
+	at     time.Time
+	path   string
+	bucket string
+	minor  int64
+	idem   string
+	books  *ledger.Reservation // as last made durable
+	state  ledger.State
+	proof  string
+	closed int64 // step
+	ran    int64 // minor units that moved at the vendor under it
+	runs   int
+}
+
+// gross reports whether the claim counts for exactly what it asks.
+func (c *claim) gross() bool { return c.bucket != "payment_intents" }
+
+// standing is an account as it was from a step on.
+type standing struct {
+	step int64
+	ledger.Account
+}
+
+// pulled is a brake, from the step at which it was asked for to the one at which its release was done (0: never).
+type pulled struct {
+	scope    string
+	readOnly bool
+	durable  bool
+	asked    int64
+	lifted   int64 // second
+	inForce  bool  // it was said to be, and no release was asked for since
+	released int64
+}
+
+func (p *pulled) covers(k *keyBook) bool {
+	return p.scope == "all" || p.scope == "key:"+string(k.id) || p.scope == "upstream:"+string(k.upstream)
+}
+
+// call is one request of an agent.
+type call struct {
+	run        string
+	key        policy.KeyID
+	write      bool
+	class      class
+	begun      int64
+	at         time.Time // by the store's clock when it began
+	ended      bool      // an answer was given and the process lived to give it
+	departures int       // of writes
+	records    int
+	unheard    bool // the answer said that it could not be recorded
+}
+
+func newAuditor(steps, now func() int64) *auditor {
+	return &auditor{
+		steps: steps, now: now, keys: make(map[policy.KeyID]*keyBook), claims: make(map[ledger.ReservationID]*claim),
+		byIdem: make(map[string][]*claim), intents: make(map[string]int64), calls: make(map[string]*call),
+		accounts: make(map[ledger.AccountKey][]standing), frozen: make(map[policy.KeyID]bool),
+	}
+}
+
+func (a *auditor) fail(invariant, format string, args ...any) {
+	a.broken = append(a.broken, violation{a.steps(), invariant, fmt.Sprintf(format, args...)})
+}
+
+var capLine = regexp.MustCompile(`\{resource: "?([^",]+)"?, per: (\w+), (usd|calls): ([\d.]+)\}`)
+
+// wrote reads the caps of a key from the text of its policy.
+func (a *auditor) wrote(row store.KeyRow) {
+	k := a.keys[row.ID]
+	if k == nil {
+		k = &keyBook{id: row.ID, upstream: row.Upstream, zone: time.UTC}
+		a.keys[row.ID] = k
+	}
+	k.caps = nil
+	for _, m := range capLine.FindAllStringSubmatch(string(row.Policy), -1) {
+		l := limit{resource: m[1], per: m[2], calls: m[3] == "calls"}
+		if l.calls {
+			l.max, _ = strconv.ParseInt(m[4], 10, 64)
+		} else {
+			whole, cents, _ := strings.Cut(m[4], ".")
+			n, _ := strconv.ParseInt(whole+(cents + "00")[:2], 10, 64)
+			l.max = n * 10_000
+		}
+		k.caps = append(k.caps, l)
+	}
+	if m := regexp.MustCompile(`(?m)^timezone: "?([^"\n]+)`).FindSubmatch(row.Policy); m != nil {
+		if zone, err := time.LoadLocation(string(m[1])); err == nil {
+			k.zone = zone
+		}
+	}
+}
+
+// window names the window of a cap that an instant falls into.
+func window(per string, at time.Time, zone *time.Location) string {
+	at = at.In(zone)
+	switch per {
+	case "hour":
+		return at.Format("2006-01-02T15-07:00")
+	case "day":
+		return at.Format("2006-01-02")
+	case "week":
+		monday := at.AddDate(0, 0, -(int(at.Weekday())+6)%7)
+		y, w := monday.ISOWeek()
+		return fmt.Sprintf("%04d-W%02d", y, w)
+	case "month":
+		return at.Format("2006-01")
+	default:
+		return "total"
+	}
+}
+
+// durable is told of each transaction at the moment at which it is durable.
+func (a *auditor) durable(c *change, r *rows) {
+	if c.control != nil {
+		for _, row := range c.control.keys {
+			a.wrote(row)
+		}
+		for id := range a.keys {
+			_, frozen := c.control.brakes[store.FreezeScope(id)]
+			a.frozen[id] = frozen
+		}
+	}
+	for _, f := range c.freezes {
+		a.frozen[policy.KeyID(strings.TrimPrefix(f.Scope, "freeze:"))] = true
+	}
+	before := make(map[ledger.ReservationID]*ledger.Reservation)
+	for _, rsv := range c.ledger.Created {
+		a.reserved(rsv)
+	}
+	for _, rsv := range c.ledger.Updated {
+		if cl := a.claims[rsv.ID]; cl != nil {
+			before[rsv.ID], cl.books = cl.books, rsv
+		}
+	}
+	touched := make(map[*keyBook]bool)
+	for i := range c.entries {
+		rec, err := audit.Decode(c.entries[i].Bytes)
+		if err != nil {
+			a.fail("I-24", "record %d does not decode: %v", c.entries[i].Seq, err)
+			continue
+		}
+		a.record(rec, c, touched)
+	}
+	for id, was := range before {
+		a.moved(was, a.claims[id])
+	}
+	for k, account := range c.ledger.Accounts {
+		a.accounts[k] = append(a.accounts[k], standing{a.steps(), account})
+		a.sums(k, account)
+	}
+	for k := range touched {
+		a.withinCaps(k, c)
+	}
+}
+
+// reserved takes down a reservation that has become durable, by the request that it was made for.
+func (a *auditor) reserved(rsv *ledger.Reservation) {
+	k := a.keys[rsv.Key]
+	if k == nil {
+		a.fail("I-22", "reservation %d belongs to no key", rsv.ID)
+		return
+	}
+	var sent struct{ P, B, K string }
+	if err := json.Unmarshal(rsv.Sent, &sent); err != nil {
+		a.fail("I-21", "reservation %d: what it sends cannot be read: %v", rsv.ID, err)
+	}
+	form, _ := url.ParseQuery(sent.B)
+	amount, _ := strconv.ParseInt(form.Get("amount"), 10, 64)
+	cl := &claim{id: rsv.ID, key: k, at: rsv.At, path: sent.P, idem: sent.K, minor: amount, books: rsv, bucket: "payment_intents"}
+	switch sent.P {
+	case "/v1/refunds":
+		cl.bucket = "refunds"
+	case "/v1/payouts":
+		cl.bucket = "payouts"
+	}
+	if cl.gross() && amount == 0 {
+		a.fail("I-03", "reservation %d: %s leaves without an amount", rsv.ID, sent.P)
+	}
+	if n := len(k.claims); n > 0 && k.claims[n-1].at.After(cl.at) {
+		a.fail("I-08", "reservation %d is older than the one before it", rsv.ID)
+	}
+	a.claims[rsv.ID] = cl
+	a.byIdem[sent.K] = append(a.byIdem[sent.K], cl)
+	k.claims = append(k.claims, cl)
+}
+
+// record follows one durable record.
+func (a *auditor) record(rec *audit.Record, c *change, touched map[*keyBook]bool) {
+	a.records = append(a.records, rec)
+	if cl := a.calls[rec.RunID]; cl != nil {
+		cl.records++
+	}
+	switch rec.Kind {
+	case audit.KindIntent:
+		a.admitted++
+		if rec.Reservation == 0 || rec.Repeat == "attached" {
+			return
+		}
+		if cl := a.claims[ledger.ReservationID(rec.Reservation)]; cl == nil {
+			a.fail("I-23", "intent %d names reservation %d, which does not exist", rec.Seq, rec.Reservation)
+		} else {
+			touched[cl.key] = true
+		}
+	case audit.KindDenied:
+		a.denied++
+		a.refused(rec, c)
+	case audit.KindOutcome, audit.KindReconciled:
+		a.outcome(rec)
+	}
+}
+
+// outcome follows what the record says became of a reservation.
+func (a *auditor) outcome(rec *audit.Record) {
+	cl := a.claims[ledger.ReservationID(rec.Reservation)]
+	if cl == nil || cl.state == ledger.Settled || cl.state == ledger.Released {
+		return
+	}
+	switch {
+	case rec.Proof != "":
+		if !slices.Contains([]string{"not_written", "not_sent", "refused", "replayed", "operator", "absent"}, rec.Proof) {
+			a.fail("I-06", "outcome %d: proof %q is not on the list", rec.Seq, rec.Proof)
+		}
+		if cl.runs > 0 && rec.Proof != "replayed" {
+			a.fail("I-06", "reservation %d is released (%s) though %d moved", cl.id, rec.Proof, cl.ran)
+		}
+		cl.state, cl.proof, cl.closed = ledger.Released, rec.Proof, a.steps()
+	case rec.Fate == "moved":
+		if cl.gross() && cl.runs == 0 {
+			a.fail("I-07", "reservation %d is settled though nothing moved", cl.id)
+		}
+		cl.state, cl.closed = ledger.Settled, a.steps()
+	default:
+		cl.state = ledger.Unresolved
+	}
+}
+
+// moved checks one step of a reservation, from what it was to what it is in the books.
+func (a *auditor) moved(was *ledger.Reservation, cl *claim) {
+	now := cl.books
+	if !was.State.Open() && was.State != now.State {
+		a.fail("I-05", "reservation %d went from %s to %s", cl.id, was.State, now.State)
+	}
+	if now.State == ledger.Released && was.State != ledger.Released && now.Proof == "" {
+		a.fail("I-06", "reservation %d was released without a proof", cl.id)
+	}
+	if cl.state != now.State && !(cl.state == ledger.Reserved && now.State == ledger.Unresolved) {
+		a.fail("I-05", "reservation %d is %s in the books, %s by its records", cl.id, now.State, cl.state)
+	}
+	if !now.At.Equal(was.At) {
+		a.fail("I-08", "reservation %d moved in time", cl.id)
+	}
+}
+
+// counts is what a claim takes of a cap's window: open and settled, in the cap's unit.
+func (a *auditor) counts(cl *claim, l *limit, label string) (open, settled int64) {
+	if window(l.per, cl.at, cl.key.zone) != label {
+		return 0, 0
+	}
+	var n int64
+	switch {
+	case l.resource != "*" && l.resource != cl.bucket:
+	case l.calls:
+		if cl.proof != "not_written" && cl.proof != "not_sent" {
+			n = 1
+		}
+		if !cl.state.Open() {
+			return 0, n
+		}
+	case !cl.gross():
+		for _, h := range cl.books.Holds {
+			if h.From == 0 && h.Account.Unit == policy.UnitUSD && string(h.Account.Resource) == l.resource && h.Account.Per.String() == l.per {
+				n += h.Amount
+			}
+		}
+	case cl.state != ledger.Released:
+		n = cl.minor * 10_000
+	}
+	if cl.state.Open() {
+		return n, 0
+	}
+	return 0, n
+}
+
+// sums holds an account against what its reservations add up to.
+func (a *auditor) sums(k ledger.AccountKey, account ledger.Account) {
+	book := a.keys[k.Key]
+	if book == nil {
+		return
+	}
+	l := limit{resource: string(k.Resource), per: k.Per.String(), calls: k.Unit == policy.UnitCalls}
+	var open, settled int64
+	for _, cl := range book.claims {
+		o, s := a.counts(cl, &l, k.Label)
+		open, settled = open+o, settled+s
+	}
+	for _, cl := range book.claims {
+		o, s := handed(cl, k)
+		open, settled = open+o, settled+s
+	}
+	if open != account.Held || settled != account.Settled {
+		a.fail("I-07", "account %v says held %d settled %d, its calls add up to %d and %d", k, account.Held, account.Settled, open, settled)
+	}
+}
+
+// handed is what a claim on an intent took over from others, in their windows.
+func handed(cl *claim, k ledger.AccountKey) (open, settled int64) {
+	for _, h := range cl.books.Holds {
+		if h.From != 0 && h.Account == k {
+			if cl.state.Open() {
+				open += h.Amount
+			} else {
+				settled += h.Amount
+			}
+		}
+	}
+	return open, settled
+}
+
+// withinCaps checks that what was just admitted left every cap of the key within its limit.
+func (a *auditor) withinCaps(k *keyBook, c *change) {
+	for _, rsv := range c.ledger.Created {
+		cl := a.claims[rsv.ID]
+		if cl == nil || cl.key != k {
+			continue
+		}
+		for i := range k.caps {
+			l := &k.caps[i]
+			label := window(l.per, cl.at, k.zone)
+			if l.per == "call" {
+				if l.resource == cl.bucket && cl.minor*10_000 > l.max {
+					a.fail("I-01", "reservation %d takes %d where one call may take %d", cl.id, cl.minor*10_000, l.max)
+				}
+				continue
+			}
+			o, s := a.counts(cl, l, label)
+			if o+s == 0 {
+				continue
+			}
+			var sum int64
+			for _, other := range k.claims {
+				o, s := a.counts(other, l, label)
+				sum += o + s
+			}
+			if sum > l.max {
+				a.fail("I-01", "%s: %s per %s stands at %d of %d after reservation %d", k.id, l.resource, l.per, sum, l.max, cl.id)
+			}
+		}
+	}
+}
+
+// departs is told when the gateway has taken its last look and hands a request over.
+func (a *auditor) departs(run string, r *request) {
+	a.departures++
+	c := a.calls[run]
+	if c == nil {
+		if r.write {
+			a.fail("I-22", "%s %s leaves without a call", r.http.Method, r.http.URL.Path)
+		}
+		return
+	}
+	k := a.keys[c.key]
+	for _, b := range a.brakes {
+		if b.inForce && (r.write || !b.readOnly) && b.covers(k) {
+			a.fail("I-15", "%s: %s %s leaves after %s was stopped", run, r.http.Method, r.http.URL.Path, b.scope)
+		}
+	}
+	if !r.write {
+		return
+	}
+	c.departures++
+	held := a.byIdem[r.key]
+	if len(held) == 0 {
+		a.fail("I-02", "%s: %s leaves before its hold is durable", run, r.http.URL.Path)
+		return
+	}
+	cl := held[len(held)-1]
+	if cl.state == ledger.Released {
+		a.fail("I-02", "%s: %s leaves under reservation %d, which was released", run, r.http.URL.Path, cl.id)
+	}
+	var body struct{ B, P string }
+	_ = json.Unmarshal(cl.books.Sent, &body)
+	if body.B != string(r.body) || body.P != r.http.URL.Path {
+		a.fail("I-21", "%s: reservation %d was made for %s %q, and %s %q leaves", run, cl.id, body.P, body.B, r.http.URL.Path, r.body)
+	}
+}
+
+// happened is told what the vendor ran and what moved.
+func (a *auditor) happened(r *request, rec *recorder, effects []sandbox.Effect) {
+	if len(effects) == 0 {
+		return
+	}
+	held := a.byIdem[r.key]
+	if len(held) == 0 {
+		a.fail("I-02", "%s moves money without a durable hold", r.http.URL.Path)
+		return
+	}
+	cl := held[len(held)-1]
+	if cl.state == ledger.Released {
+		a.fail("I-06", "reservation %d was released (%s) and its call moves money now", cl.id, cl.proof)
+	}
+	if cl.runs++; cl.runs > 1 && !a.frozen[cl.key.id] {
+		a.fail("I-10", "reservation %d moves money a second time", cl.id)
+	}
+	for _, e := range effects {
+		a.effects++
+		switch e.Kind {
+		case sandbox.EffectRefund, sandbox.EffectPayout:
+			cl.ran += e.Amount
+		case sandbox.EffectPayment, sandbox.EffectAuthorization:
+			cl.ran += e.Amount
+			a.intents[intentOf(e, r)] += e.Amount
+		case sandbox.EffectRelease:
+			a.intents[intentOf(e, r)] -= e.Amount
+		case sandbox.EffectCapture:
+		default:
+			a.fail("I-03", "%s moves money in a way that nobody held for: %s", r.http.URL.Path, e.Kind)
+		}
+	}
+	if cl.gross() && cl.ran > cl.minor {
+		a.fail("I-03", "reservation %d moves %d where %d is held", cl.id, cl.ran, cl.minor)
+	}
+}
+
+func intentOf(e sandbox.Effect, r *request) string {
+	if strings.HasPrefix(e.Parent, "pi_") {
+		return e.Parent
+	}
+	if parts := strings.Split(r.http.URL.Path, "/"); len(parts) > 3 {
+		return parts[3]
+	}
+	return e.Object
+}
+
+// answered is told what an agent got.
+func (a *auditor) answered(c *call, rec *recorder, reason string) {
+	c.ended = true
+	ours := reason != ""
+	switch {
+	case !ours:
+	case strings.HasPrefix(reason, "keybrake_upstream_unknown"), reason == "keybrake_upstream_credential":
+	case reason == "keybrake_upstream_unreachable":
+	case c.departures > 0 && c.write && reason != "keybrake_key_killed" && reason != "keybrake_key_readonly":
+		a.fail("I-32", "%s was answered %d %s though a write had left", c.run, rec.code, reason)
+	}
+	if rec.code == http.StatusServiceUnavailable {
+		c.unheard = true
+	}
+	if c.class.must != "" && reason != c.class.must && !slices.Contains(excuses, reason) && !slices.Contains(c.class.may, reason) {
+		a.fail("I-20", "%s (%s) was answered %d %q, want %s", c.run, c.class.name, rec.code, reason, c.class.must)
+	}
+}
+
+// excuses are what may come instead of the reason that a call has to be refused for.
+var excuses = []string{"keybrake_key_killed", "keybrake_key_readonly", "keybrake_unavailable", "keybrake_upstream_unreachable", "keybrake_key_frozen"}

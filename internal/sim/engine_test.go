@@ -1,0 +1,362 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
+)
+
+// unit is one caller's work in the store's queue.
+type unit struct {
+	admission  *store.Admission
+	resolution *store.Resolution
+	records    []*audit.Record
+	update     func(store.Tx) error
+	lane       store.Lane
+
+	admitted store.Admitted
+	resolved store.Resolved
+	entries  []audit.Entry
+	err      error
+}
+
+// order is the place of a kind of work in a batch: what is given back can be used by the next.
+func (u *unit) order() int {
+	if u.resolution != nil {
+		return 0
+	}
+	return 1
+}
+
+// folded counts the denials that records stand for.
+func (u *unit) folded() (n int64) {
+	for _, r := range u.records {
+		n += r.Count
+	}
+	return n
+}
+
+// durable sees what each transaction made durable, at that moment.
+type durable func(c *change, r *rows)
+
+// engine is a store in memory under the real batch function. The scheduler says when what is queued becomes one
+// transaction, and which of it. What is durable is kept apart from what the process sees, so that a crash can take the
+// one back to the other.
+type engine struct {
+	b       *baton
+	clock   func() time.Time
+	signer  audit.Signer
+	live    *rows
+	durable *rows
+	seen    durable
+	lost    func(folded int64)
+	queue   []*turn
+	dead    bool  // the process has crashed: nobody is served any more
+	broken  error // a flush failed: nothing more is taken until the next start
+	faulty  func() bool
+	// unflushed is what a doctored store acknowledged before it was durable.
+	unflushed []*change
+	lazy      bool
+}
+
+var _ store.DB = (*engine)(nil)
+
+// reopen starts on what is durable, as a new process would.
+func (e *engine) reopen() (*engine, error) {
+	n := &engine{b: e.b, clock: e.clock, signer: e.signer, seen: e.seen, lost: e.lost, faulty: e.faulty, lazy: e.lazy, durable: e.durable, live: e.durable.clone()}
+	return n, n.takeOver()
+}
+
+// takeOver marks what a dead process left on the wire as unknown, as every engine does when it opens.
+func (e *engine) takeOver() error {
+	const why = "the process that sent it ended before the answer"
+	var turns []*turn
+	for _, id := range e.live.open {
+		r := e.live.reservations[id]
+		if r.State != ledger.Reserved {
+			continue
+		}
+		turns = append(turns, &turn{unit: &unit{resolution: &store.Resolution{
+			Reservation: id, Fate: ledger.Fate{State: ledger.Unresolved, Why: why},
+			Record: &audit.Record{Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream, Fate: "unknown", Reason: why},
+		}}})
+	}
+	if len(turns) == 0 {
+		return nil
+	}
+	c, err := e.decide(turns)
+	if err != nil {
+		return err
+	}
+	return e.flush(c)
+}
+
+// commit makes some of the queue one transaction. fault is what happens to it: "", "unavailable" or "unknown".
+func (e *engine) commit(turns []*turn, fault string) {
+	slices.SortStableFunc(turns, func(x, y *turn) int { return x.unit.order() - y.unit.order() })
+	err := e.broken
+	var c *change
+	switch {
+	case err != nil:
+	case fault == "unavailable":
+		err = errors.New("disk full")
+	default:
+		if c, err = e.decide(turns); err == nil && fault == "unknown" {
+			err = errors.Join(errors.New("flush failed"), e.keep(c))
+			e.broken = err
+		} else if err == nil {
+			err = e.flush(c)
+		}
+	}
+	for _, t := range turns {
+		if t.unit.err == nil && err != nil {
+			t.unit.err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+			if fault != "unknown" {
+				e.lost(t.unit.folded())
+			}
+		}
+		t.unit = nil
+	}
+	e.b.notef("commit", "store", "%d units, fault %q, error %v, chain %d %x", len(turns), fault, err != nil, e.live.chain.Seq, e.live.chain.Hash[:4])
+	e.b.waiting = append(e.b.waiting, turns...)
+}
+
+// decide runs the batch function, or one operator's action.
+func (e *engine) decide(turns []*turn) (c *change, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("broken invariant: %v", r)
+			e.broken = err
+		}
+	}()
+	if u := turns[0].unit; u.update != nil {
+		return e.act(u)
+	}
+	b := &store.Batch{Now: e.Now(), Book: ledger.NewBook(e.live, e.live.next), Chain: e.live.chain, Facts: e.live}
+	for _, t := range turns {
+		u := t.unit
+		switch {
+		case u.resolution != nil:
+			u.resolved, err = b.Resolve(u.resolution)
+		case u.admission != nil:
+			u.admitted, err = b.Admit(u.admission)
+		default:
+			for _, r := range u.records {
+				u.entries = append(u.entries, b.Log(r))
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &change{ledger: b.Book.Changes(), entries: b.Entries, chain: b.Chain, freezes: b.Freezes, joins: b.Joins, at: b.Now}, nil
+}
+
+func (e *engine) act(u *unit) (*change, error) {
+	staged := e.live.control.clone()
+	t := &tx{rows: e.live, control: &staged, now: e.Now(), chain: e.live.chain, signer: e.signer}
+	if err := u.update(t); err != nil {
+		u.err = err // what was asked for does not go: nobody else is concerned
+		return &change{chain: e.live.chain}, nil
+	}
+	return &change{entries: t.entries, heads: t.heads, chain: t.chain, control: &staged, at: t.now}, nil
+}
+
+func (e *engine) flush(c *change) error {
+	if err := e.live.apply(c); err != nil {
+		return err
+	}
+	if e.b.verbose != nil {
+		for i := range c.entries {
+			e.b.verbose("       record %s", c.entries[i].Bytes)
+		}
+	}
+	if e.lazy {
+		e.unflushed = append(e.unflushed, c)
+		return nil
+	}
+	return e.keep(c)
+}
+
+// keep makes a transaction durable.
+func (e *engine) keep(c *change) error {
+	if err := e.durable.apply(c); err != nil {
+		return err
+	}
+	e.seen(c, e.durable)
+	return nil
+}
+
+// catchUp makes durable what a doctored store still owes.
+func (e *engine) catchUp() error {
+	for _, c := range e.unflushed {
+		if err := e.keep(c); err != nil {
+			return err
+		}
+	}
+	e.unflushed = nil
+	return nil
+}
+
+func who(ctx context.Context) string {
+	if w, ok := ctx.Value(whoKey{}).(string); ok {
+		return w
+	}
+	return "background"
+}
+
+type whoKey struct{}
+
+var errBusy = fmt.Errorf("%w: waited too long", store.ErrBusy)
+
+var errGone = fmt.Errorf("%w: the process has ended", store.ErrUnavailable)
+
+// submit queues work and waits until the scheduler has made it a transaction and passed the baton back.
+func (e *engine) submit(ctx context.Context, what string, u *unit) error {
+	if e.dead {
+		return errGone
+	}
+	t := e.b.line(&turn{who: who(ctx), what: what, unit: u})
+	<-t.awake
+	if e.dead {
+		return errGone
+	}
+	return u.err
+}
+
+func (e *engine) Admit(ctx context.Context, a *store.Admission) (store.Admitted, error) {
+	u := &unit{admission: a}
+	if err := e.submit(ctx, "admit "+a.Record.RunID, u); err != nil {
+		return store.Admitted{}, err
+	}
+	return u.admitted, nil
+}
+
+func (e *engine) Resolve(ctx context.Context, r *store.Resolution) (store.Resolved, error) {
+	u := &unit{resolution: r}
+	what := "resolve " + strconv.FormatInt(int64(r.Reservation), 10)
+	if r.Record != nil {
+		what += " " + r.Record.RunID
+	}
+	if err := e.submit(ctx, what, u); err != nil {
+		return store.Resolved{}, err
+	}
+	return u.resolved, nil
+}
+
+func (e *engine) Log(ctx context.Context, records ...*audit.Record) ([]audit.Entry, error) {
+	u := &unit{records: records}
+	if err := e.submit(ctx, fmt.Sprintf("log %d %s %s", len(records), records[0].Kind, records[0].RunID), u); err != nil {
+		return nil, err
+	}
+	return u.entries, nil
+}
+
+func (e *engine) Update(ctx context.Context, lane store.Lane, f func(store.Tx) error) error {
+	return e.submit(ctx, "update", &unit{update: f, lane: lane})
+}
+
+// read waits for its turn and then reads what is committed; sometimes it fails.
+func (e *engine) read(ctx context.Context, what string) error {
+	if e.dead {
+		return errGone
+	}
+	e.b.wait(who(ctx), what)
+	switch {
+	case e.dead:
+		return errGone
+	case e.faulty():
+		return fmt.Errorf("%w: read failed", store.ErrUnavailable)
+	}
+	return nil
+}
+
+func (e *engine) View(ctx context.Context, f func(store.Tx) error) error {
+	if err := e.read(ctx, "view"); err != nil {
+		return err
+	}
+	staged := e.live.control
+	return f(&tx{rows: e.live, control: &staged, now: e.Now(), readOnly: true})
+}
+
+func (e *engine) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error) {
+	if err := e.read(ctx, "attached"); err != nil {
+		return nil, err
+	}
+	id, ok := e.live.idem[attachment{key, account, idem}]
+	if !ok {
+		return nil, store.ErrNotFound
+	}
+	r := *e.live.reservations[id]
+	return &r, nil
+}
+
+func (e *engine) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Account, error) {
+	if err := e.read(ctx, "peek"); err != nil {
+		return nil, err
+	}
+	out := make([]ledger.Account, len(keys))
+	for i, k := range keys {
+		out[i] = e.live.accounts[k]
+	}
+	return out, nil
+}
+
+// Seed is not simulated: operators in the simulation change limits and add no caps.
+func (e *engine) Seed(context.Context, *store.Seeding) error {
+	return errors.New("seeding is not simulated")
+}
+
+func (e *engine) Now() time.Time {
+	now := e.clock().UTC().Truncate(time.Microsecond)
+	if now.Before(e.live.at) {
+		return e.live.at
+	}
+	return now
+}
+
+func (e *engine) SignHead(ctx context.Context) error {
+	return e.Update(ctx, store.LaneControl, func(t store.Tx) error { return t.(*tx).signHead() })
+}
+
+func (e *engine) Check(context.Context) error { return e.broken }
+func (e *engine) Close() error                { return nil }
+
+// pick takes some of the queue for the next transaction: an operator's action alone, brakes first, or calls in any
+// number and order.
+func (e *engine) pick(rng *rand.Rand) []*turn {
+	take := func(i int) *turn {
+		t := e.queue[i]
+		e.queue = slices.Delete(e.queue, i, i+1)
+		return t
+	}
+	for _, lane := range []store.Lane{store.LaneBrake, store.LaneControl} {
+		for i, t := range e.queue {
+			if t.unit.update != nil && t.unit.lane == lane && (lane == store.LaneBrake || rng.IntN(2) == 0) {
+				return []*turn{take(i)}
+			}
+		}
+	}
+	n := 1 + rng.IntN(len(e.queue))
+	var out []*turn
+	for range n {
+		i := rng.IntN(len(e.queue))
+		if e.queue[i].unit.update != nil {
+			if len(out) == 0 {
+				return []*turn{take(i)}
+			}
+			continue
+		}
+		out = append(out, take(i))
+	}
+	return out
+}

@@ -1,0 +1,303 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/gateway"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/reconcile"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/upstream/stripe"
+	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// options say what a run is like. The zero value is an ordinary one.
+type options struct {
+	calls   int  // of all agents together
+	calm    bool // no crashes, faults or jumps
+	fault   fault
+	verbose func(format string, args ...any)
+	script  *script // takes the place of chance; nil: chance
+}
+
+// result is what came of a run.
+type result struct {
+	calls, crashes, steps            int
+	hash                             string
+	admitted, denied, exact, effects int
+	departures                       int
+	broken                           []violation
+	tail                             []string
+}
+
+// world is a whole Keybrake with its agents, operators and vendor, under one baton.
+type world struct {
+	options
+	b        *baton
+	rng      *rand.Rand
+	clock    *wallClock
+	sandbox  *sandbox.Server
+	seeded   sandbox.Seeded
+	vendor   *vendor
+	auditor  *auditor
+	engine   *engine
+	master   *vault.Master
+	adapter  *stripe.Adapter
+	log      *errorLog
+	p        *process
+	keys     []agentKey
+	working  int // agents and operators that are not done
+	agents   int // agents that are not done
+	calls    int
+	crashes  int
+	ending   bool
+	leapt    time.Time
+	problems []string
+}
+
+// agentKey is a vault key in an agent's hands.
+type agentKey struct {
+	id     policy.KeyID
+	name   string
+	secret string
+}
+
+// process is one life of the program.
+type process struct {
+	dead      bool
+	up        bool
+	stop      context.CancelFunc
+	store     *engine
+	ring      *vault.Ring
+	service   *admin.Service
+	gateway   *gateway.Gateway
+	reconcile *reconcile.Reconciler
+}
+
+// errorLog keeps what says that the product broke an invariant of its own.
+type errorLog struct{ broken []string }
+
+func (l *errorLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
+func (l *errorLog) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "a call broke an invariant" {
+		text := ""
+		r.Attrs(func(a slog.Attr) bool { text += a.String() + " "; return true })
+		l.broken = append(l.broken, text)
+	}
+	return nil
+}
+func (l *errorLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *errorLog) WithGroup(string) slog.Handler      { return l }
+
+// simulate runs one seed. The same seed and options give the same result, trace included.
+func simulate(t *testing.T, seed uint64, o options) (out result) {
+	t.Helper()
+	t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+		cryptotest.SetGlobalRandom(t, seed)
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, seed, o)
+			w.run()
+			out = w.result()
+		})
+	})
+	return out
+}
+
+func newWorld(t testing.TB, seed uint64, o options) *world {
+	w := &world{options: o, b: newBaton(), rng: rand.New(rand.NewPCG(seed, 1)), clock: &wallClock{}, log: &errorLog{}}
+	w.b.verbose = o.verbose
+	w.sandbox = sandbox.New(sandbox.Options{Seed: int64(seed), Now: w.clock.world})
+	w.seeded = w.sandbox.Seed()
+	w.auditor = newAuditor(func() int64 { return w.b.steps }, w.now)
+	w.vendor = &vendor{
+		b: w.b, sandbox: w.sandbox, rng: rand.New(rand.NewPCG(seed, 2)), auditor: w.auditor,
+		seen: len(w.sandbox.Effects()), running: make(map[string]int), wires: make(map[*request]bool), rate: []float64{0.02, 0.1, 0.3}[w.rng.IntN(3)],
+	}
+	w.vendor.plan = w.vendor.random
+	if o.calm {
+		w.vendor.rate = 0
+	}
+	var err error
+	w.master, err = vault.EphemeralMaster()
+	must(t, err)
+	w.adapter, err = stripe.New()
+	must(t, err)
+	w.engine = &engine{b: w.b, clock: w.clock.ours, signer: w.master, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n }, durable: newRows(), live: newRows(), faulty: w.readFails}
+	if o.script != nil {
+		o.script.attach(w)
+	}
+	w.fault.plant(w)
+	return w
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) readFails() bool {
+	if w.script != nil {
+		return w.script.readFails()
+	}
+	return !w.calm && w.p.up && w.rng.IntN(400) == 0
+}
+
+// policies are what the keys of a run may do; the figures are drawn.
+func (w *world) policies() []string {
+	usd := func(low, high int) string { return fmt.Sprintf("%d.%02d", low+w.rng.IntN(high-low), w.rng.IntN(2)*50) }
+	zone := []string{"America/New_York", "Pacific/Auckland", "UTC"}[w.rng.IntN(3)]
+	repeat := []string{"", "repeat_unknown: allow\n"}[w.rng.IntN(2)]
+	return []string{
+		`scopes: {charges: read, payment_intents: read, customers: read, refunds: write}
+caps:
+  - {resource: refunds, per: day, usd: ` + usd(100, 900) + `}
+  - {resource: refunds, per: hour, calls: ` + fmt.Sprint(8+w.rng.IntN(40)) + `}
+  - {resource: refunds, per: call, usd: ` + usd(30, 60) + `}
+  - {resource: "*", per: month, usd: ` + usd(500, 2000) + `}
+customers: any
+`,
+		`scopes: {charges: read, customers: read, payment_intents: write, refunds: write}
+caps:
+  - {resource: payment_intents, per: day, usd: ` + usd(200, 1500) + `}
+  - {resource: refunds, per: week, usd: ` + usd(100, 600) + `}
+  - {resource: "*", per: day, usd: ` + usd(400, 1800) + `}
+customers: [` + w.seeded.Customers[0].ID + `]
+timezone: ` + zone + "\n" + repeat,
+		`scopes: {charges: read, payment_intents: write, payouts: write}
+caps:
+  - {resource: payouts, per: hour, usd: ` + usd(100, 400) + `}
+  - {resource: payouts, per: total, usd: ` + usd(400, 3000) + `}
+  - {resource: payment_intents, per: month, usd: ` + usd(300, 3000) + `}
+  - {resource: "*", per: day, calls: ` + fmt.Sprint(30+w.rng.IntN(200)) + `}
+customers: any
+timezone: ` + zone + "\n",
+	}
+}
+
+// setUp adds an upstream and keys, as operators do before agents come.
+func (w *world) setUp(ctx context.Context, s *admin.Service) error {
+	who := admin.Actor{Name: "setup"}
+	_, err := s.AddUpstream(ctx, who, admin.UpstreamRequest{Name: "stripe", Secret: "sk_test_simulated", BaseURL: "https://api.stripe.example"})
+	if err != nil {
+		return err
+	}
+	for i, text := range w.policies() {
+		name := fmt.Sprintf("agent-sim-money-%d", i)
+		made, err := s.CreateKey(ctx, who, admin.KeyRequest{PolicyEdit: admin.PolicyEdit{Policy: "name: " + name + "\n" + text, PolicyFile: "sim.yaml"}})
+		if err != nil {
+			return err
+		}
+		w.keys = append(w.keys, agentKey{id: policy.KeyID(made.ID), name: name, secret: made.Key})
+	}
+	return nil
+}
+
+// boot brings a process up on the present store, as serve does.
+func (w *world) boot() {
+	p := &process{store: w.engine, ring: vault.NewRing(w.master)}
+	w.p = p
+	w.working++
+	go func() {
+		defer func() { w.working-- }()
+		log := slog.New(w.log)
+		var db store.DB = w.engine
+		ring := w.fault.ring(w, p.ring)
+		db = w.fault.db(w, db, ring)
+		p.service = admin.New(admin.Config{Store: db, Ring: ring, Vocabulary: w.adapter.Catalog().Vocabulary(), Version: stripe.DefaultVersion, Log: log})
+		ctx := context.WithValue(context.Background(), whoKey{}, "boot")
+		for !p.dead {
+			if _, err := p.service.Load(ctx); err == nil {
+				break
+			}
+		}
+		if p.dead {
+			return
+		}
+		if len(w.keys) == 0 {
+			if err := w.setUp(ctx, p.service); err != nil {
+				w.problems = append(w.problems, "set up: "+err.Error())
+				return
+			}
+		}
+		client := upstream.NewClientOver(&wire{w.vendor, p})
+		p.gateway = gateway.New(gateway.Config{
+			Adapter: w.fault.adapter(w.adapter), Ring: p.ring, Store: db, Client: client, Rates: p.service.Rates, Log: log,
+			LookupsPerSecond: 1e6, LookupsPerUpstream: 1e6,
+		})
+		p.reconcile = reconcile.New(reconcile.Config{Vendor: w.adapter, Ring: p.ring, Store: db, Client: client, Log: log, PerSecond: 1e6})
+		watch, stop := context.WithCancel(context.WithValue(context.Background(), whoKey{}, "sync"))
+		p.stop = stop
+		go p.service.WatchKillFile(watch, "")
+		p.up = true
+	}()
+}
+
+// crash ends the process where it stands and starts another on what was durable.
+func (w *world) crash() {
+	w.crashes++
+	w.b.note("crash", "process", "")
+	p := w.p
+	p.dead, w.engine.dead = true, true
+	w.auditor.crashed()
+	w.engine.unflushed = nil
+	// Those who wait for the store or the vendor find the process gone, one after the other.
+	lost := func(t *turn) bool { return !t.late && t.what != idle && t.what != "next" }
+	for {
+		w.b.settle(w.enqueue, w.now())
+		w.b.waiting = append(w.b.waiting, w.engine.queue...)
+		w.engine.queue = nil
+		i := slices.IndexFunc(w.b.waiting, lost)
+		if i >= 0 {
+			w.b.pass(&w.b.waiting, i)
+			continue
+		}
+		if len(w.b.hanging) == 0 {
+			break
+		}
+		w.b.pass(&w.b.hanging, 0)
+	}
+	if p.gateway != nil {
+		p.stop()
+		p.gateway.Close()
+	}
+	if p.service != nil {
+		p.service.Close()
+	}
+	next, err := w.engine.reopen()
+	if err != nil {
+		w.auditor.fail("I-28", "the store does not open again: %v", err)
+		return
+	}
+	w.engine = next
+	w.boot()
+}
+
+func (w *world) enqueue(t *turn) { w.engine.queue = append(w.engine.queue, t) }
+func (w *world) now() int64      { return int64(time.Since(bubble) / time.Second) }
+
+func (w *world) result() result {
+	for _, text := range w.log.broken {
+		w.auditor.fail("check", "%s", text)
+	}
+	for _, text := range w.problems {
+		w.auditor.fail("sim", "%s", text)
+	}
+	a := w.auditor
+	return result{
+		calls: w.calls, crashes: w.crashes, steps: int(w.b.steps), hash: w.b.hash(), admitted: a.admitted, denied: a.denied,
+		exact: a.exact, effects: a.effects, departures: a.departures, broken: a.broken,
+	}
+}
