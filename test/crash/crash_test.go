@@ -92,13 +92,17 @@ func (s *season) summary(took time.Duration) {
 
 // season is many rounds with the same agents.
 type season struct {
-	w      *world
-	rng    *rand.Rand
-	agents []*agent
+	w       *world
+	rng     *rand.Rand
+	agents  []*agent
+	renewed int    // by which kill the vault keys are new
+	start   func() // a gateway
+	dying   func() // it has a few milliseconds left
+	died    func() // one was killed; what happens to its files meanwhile
 }
 
 func newSeason(w *world, seed uint64) *season {
-	s := &season{w: w, rng: rand.New(rand.NewPCG(seed, 0))}
+	s := &season{w: w, rng: rand.New(rand.NewPCG(seed, 0)), start: w.start, dying: func() {}, died: func() {}}
 	for n := range clients {
 		s.agents = append(s.agents, &agent{w: w, number: n, rng: rand.New(rand.NewPCG(seed, uint64(n)+1))})
 	}
@@ -109,12 +113,14 @@ func newSeason(w *world, seed uint64) *season {
 func (s *season) round() {
 	w := s.w
 	w.t.Helper()
-	if w.kills%generation == 0 {
+	if len(w.keys) == 0 || w.kills >= s.renewed+generation {
+		s.renewed = w.kills
 		s.generation()
 	}
 	s.lift()
 	s.misbehave()
 	s.load()
+	s.died()
 	if s.rng.IntN(10) == 0 {
 		w.acts = append(w.acts, s.pullDead(w.keys[len(w.keys)-1-s.rng.IntN(len(kinds))]))
 	}
@@ -124,7 +130,7 @@ func (s *season) round() {
 		again.kill()
 		w.kills++
 	}
-	w.start()
+	s.start()
 	s.check()
 }
 
@@ -201,6 +207,7 @@ func (s *season) load() {
 		wg.Go(func() {
 			a.spend(func() {
 				if told.Add(1) == limit {
+					s.dying()
 					time.AfterFunc(moment, kill)
 				}
 			})

@@ -165,7 +165,7 @@ func TestADiskThatIsFullNowAndThen(t *testing.T) {
 	w := newWorld(t)
 	s := newSpender(w)
 	w.kill()
-	g := w.startBehindGate()
+	g := w.startBehindGate(openly)
 	var calls []*call
 	for skip := range 12 {
 		g.set(afterSome(skip, onStore(unix.SYS_PWRITE64, unix.SYS_FTRUNCATE), unix.ENOSPC))
@@ -175,7 +175,7 @@ func TestADiskThatIsFullNowAndThen(t *testing.T) {
 		}
 		calls = append(calls, burst...)
 		s.audited(fmt.Sprintf("full after %d writes", skip))
-		g.set(func(*attempt) answer { return pass })
+		g.set(openly)
 		s.awaitReady()
 	}
 	s.recovers(calls)
@@ -205,7 +205,7 @@ func TestAfterAFailedWriteOrFlushThereIsNoMoneyUntilARestart(t *testing.T) {
 				s.burst(8)
 			}
 			w.kill()
-			g := w.startBehindGate()
+			g := w.startBehindGate(openly)
 			failed := false
 			g.set(func(a *attempt) answer {
 				if c.once && failed || !c.which(a) {

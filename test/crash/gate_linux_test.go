@@ -34,6 +34,8 @@ type attempt struct {
 	number int32
 	file   string // the path of the file written, flushed or dialled from; "socket:[..]" for sockets
 	data   []byte // the beginning of what is written
+	size   int64  // of what is written; of a file that is cut
+	at     int64  // where in the file
 }
 
 // answer is what becomes of an attempt.
@@ -95,8 +97,11 @@ func passThrough(target string) error {
 	return syscall.Exec(target, append([]string{target}, os.Args[1:]...), os.Environ())
 }
 
-// startBehindGate starts a gateway behind a gate that lets everything pass at first.
-func (w *world) startBehindGate() *gate {
+// openly lets everything pass.
+func openly(*attempt) answer { return pass }
+
+// startBehindGate starts a gateway behind a gate, with its first judge.
+func (w *world) startBehindGate(judge func(*attempt) answer) *gate {
 	w.t.Helper()
 	notify := uint32(unix.SECCOMP_RET_USER_NOTIF)
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&notify)))
@@ -113,7 +118,7 @@ func (w *world) startBehindGate() *gate {
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "gate"), os.NewFile(uintptr(pair[1]), "gate")
 	defer ours.Close()
-	g := &gate{closed: make(chan struct{}), judge: func(*attempt) answer { return pass }}
+	g := &gate{closed: make(chan struct{}), judge: judge}
 	w.startWith(func(cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, gateVariable+"="+cmd.Path)
 		cmd.Path, cmd.ExtraFiles = self, []*os.File{theirs}
@@ -218,10 +223,18 @@ func (g *gate) reach(there func(*attempt) bool) <-chan struct{} {
 func understand(n *notification) *attempt {
 	a := &attempt{number: n.number}
 	a.file, _ = os.Readlink(filepath.Join("/proc", strconv.Itoa(int(n.pid)), "fd", strconv.Itoa(int(n.args[0]))))
-	if n.number != unix.SYS_WRITE && n.number != unix.SYS_PWRITE64 {
+	switch n.number {
+	case unix.SYS_FTRUNCATE:
+		a.size = int64(n.args[1])
+		return a
+	case unix.SYS_WRITE:
+		a.size = int64(n.args[2])
+	case unix.SYS_PWRITE64:
+		a.size, a.at = int64(n.args[2]), int64(n.args[3])
+	default:
 		return a
 	}
-	buf := make([]byte, min(n.args[2], looked))
+	buf := make([]byte, min(a.size, looked))
 	if len(buf) == 0 {
 		return a
 	}

@@ -109,7 +109,7 @@ func (w *world) longCall(idem string) *call {
 func (w *world) killAt(c *call, there func(*attempt) bool) {
 	w.t.Helper()
 	w.kill() // and with it the connections that it has to Stripe
-	reached := w.startBehindGate().reach(there)
+	reached := w.startBehindGate(openly).reach(there)
 	asked := w.goSend(c)
 	select {
 	case <-reached:
