@@ -188,6 +188,9 @@ func whyDifferent(x *cell, counted int64) string {
 	if back := takenBack(x.movements); back != "" {
 		return back + ": the ledger follows when that is reconciled"
 	}
+	if x.shared {
+		return "other keys counted it too, and what they counted does not add up to what moved"
+	}
 	if x.moved > counted {
 		return "more moved than was counted"
 	}
