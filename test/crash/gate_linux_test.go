@@ -100,8 +100,17 @@ func passThrough(target string) error {
 // openly lets everything pass.
 func openly(*attempt) answer { return pass }
 
-// startBehindGate starts a gateway behind a gate, with its first judge.
+// startBehindGate starts a gateway behind a gate, with its first judge, and waits until it serves.
 func (w *world) startBehindGate(judge func(*attempt) answer) *gate {
+	w.t.Helper()
+	g := w.launchBehindGate(judge)
+	if !w.awaitServing(nil) {
+		w.t.Fatalf("serve ended:\n%s", &w.gateway.out)
+	}
+	return g
+}
+
+func (w *world) launchBehindGate(judge func(*attempt) answer) *gate {
 	w.t.Helper()
 	notify := uint32(unix.SECCOMP_RET_USER_NOTIF)
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&notify)))
@@ -117,22 +126,22 @@ func (w *world) startBehindGate(judge func(*attempt) answer) *gate {
 		w.t.Fatal(err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "gate"), os.NewFile(uintptr(pair[1]), "gate")
-	defer ours.Close()
+	defer theirs.Close() // the program has its own
 	g := &gate{closed: make(chan struct{}), judge: judge}
-	w.startWith(func(cmd *exec.Cmd) {
+	w.gateway = w.launch(func(cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, gateVariable+"="+cmd.Path)
 		cmd.Path, cmd.ExtraFiles = self, []*os.File{theirs}
-		go g.serve(w.t, ours, theirs)
+		go g.serve(w.t, ours)
 	})
 	return g
 }
 
 // serve takes the gate over and answers the kernel until the program has ended.
-func (g *gate) serve(t testing.TB, ours, theirs *os.File) {
+func (g *gate) serve(t testing.TB, ours *os.File) {
 	defer close(g.closed)
 	control := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(int(ours.Fd()), make([]byte, 1), control, 0)
-	_ = theirs.Close() // the program has its own
+	_ = ours.Close() // nothing more comes by it
 	var fds []int
 	if err == nil && n > 0 {
 		var messages []unix.SocketControlMessage

@@ -36,6 +36,14 @@ const sector = 512
 // start starts a gateway on what the files hold now, all of which counts as flushed.
 func (d *disk) start() {
 	d.w.t.Helper()
+	d.insert()
+	d.stall = d.rng.IntN(3) > 0
+	d.gate = d.w.startBehindGate(d.watch)
+}
+
+// insert reads the files as they are.
+func (d *disk) insert() {
+	d.w.t.Helper()
 	d.files = make(map[string]*platter)
 	for _, name := range []string{d.w.store(), d.w.store() + "-wal"} {
 		data, err := os.ReadFile(name)
@@ -44,8 +52,6 @@ func (d *disk) start() {
 		}
 		d.files[name] = &platter{data: data}
 	}
-	d.stall = d.rng.IntN(3) > 0
-	d.gate = d.w.startBehindGate(d.watch)
 }
 
 // dying is told shortly before the cut. It usually comes while the disk is at work: a flush that is quick would
@@ -98,6 +104,7 @@ func (f *platter) write(a *attempt) {
 // cut is what is found when the power is back: everything that was flushed, and of the rest some, some of it torn.
 func (d *disk) cut() {
 	d.w.t.Helper()
+	<-d.gate.closed
 	for name, f := range d.files {
 		for _, a := range f.pending {
 			luck := d.rng.IntN(3)

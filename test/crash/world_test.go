@@ -94,10 +94,16 @@ func startWorld(t testing.TB) *world {
 // startWorldIn is startWorld with its files in a folder.
 func startWorldIn(t testing.TB, dir string) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, client: newClient(), truth: &truth{sent: make(map[string]*sent)}}
-	t.Cleanup(w.client.CloseIdleConnections)
+	w := emptyWorld(t, dir)
 	w.sandbox()
 	w.start()
+	return w
+}
+
+// emptyWorld has a folder, and nothing runs in it.
+func emptyWorld(t testing.TB, dir string) *world {
+	w := &world{t: t, dir: dir, client: newClient(), truth: &truth{sent: make(map[string]*sent)}}
+	t.Cleanup(w.client.CloseIdleConnections)
 	return w
 }
 
@@ -196,20 +202,28 @@ func (w *world) launch(before func(*exec.Cmd)) *process {
 func (w *world) ready() string { return filepath.Join(w.dir, "ready.json") }
 
 // start starts a gateway and waits until it serves.
-func (w *world) start() { w.startWith(nil) }
-
-func (w *world) startWith(before func(*exec.Cmd)) {
+func (w *world) start() {
 	w.t.Helper()
-	w.gateway = w.launch(before)
+	w.gateway = w.launch(nil)
+	if !w.awaitServing(nil) {
+		w.t.Fatalf("serve ended:\n%s", &w.gateway.out)
+	}
+}
+
+// awaitServing waits until the gateway serves; false if it ended, or something else came first.
+func (w *world) awaitServing(first <-chan struct{}) bool {
+	w.t.Helper()
 	for {
 		text, err := os.ReadFile(w.ready())
 		if err == nil {
 			w.announced(text)
-			return
+			return true
 		}
 		select {
 		case <-w.gateway.gone:
-			w.t.Fatalf("serve ended:\n%s", &w.gateway.out)
+			return false
+		case <-first:
+			return false
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
@@ -236,6 +250,9 @@ func (w *world) kill() {
 	w.t.Helper()
 	w.gateway.kill()
 	w.kills++
+	if out := w.gateway.out.String(); strings.Contains(out, "panic:") || strings.Contains(out, "DATA RACE") {
+		w.t.Errorf("the gateway had more to say than it should: %s", out)
+	}
 	w.client.CloseIdleConnections()
 	w.command("DELETE", "faults", "")
 	for w.health().Running > 0 {
