@@ -116,21 +116,21 @@ func parseMaster(text string) ([]byte, bool) {
 	return seed, err == nil && len(seed) == masterSize
 }
 
-func writeMaster(path string, seed []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// writeMaster makes the file whole or not at all, also when the machine stops in the middle: half a key must not be
+// taken for a key, nor stand in the way of the next start. A file that is there already is fs.ErrExist.
+func writeMaster(path string, seed []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil { // half a key must not be taken for a key
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
 	_, err = f.WriteString(masterPrefix + hex.EncodeToString(seed) + "\n")
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Link(f.Name(), path) // unlike a rename it takes nobody's place
+	}
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
 		return err
 	}
 	// Without this the name may be gone after a power cut, and with it every sealed secret.
