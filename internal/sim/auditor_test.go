@@ -254,6 +254,11 @@ func (a *auditor) reserved(rsv *ledger.Reservation) {
 	if n := len(k.claims); n > 0 && k.claims[n-1].at.After(cl.at) {
 		a.fail("I-08", "reservation %d is older than the one before it", rsv.ID)
 	}
+	for _, other := range a.byIdem[sent.K] {
+		if other.state != ledger.Released && cl.at.Sub(other.at) < 22*time.Hour {
+			a.fail("I-10", "reservation %d holds once more for the call of reservation %d", cl.id, other.id)
+		}
+	}
 	a.claims[rsv.ID] = cl
 	a.byIdem[sent.K] = append(a.byIdem[sent.K], cl)
 	k.claims = append(k.claims, cl)

@@ -10,13 +10,17 @@ import (
 // everything that could be learned is known.
 func (w *world) run() {
 	w.boot()
-	for i := range 5 {
-		w.start(newAgent(w, i).work)
-		w.agents++
+	if w.sweep != nil {
+		w.start(newAgent(w, 0).day)
+	} else {
+		for i := range 5 {
+			w.start(newAgent(w, i).work)
+			w.agents++
+		}
+		w.start(newOperator(w, "brakes", 11).brakes)
+		w.start(newOperator(w, "limits", 12).limits)
+		w.start(w.asker)
 	}
-	w.start(newOperator(w, "brakes", 11).brakes)
-	w.start(newOperator(w, "limits", 12).limits)
-	w.start(w.asker)
 	for w.working > 0 {
 		w.b.settle(w.enqueue, w.now())
 		if w.working == 0 {
@@ -42,8 +46,9 @@ func (w *world) start(f func()) {
 
 // step lets one thing happen.
 func (w *world) step() {
-	if w.script != nil {
-		w.script.step(w)
+	if w.sweep != nil && (w.sweep.crash || w.engine.broken != nil) {
+		w.sweep.crash = false
+		w.crash()
 		return
 	}
 	if !w.calm && w.p.up && !w.ending && w.mishap() {
@@ -103,7 +108,11 @@ const idle = "idle"
 
 func (w *world) commit(rng *rand.Rand) {
 	fault := ""
-	if !w.calm && w.p.up && !w.ending {
+	if w.sweep != nil {
+		if fault = w.sweep.strikesCommit(w); fault == "crash" {
+			return
+		}
+	} else if !w.calm && w.p.up && !w.ending {
 		switch n := rng.IntN(1000); {
 		case n < 8:
 			fault = "unavailable"

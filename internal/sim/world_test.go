@@ -15,7 +15,6 @@ import (
 	"github.com/keybrake/keybrake/internal/gateway"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/reconcile"
-	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
@@ -28,7 +27,7 @@ type options struct {
 	calm    bool // no crashes, faults or jumps
 	fault   fault
 	verbose func(format string, args ...any)
-	script  *script // takes the place of chance; nil: chance
+	sweep   *sweep // a scripted day with one failure, in place of chance
 }
 
 // result is what came of a run.
@@ -128,16 +127,15 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	if o.calm {
 		w.vendor.rate = 0
 	}
+	if o.sweep != nil {
+		w.vendor.plan = o.sweep.plan
+	}
 	var err error
 	w.master, err = vault.EphemeralMaster()
 	must(t, err)
 	w.adapter, err = stripe.New()
 	must(t, err)
 	w.engine = &engine{b: w.b, clock: w.clock.ours, signer: w.master, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n }, durable: newRows(), live: newRows(), faulty: w.readFails}
-	if o.script != nil {
-		o.script.attach(w)
-	}
-	w.fault.plant(w)
 	return w
 }
 
@@ -149,8 +147,8 @@ func must(t testing.TB, err error) {
 }
 
 func (w *world) readFails() bool {
-	if w.script != nil {
-		return w.script.readFails()
+	if w.sweep != nil {
+		return w.sweep.strikesRead(w)
 	}
 	return !w.calm && w.p.up && w.rng.IntN(400) == 0
 }
@@ -213,10 +211,8 @@ func (w *world) boot() {
 	go func() {
 		defer func() { w.working-- }()
 		log := slog.New(w.log)
-		var db store.DB = w.engine
-		ring := w.fault.ring(w, p.ring)
-		db = w.fault.db(w, db, ring)
-		p.service = admin.New(admin.Config{Store: db, Ring: ring, Vocabulary: w.adapter.Catalog().Vocabulary(), Version: stripe.DefaultVersion, Log: log})
+		db := w.fault.db(w.engine)
+		p.service = admin.New(admin.Config{Store: db, Ring: p.ring, Vocabulary: w.adapter.Catalog().Vocabulary(), Version: stripe.DefaultVersion, Log: log})
 		ctx := context.WithValue(context.Background(), whoKey{}, "boot")
 		for !p.dead {
 			if _, err := p.service.Load(ctx); err == nil {
@@ -232,9 +228,13 @@ func (w *world) boot() {
 				return
 			}
 		}
+		ring := w.fault.ring(ctx, w, p)
+		if p.dead {
+			return
+		}
 		client := upstream.NewClientOver(&wire{w.vendor, p})
 		p.gateway = gateway.New(gateway.Config{
-			Adapter: w.fault.adapter(w.adapter), Ring: p.ring, Store: db, Client: client, Rates: p.service.Rates, Log: log,
+			Adapter: w.fault.adapter(w.adapter), Ring: ring, Store: db, Client: client, Rates: p.service.Rates, Log: log,
 			LookupsPerSecond: 1e6, LookupsPerUpstream: 1e6,
 		})
 		p.reconcile = reconcile.New(reconcile.Config{Vendor: w.adapter, Ring: p.ring, Store: db, Client: client, Log: log, PerSecond: 1e6})
