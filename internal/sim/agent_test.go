@@ -38,7 +38,7 @@ func newAgent(w *world, i int) *agent {
 
 // work makes calls until the run has had enough of them.
 func (a *agent) work() {
-	defer func() { a.w.agents-- }()
+	defer func() { a.w.agents.Add(-1) }()
 	for {
 		a.w.b.wait(a.name, "next")
 		if a.w.calls >= a.w.options.calls {
@@ -57,7 +57,7 @@ func (a *agent) send(s shot) {
 	k, p := a.w.keys[s.key], a.w.p
 	c := &call{
 		run: fmt.Sprintf("%s-%d", a.name, a.n), key: k.id, write: s.method != http.MethodGet, class: s.class,
-		begun: a.w.b.steps, at: a.w.engine.Now(),
+		begun: a.w.b.steps.Load(), at: a.w.engine.time(),
 	}
 	a.w.auditor.calls[c.run] = c
 	rec := a.w.request(context.WithValue(context.Background(), whoKey{}, c.run), p, k.secret, c.run, s)
@@ -68,6 +68,13 @@ func (a *agent) send(s shot) {
 		}
 		return
 	}
+	code, reason := a.heard(s, rec)
+	a.w.auditor.answered(c, rec, reason)
+	a.w.b.notef("answer", c.run, "%d %s", rec.code, code)
+}
+
+// heard takes down what an answer is good for, and returns its error code and our own reason in it.
+func (a *agent) heard(s shot, rec *recorder) (code, reason string) {
 	var body struct {
 		ID, Object string
 		Error      struct {
@@ -76,15 +83,13 @@ func (a *agent) send(s shot) {
 		}
 	}
 	_ = json.Unmarshal(rec.body.Bytes(), &body)
-	reason := body.Error.Keybrake.Code
-	a.w.auditor.answered(c, rec, reason)
-	a.w.b.notef("answer", c.run, "%d %s %s", rec.code, body.Error.Code, body.ID)
 	if body.Object == "payment_intent" && rec.code == http.StatusOK && !slices.Contains(a.intents, body.ID) {
 		a.intents = append(a.intents, body.ID)
 	}
-	if c.write && s.class.must == "" && (rec.code >= 500 || rec.code == http.StatusConflict || a.rng.IntN(20) == 0) {
+	if s.method != http.MethodGet && s.class.must == "" && (rec.code >= 500 || rec.code == http.StatusConflict || a.rng.IntN(20) == 0) {
 		a.last = append(a.last, s)
 	}
+	return body.Error.Code, body.Error.Keybrake.Code
 }
 
 // request hands one HTTP request to the agents' listener.
@@ -135,7 +140,7 @@ func (a *agent) choose() shot {
 		}
 		return s
 	}
-	key := []int{0, 0, 1, 1, 2}[int(a.name[1]-'0')]
+	key := int(a.name[1]-'0') % len(a.w.keys)
 	s := a.call(key)
 	s.key = key
 	if s.method == http.MethodPost && a.rng.IntN(5) > 0 {
@@ -225,7 +230,7 @@ func newOperator(w *world, name string, n uint64) *operator {
 func (o *operator) each(act func(context.Context, *process)) {
 	for {
 		o.w.b.wait(o.name, idle)
-		if o.w.agents == 0 {
+		if o.w.agents.Load() == 0 {
 			return
 		}
 		if p := o.w.p; p.up && !p.dead && (o.rng.IntN(60) == 0 || o.hurry && o.rng.IntN(8) == 0) {
@@ -270,7 +275,7 @@ func (o *operator) kill(ctx context.Context, p *process, target admin.Target, sc
 }
 
 func (o *operator) resume(ctx context.Context, p *process, target admin.Target, scope string) {
-	begun := o.w.b.steps + 1
+	begun := o.w.b.steps.Load() + 1
 	o.w.auditor.releasing(scope)
 	_, err := p.service.Resume(ctx, admin.Actor{Name: o.name}, admin.ResumeRequest{Target: target, Reason: "looked at it"})
 	o.w.b.notef("resume", o.name, "%s: error %v", scope, err)
@@ -294,7 +299,7 @@ func (o *operator) limits() {
 func (w *world) asker() {
 	for {
 		w.b.wait("asker", idle)
-		if w.agents == 0 {
+		if w.agents.Load() == 0 {
 			return
 		}
 		if w.rng.IntN(200) == 0 {

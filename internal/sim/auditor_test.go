@@ -37,8 +37,10 @@ type auditor struct {
 	accounts map[ledger.AccountKey][]standing
 	brakes   []*pulled
 	frozen   map[policy.KeyID]bool
-	lost     int64 // folded denials whose record the store did not take
-	broken   []violation
+	// afterwards: it is told when all is over, so nothing is known of when accounts stood how.
+	afterwards bool
+	lost       int64 // folded denials whose record the store did not take
+	broken     []violation
 	// Figures of what was looked at.
 	admitted, denied, exact, effects, departures int
 }

@@ -15,6 +15,7 @@ import (
 	"hash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 )
 
@@ -38,7 +39,7 @@ type baton struct {
 	fresh   []*turn
 	waiting []*turn
 	hanging []*turn
-	steps   int64
+	steps   atomic.Int64
 	trace   hash.Hash
 	verbose func(format string, args ...any)
 }
@@ -70,6 +71,7 @@ func (b *baton) leave(t *turn) {
 
 // settle waits until everybody is blocked and sorts those who came.
 func (b *baton) settle(queue func(*turn), now int64) {
+	b.handOver()
 	synctest.Wait()
 	b.mu.Lock()
 	fresh := b.fresh
@@ -99,15 +101,23 @@ func (b *baton) pass(list *[]*turn, i int) {
 	close(t.awake)
 }
 
+// handOver tells the race detector what time and Wait do not: what was done before is seen by who goes on.
+func (b *baton) handOver() {
+	b.mu.Lock()
+	b.mu.Unlock() //nolint:staticcheck // nothing is guarded but the order
+}
+
 // note writes a step into the trace.
 func (b *baton) note(kind, who, what string) {
-	b.steps++
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.steps.Add(1)
 	for _, s := range [...]string{kind, who, what} {
 		b.trace.Write([]byte(s))
 		b.trace.Write([]byte{0})
 	}
 	if b.verbose != nil {
-		b.verbose("%6d %s %s: %s", b.steps, kind, who, what)
+		b.verbose("%6d %s %s: %s", b.steps.Load(), kind, who, what)
 	}
 }
 

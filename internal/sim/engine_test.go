@@ -141,7 +141,7 @@ func (e *engine) decide(turns []*turn) (c *change, err error) {
 	if u := turns[0].unit; u.update != nil {
 		return e.act(u)
 	}
-	b := &store.Batch{Now: e.Now(), Book: ledger.NewBook(e.live, e.live.next), Chain: e.live.chain, Facts: e.live}
+	b := &store.Batch{Now: e.time(), Book: ledger.NewBook(e.live, e.live.next), Chain: e.live.chain, Facts: e.live}
 	for _, t := range turns {
 		u := t.unit
 		switch {
@@ -163,7 +163,7 @@ func (e *engine) decide(turns []*turn) (c *change, err error) {
 
 func (e *engine) act(u *unit) (*change, error) {
 	staged := e.live.control.clone()
-	t := &tx{rows: e.live, control: &staged, now: e.Now(), chain: e.live.chain, signer: e.signer}
+	t := &tx{rows: e.live, control: &staged, now: e.time(), chain: e.live.chain, signer: e.signer}
 	if err := u.update(t); err != nil {
 		u.err = err // what was asked for does not go: nobody else is concerned
 		return &change{chain: e.live.chain}, nil
@@ -285,7 +285,7 @@ func (e *engine) View(ctx context.Context, f func(store.Tx) error) error {
 		return err
 	}
 	staged := e.live.control
-	return f(&tx{rows: e.live, control: &staged, now: e.Now(), readOnly: true})
+	return f(&tx{rows: e.live, control: &staged, now: e.time(), readOnly: true})
 }
 
 func (e *engine) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error) {
@@ -316,7 +316,16 @@ func (e *engine) Seed(context.Context, *store.Seeding) error {
 	return errors.New("seeding is not simulated")
 }
 
+// Now implements store.DB. Who asks for the time waits for its turn, too: much can happen before it is told.
 func (e *engine) Now() time.Time {
+	if !e.dead {
+		e.b.wait("clock", "now")
+	}
+	return e.time()
+}
+
+// time is the store's clock for those who have the baton.
+func (e *engine) time() time.Time {
 	now := e.clock().UTC().Truncate(time.Microsecond)
 	if now.Before(e.live.at) {
 		return e.live.at

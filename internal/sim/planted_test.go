@@ -89,7 +89,7 @@ func (h hasty) Admit(ctx context.Context, a *store.Admission) (store.Admitted, e
 	roomy.Caps = slices.Clone(a.Reserve.Caps)
 	for i, c := range roomy.Caps {
 		k := ledger.AccountKey{
-			Key: roomy.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, h.Now(), roomy.Zone),
+			Key: roomy.Key, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, h.time(), roomy.Zone),
 		}
 		accounts, err := h.Peek(ctx, []ledger.AccountKey{k})
 		if err != nil {

@@ -13,21 +13,21 @@ func (w *world) run() {
 	if w.sweep != nil {
 		w.start(newAgent(w, 0).day)
 	} else {
-		for i := range 5 {
+		for i := range 8 {
+			w.agents.Add(1)
 			w.start(newAgent(w, i).work)
-			w.agents++
 		}
 		w.start(newOperator(w, "brakes", 11).brakes)
 		w.start(newOperator(w, "limits", 12).limits)
 		w.start(w.asker)
 	}
-	for w.working > 0 {
+	for {
 		w.b.settle(w.enqueue, w.now())
-		if w.working == 0 {
+		if w.working.Load() == 0 {
 			break
 		}
 		w.step()
-		if w.b.steps > int64(2000*w.options.calls)+100_000 {
+		if w.b.steps.Load() > int64(2000*w.options.calls)+100_000 {
 			w.problems = append(w.problems, "the run does not end")
 			break
 		}
@@ -35,11 +35,17 @@ func (w *world) run() {
 	w.finish()
 }
 
+// done ends what start or boot began.
+func (w *world) done() {
+	w.working.Add(-1)
+	w.b.handOver()
+}
+
 // start runs an agent or operator until it is done.
 func (w *world) start(f func()) {
-	w.working++
+	w.working.Add(1)
 	go func() {
-		defer func() { w.working-- }()
+		defer w.done()
 		f()
 	}()
 }

@@ -116,8 +116,8 @@ func TestEveryCallOfADayFailsOnce(t *testing.T) {
 
 // day is what one agent and its operators do from a morning to the next noon.
 func (a *agent) day() {
-	a.w.agents++
-	defer func() { a.w.agents-- }()
+	a.w.agents.Add(1)
+	defer func() { a.w.agents.Add(-1) }()
 	o := newOperator(a.w, "day", 5)
 	ctx := context.WithValue(context.Background(), whoKey{}, "day")
 	for i, s := range a.script() {

@@ -106,14 +106,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	out := &http.Request{
-		Method: req.Method, URL: req.URL, RequestURI: req.URL.RequestURI(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: make(http.Header, len(req.Header)), Host: req.Host, ContentLength: int64(len(body)), RemoteAddr: "127.0.0.1:1",
-	}
-	for name, values := range req.Header {
-		out.Header[http.CanonicalHeaderKey(name)] = values // names know no case on the wire
-	}
-	sent := &request{http: out, body: body, key: out.Header.Get("Idempotency-Key"), write: req.Method != http.MethodGet}
+	sent := requestOf(req, body)
 	w.wires[sent] = true
 	defer delete(w.wires, sent)
 	w.auditor.departs(who, sent)
@@ -131,6 +124,18 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	truth := w.run(sent, p)
 	w.b.notef("plan", who, "runs %d, answers %s", p.runs, answerNames[p.answer])
 	return w.answers(ctx, who, p, truth)
+}
+
+// requestOf is a request as it comes out of the wire.
+func requestOf(req *http.Request, body []byte) *request {
+	out := &http.Request{
+		Method: req.Method, URL: req.URL, RequestURI: req.URL.RequestURI(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header, len(req.Header)), Host: req.Host, ContentLength: int64(len(body)), RemoteAddr: "127.0.0.1:1",
+	}
+	for name, values := range req.Header {
+		out.Header[http.CanonicalHeaderKey(name)] = values // names know no case on the wire
+	}
+	return &request{http: out, body: body, key: out.Header.Get("Idempotency-Key"), write: req.Method != http.MethodGet}
 }
 
 // run lets the request happen, now, never or later.
@@ -188,6 +193,11 @@ func (w *wire) answers(ctx context.Context, who string, p plan, truth *recorder)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	return p.lie(truth)
+}
+
+// lie is what comes out of the line in place of the truth.
+func (p plan) lie(truth *recorder) (*http.Response, error) {
 	json := http.Header{"Content-Type": {"application/json"}, "Request-Id": {"req_line"}}
 	text := func(code int, head http.Header, body string) (*http.Response, error) {
 		return (&recorder{code: code, head: head, body: *bytes.NewBufferString(body)}).response(), nil

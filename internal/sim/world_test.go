@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
@@ -56,8 +57,8 @@ type world struct {
 	log      *errorLog
 	p        *process
 	keys     []agentKey
-	working  int // agents and operators that are not done
-	agents   int // agents that are not done
+	working  atomic.Int64 // agents and operators that are not done
+	agents   atomic.Int64 // agents that are not done
 	calls    int
 	crashes  int
 	ending   bool
@@ -118,7 +119,7 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	w.b.verbose = o.verbose
 	w.sandbox = sandbox.New(sandbox.Options{Seed: int64(seed), Now: w.clock.world})
 	w.seeded = w.sandbox.Seed()
-	w.auditor = newAuditor(func() int64 { return w.b.steps }, w.now)
+	w.auditor = newAuditor(func() int64 { return w.b.steps.Load() }, w.now)
 	w.vendor = &vendor{
 		b: w.b, sandbox: w.sandbox, rng: rand.New(rand.NewPCG(seed, 2)), auditor: w.auditor,
 		seen: len(w.sandbox.Effects()), running: make(map[string]int), wires: make(map[*request]bool), rate: []float64{0.02, 0.1, 0.3}[w.rng.IntN(3)],
@@ -207,9 +208,9 @@ func (w *world) setUp(ctx context.Context, s *admin.Service) error {
 func (w *world) boot() {
 	p := &process{store: w.engine, ring: vault.NewRing(w.master)}
 	w.p = p
-	w.working++
+	w.working.Add(1)
 	go func() {
-		defer func() { w.working-- }()
+		defer w.done()
 		log := slog.New(w.log)
 		db := w.fault.db(w.engine)
 		p.service = admin.New(admin.Config{Store: db, Ring: p.ring, Vocabulary: w.adapter.Catalog().Vocabulary(), Version: stripe.DefaultVersion, Log: log})
@@ -297,7 +298,7 @@ func (w *world) result() result {
 	}
 	a := w.auditor
 	return result{
-		calls: w.calls, crashes: w.crashes, steps: int(w.b.steps), hash: w.b.hash(), admitted: a.admitted, denied: a.denied,
+		calls: w.calls, crashes: w.crashes, steps: int(w.b.steps.Load()), hash: w.b.hash(), admitted: a.admitted, denied: a.denied,
 		exact: a.exact, effects: a.effects, departures: a.departures, broken: a.broken,
 	}
 }
