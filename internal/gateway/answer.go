@@ -279,10 +279,12 @@ func (g *Gateway) render(j *journey, entry audit.Entry, failures []policy.Failur
 	return g.finish(j, g.Adapter.Refuse(g.denial(j, failures[0])))
 }
 
-// stoppedAtLastLook ends a call that was admitted and then met a brake: nothing of it was sent. What an
-// earlier attempt under the same idempotency key did is as open as before.
+// stoppedAtLastLook ends a call that was admitted and then met a brake, or came too late: nothing of it was sent. What
+// an earlier attempt under the same idempotency key did is as open as before.
 func (g *Gateway) stoppedAtLastLook(ctx context.Context, j *journey, f *policy.Failure) upstream.Response {
-	response := g.Adapter.Refuse(g.denial(j, *f))
+	denial := g.denial(j, *f)
+	denial.Retry = f.Code == upstream.CodeUnavailable
+	response := g.Adapter.Refuse(denial)
 	record := g.outcomeRecord(j, nil, upstream.Outcome{Fate: upstream.Refused, Why: "stopped at the last look"})
 	record.Failures, record.Status = []policy.Failure{*f}, response.Status
 	fate := ledger.Fate{State: ledger.Released, Proof: ledger.ProofNotSent, Why: f.Message}

@@ -36,6 +36,8 @@ const (
 	settleRetry = 100 * time.Millisecond
 	// settleRetryMax is the longest such pause.
 	settleRetryMax = 5 * time.Second
+	// leaveWithin is how long after its admission a write may still leave. Only a machine that stands still takes longer.
+	leaveWithin = time.Minute
 	// foldEvery is how often folded denials become records.
 	foldEvery = time.Second
 )

@@ -354,3 +354,23 @@ func TestACallThatIsStoppedAtItsLastLookIsReleased(t *testing.T) {
 		t.Fatalf("%d arrivals", n)
 	}
 }
+
+// A machine that was suspended goes on where it was, hours later.
+func TestACallThatStoodStillAfterItsAdmissionIsNotSent(t *testing.T) {
+	w := newWorld(t)
+	key, k := w.key(refundPolicy)
+	charge := w.Seeded.Customers[0].Charges[0]
+	w.Faults.onAdmitted(func(*store.Admission, *store.Admitted) { w.Clock.Advance(2 * time.Hour) })
+	r := w.refund(key, charge, "2000", "Idempotency-Key", "k").want(t, 503, "keybrake_unavailable")
+	if r.Header.Get("Stripe-Should-Retry") != "true" {
+		t.Errorf("the answer's headers are %v", r.Header)
+	}
+	if got := w.last(k.ID); got.State != ledger.Released || got.Proof != ledger.ProofNotSent {
+		t.Fatalf("%s by %s", got.State, got.Proof)
+	}
+	if n := w.arrivals("POST"); n != 0 {
+		t.Fatalf("%d arrivals", n)
+	}
+	w.Faults.onAdmitted(nil)
+	w.refund(key, charge, "2000", "Idempotency-Key", "k").want(t, 200, "")
+}

@@ -313,11 +313,21 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 	case a.Verdict == policy.Deny:
 		return g.render(j, a.Entry, admission.Record.Failures), false
 	}
+	if g.Store.Now().Sub(j.admitted.Entry.At) > leaveWithin {
+		return g.stoppedAtLastLook(ctx, j, &late), false
+	}
 	answer, stopped := g.send(ctx, j, request, true)
 	if stopped != nil {
 		return g.stoppedAtLastLook(ctx, j, stopped), false
 	}
 	return g.finishWrite(ctx, j, &answer), false
+}
+
+// late ends a write that did not leave soon after its admission. The vendor's memory of idempotency keys and whoever asks
+// later what became of it go by the admission's time: one that leaves hours after it would be looked for where it is not.
+var late = policy.Failure{
+	Code: upstream.CodeUnavailable, Rule: "keybrake",
+	Message: "Keybrake stood still for too long after the call was admitted, so it was not sent. Try again.",
 }
 
 // admission asks the store for the brake, the holds and the intent record.
