@@ -140,7 +140,7 @@ func (b *Batch) resend(a *Admission) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, err
 	}
-	if r.State == ledger.Released { // released since the caller looked: it must be judged anew
+	if r.State == ledger.Released || b.Now.Sub(r.FirstSent) > a.AttachFor { // since the caller looked: it must be judged anew
 		return Admitted{Stale: true}, nil
 	}
 	caps, err := b.caps(a.Reserve)

@@ -318,7 +318,7 @@ func idempotency(t *testing.T, open Open) {
 		t.Errorf("another account: %v", err)
 	}
 	got := admit(t, db, &store.Admission{
-		Key: "key_1", KeyVersion: version, Upstream: "up_1", Writes: true, Resend: first.Reservation.ID,
+		Key: "key_1", KeyVersion: version, Upstream: "up_1", Writes: true, Resend: first.Reservation.ID, AttachFor: 23 * time.Hour,
 		Record: &audit.Record{Kind: audit.KindIntent, Key: "key_1"},
 	})
 	if got.Verdict != policy.Allow || got.Reservation.ID != first.Reservation.ID {
@@ -347,6 +347,11 @@ func idempotencyAged(t *testing.T, open Open) {
 	first := admit(t, db, withIdem(Admission("key_1", version, caps, USD("refunds", 100)), "k", 1))
 	resolve(t, db, Settle(first.Reservation))
 	now = now.Add(23*time.Hour + time.Second)
+	retry := Admission("key_1", version, caps, USD("refunds", 100))
+	retry.Resend = first.Reservation.ID // as its caller found it, when it was young enough
+	if late := admit(t, db, retry); !late.Stale || late.Entry.Seq != 0 {
+		t.Errorf("a retry that grew too old on its way: %+v", late)
+	}
 	got := admit(t, db, withIdem(Admission("key_1", version, caps, USD("refunds", 100)), "k", 1))
 	if got.Verdict != policy.Allow || !got.Detached || got.Reservation.ID == first.Reservation.ID {
 		t.Errorf("%+v", got)
