@@ -198,9 +198,10 @@ func newResume(s streams) *cobra.Command {
 		Use:   "resume [KEY...]",
 		Short: "Lift one brake; says what still stops",
 		Long: "Lift the brake of vault keys (and their freezes), of an upstream, or of everything. Each brake is lifted by itself:\n" +
-			"what still stops calls is in the answer.",
+			"what still stops calls is in the answer. --books lifts the freeze of all writes that a start sets when the store is not\n" +
+			"the one that was written last; docs/operating.md#backup-and-restore says what to look at before.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := target.read(args); err != nil {
+			if err := target.read(args); err != nil && (!req.Books || len(args) > 0) {
 				return err
 			}
 			if strings.TrimSpace(req.Reason) == "" {
@@ -218,6 +219,7 @@ func newResume(s streams) *cobra.Command {
 		},
 	}
 	target.bind(cmd)
+	cmd.Flags().BoolVar(&req.Books, "books", false, "let writes pass although the books are not the ones that were written last")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why it is safe again (required)")
 	outputFlag(cmd)
 	return cmd

@@ -14,12 +14,14 @@ import (
 // ResumeRequest asks to lift one brake, or those of some keys. A reason is required.
 type ResumeRequest struct {
 	Target
+	// Books lifts the freeze of all writes after the books were found to be other than they were left.
+	Books  bool   `json:"books,omitempty" doc:"the freeze of all writes, instead of a brake"`
 	Reason string `json:"reason" doc:"why it is safe again; goes into the audit"`
 }
 
 // ResumeAnswer says what was lifted and what still stops calls of the same scope.
 type ResumeAnswer struct {
-	Scope   string     `json:"scope" doc:"all, upstream or key"`
+	Scope   string     `json:"scope" doc:"all, upstream, key or books"`
 	Resumed []string   `json:"resumed" doc:"ids of what was released; all for everything"`
 	Failed  []KeyError `json:"failed"`
 	Still   []Brake    `json:"still" doc:"brakes and freezes that stop calls of this scope all the same"`
@@ -27,7 +29,7 @@ type ResumeAnswer struct {
 
 // Brake is one brake that is pulled, or the freeze of a key's writes.
 type Brake struct {
-	Scope    string `json:"scope" doc:"all, upstream, key or freeze"`
+	Scope    string `json:"scope" doc:"all, upstream, key, freeze, or books: all writes"`
 	ID       string `json:"id,omitempty"`
 	Name     string `json:"name,omitempty"`
 	Mode     string `json:"mode"`
@@ -42,6 +44,9 @@ type Brake struct {
 func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (ResumeAnswer, error) {
 	if strings.TrimSpace(req.Reason) == "" {
 		return ResumeAnswer{}, refuse(Invalid, "a reason is required to resume; give it with --reason")
+	}
+	if req.Books {
+		return s.resumeBooks(ctx, who, req)
 	}
 	kind, scopes, failed, err := s.scopes(req.Target)
 	if err != nil {
@@ -92,6 +97,39 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 	return answer, nil
 }
 
+// resumeBooks lets writes pass again after an operator has looked at the books.
+func (s *Service) resumeBooks(ctx context.Context, who Actor, req ResumeRequest) (ResumeAnswer, error) {
+	if len(req.Keys) > 0 || req.Match != "" || req.Upstream != "" || req.All {
+		return ResumeAnswer{}, refuse(Invalid, "the books are resumed by themselves: say --books alone")
+	}
+	answer := ResumeAnswer{Scope: "books", Resumed: []string{}, Failed: []KeyError{}, Still: []Brake{}}
+	err := s.act(ctx, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
+		rows, err := tx.Brakes()
+		if err != nil {
+			return fmt.Errorf("read brakes: %w", err)
+		}
+		for _, row := range rows {
+			if row.Scope == store.ScopeBooks {
+				rec.Subject, rec.Reason, rec.Diff = "books", req.Reason, "frozen because: "+row.Reason
+			}
+		}
+		was, err := tx.LiftBrake(store.ScopeBooks)
+		if err == nil && !was {
+			return refuse(Conflict, "the books are not frozen")
+		}
+		return err
+	})
+	if err != nil {
+		return ResumeAnswer{}, err
+	}
+	s.brakes.mu.Lock()
+	delete(s.brakes.applied, store.ScopeBooks)
+	s.brakes.mu.Unlock()
+	answer.Resumed = append(answer.Resumed, "books")
+	answer.Still = append(answer.Still, s.Brakes()...)
+	return answer, nil
+}
+
 // release lets calls pass in memory. A scope that was stopped since the resumption began stays as it is:
 // which of the two came last is in the rows, and that stop, or the next round of syncBrakes, shows it.
 func (s *Service) release(pulls map[string]uint64) {
@@ -123,7 +161,7 @@ func (s *Service) still(kind string, scopes []string) []Brake {
 	for _, b := range s.Brakes() {
 		var concerns bool
 		switch b.Scope {
-		case "all":
+		case "all", "books":
 			concerns = true
 		case "upstream":
 			concerns = kind == "all" || upstreams[policy.UpstreamID(b.ID)]
@@ -150,6 +188,9 @@ func (s *Service) Brakes() []Brake {
 		}
 		b.InFlight = s.Ring.InFlight(in)
 		out = append(out, b)
+	}
+	if _, frozen := s.brakes.applied[store.ScopeBooks]; frozen {
+		add(Brake{Scope: "books", Mode: vault.ReadOnly.String()}, store.ScopeBooks, vault.All)
 	}
 	for _, b := range s.Ring.Brakes() {
 		switch {

@@ -54,6 +54,10 @@ type Config struct {
 	Statements *reconcile.Statements
 	// Reconciler asks upstreams what became of calls; nil: nobody does.
 	Reconciler Reconciler
+	// Backup writes a copy of the store to a file that is not there yet, and returns the number of its last record;
+	// nil: no backups. BackupFolder is where copies lie until they are sent; empty: the system's temporary folder.
+	Backup       func(ctx context.Context, path string) (seq int64, err error)
+	BackupFolder string
 	// BaseURL and Version are what an upstream gets that names none.
 	BaseURL string
 	Version string

@@ -105,6 +105,9 @@ func (o *Object) counted() int64 {
 	return n
 }
 
+// Counts is what the object counts for, in minor units: what its reservations count for it, together.
+func (o *Object) Counts() int64 { return o.counted() }
+
 // countedWith is what the object would count for with one more claim.
 func (o *Object) countedWith(more Claim) int64 {
 	n, done := o.Settled, false

@@ -103,7 +103,14 @@ func (b *Batch) braked(a *Admission) (*Admitted, error) {
 	if !a.Writes {
 		return nil, nil
 	}
-	row, frozen, err := b.brake(FreezeScope(a.Key))
+	row, frozen, err := b.brake(ScopeBooks)
+	if err == nil && frozen {
+		a.Record.Deny(booksFailure())
+		return &Admitted{Frozen: row.Reason}, nil
+	}
+	if err == nil {
+		row, frozen, err = b.brake(FreezeScope(a.Key))
+	}
 	if err != nil || !frozen {
 		return nil, err
 	}
@@ -117,6 +124,14 @@ func FrozenFailure(reason string) policy.Failure {
 		Code: policy.CodeFrozen, Rule: "freeze",
 		Message: "This vault key's writes are frozen: " + reason +
 			". An operator must look at it and lift the freeze with `keybrake resume`.",
+	}
+}
+
+// booksFailure is the denial of every write while the books are frozen. What is wrong with them is not for agents.
+func booksFailure() policy.Failure {
+	return policy.Failure{
+		Code: policy.CodeFrozen, Rule: "freeze",
+		Message: "All writes are frozen: Keybrake's books are not the ones that were written last. An operator must look at them and lift the freeze with `keybrake resume --books`.",
 	}
 }
 

@@ -190,6 +190,9 @@ func UpstreamScope(id policy.UpstreamID) string { return "upstream:" + string(id
 // FreezeScope names the freeze of one key's money.
 func FreezeScope(id policy.KeyID) string { return "freeze:" + string(id) }
 
+// ScopeBooks is the freeze of every key's money: the books are not the ones that were written.
+const ScopeBooks = "freeze:*"
+
 // BrakeRow is a pulled brake or a freeze. Scopes without a row are normal.
 type BrakeRow struct {
 	Scope  string      `json:"scope"`

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store"
 )
 
 const (
@@ -35,7 +36,26 @@ func (db *DB) checkFile(ctx context.Context, path string) error {
 			return errors.New(found)
 		}
 	}
-	return db.checkTail(ctx)
+	return nil
+}
+
+// checkRows looks for content that is not as it was written: at the end of the chain, in the brakes, and where the store
+// is small in everything. What it finds is told, not refused: the store can be read, and money is frozen until somebody
+// has looked. An error means that it could not be read.
+func (db *DB) checkRows(ctx context.Context, path string) (damage string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if damage, err := foundDamage(db.checkTail(ctx)); err != nil || damage != "" {
+		return damage, err
+	}
+	if info.Size() <= wholeCheck {
+		return foundDamage(db.readAll(func() bool { return true }))
+	}
+	return foundDamage(db.View(ctx, func(v store.Tx) error {
+		return errors.Join(v.(*tx).checkControl(), v.(*tx).checkBrakes())
+	}))
 }
 
 // checkTail recomputes the last hashes of the chain.
@@ -49,10 +69,10 @@ func (db *DB) checkTail(ctx context.Context) error {
 	err = eachEntry(rows, func(e audit.Entry) error {
 		if after != nil {
 			if e.Seq != after.Seq-1 {
-				return fmt.Errorf("record %d is missing", after.Seq-1)
+				return damaged(fmt.Sprintf("record %d is missing", after.Seq-1))
 			}
 			if audit.Link(e.Hash, after.Bytes) != after.Hash {
-				return fmt.Errorf("record %d is not as it was written", after.Seq)
+				return damaged(fmt.Sprintf("record %d is not as it was written", after.Seq))
 			}
 		}
 		after, oldest = &e, e
@@ -62,7 +82,7 @@ func (db *DB) checkTail(ctx context.Context) error {
 		return err
 	}
 	if audit.Link(audit.NewChain(audit.FirstChain).Hash, oldest.Bytes) != oldest.Hash {
-		return errors.New("record 1 is not as it was written")
+		return damaged("record 1 is not as it was written")
 	}
 	return nil
 }

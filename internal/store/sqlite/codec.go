@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -84,15 +85,20 @@ type reservationRow struct {
 	state         int64
 	at            int64
 	fixed, moving []byte
+
+	fixedSum, movingSum sql.NullInt64
 }
 
-const reservationColumns = `id, key, state, at, fixed, moving`
+const reservationColumns = `id, key, state, at, fixed, moving, fixed_sum, moving_sum`
 
 func (row *reservationRow) fields() []any {
-	return []any{&row.id, &row.key, &row.state, &row.at, &row.fixed, &row.moving}
+	return []any{&row.id, &row.key, &row.state, &row.at, &row.fixed, &row.moving, &row.fixedSum, &row.movingSum}
 }
 
 func (row *reservationRow) decode() (*ledger.Reservation, error) {
+	if !row.whole() {
+		return nil, fmt.Errorf("decode reservation %d: it is not as it was written", row.id)
+	}
 	var f fixed
 	if err := json.Unmarshal(row.fixed, &f); err != nil {
 		return nil, fmt.Errorf("decode reservation %d: %w", row.id, err)

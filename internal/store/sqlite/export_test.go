@@ -118,3 +118,9 @@ func (db *DB) ForgetHowToReadAccounts(t testing.TB) {
 		t.Fatal(err)
 	}
 }
+
+// ReadAll reads everything again, as the store does beside the calls.
+func (db *DB) ReadAll() error { return db.readAll(func() bool { return true }) }
+
+// Behind changes rows in a way that no code of ours does.
+func (db *DB) Behind(query string) error { return db.run(query) }

@@ -40,7 +40,7 @@ func (f *facts) Account(k ledger.AccountKey) (ledger.Account, error) {
 }
 
 func (f *facts) Object(k ledger.ObjectKey) (ledger.Object, error) {
-	return scanObject(f.w.stmts.selectObject.QueryRowContext(f.ctx, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency)))
+	return scanObject(k, f.w.stmts.selectObject.QueryRowContext(f.ctx, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency)))
 }
 
 func (f *facts) Reservation(id ledger.ReservationID) (*ledger.Reservation, error) {

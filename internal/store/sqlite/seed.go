@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -149,7 +148,7 @@ func (t *tx) seedHolds(s *store.Seeding, r *ledger.Reservation) error {
 		return err
 	}
 	t.touchedReservations = append(t.touchedReservations, r)
-	_, err = t.exec(`UPDATE reservations SET moving = ? WHERE id = ?`, moving, int64(r.ID))
+	_, err = t.exec(`UPDATE reservations SET moving = ?, moving_sum = ? WHERE id = ?`, moving, movingSum(int64(r.ID), int64(r.State), moving), int64(r.ID))
 	return err
 }
 
@@ -207,7 +206,7 @@ func (t *tx) heirs(r *ledger.Reservation, objects map[ledger.ObjectKey][]*ledger
 
 // countedOn reads the reservations that count for an object.
 func (t *tx) countedOn(k ledger.ObjectKey) ([]*ledger.Reservation, error) {
-	o, err := scanObject(t.q.QueryRowContext(t.ctx, selectObject, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency)))
+	o, err := scanObject(k, t.q.QueryRowContext(t.ctx, selectObject, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency)))
 	if err != nil {
 		return nil, err
 	}
@@ -230,18 +229,15 @@ func (t *tx) countedOn(k ledger.ObjectKey) ([]*ledger.Reservation, error) {
 	return out, nil
 }
 
-func scanObject(row *sql.Row) (ledger.Object, error) {
+func scanObject(k ledger.ObjectKey, row *sql.Row) (ledger.Object, error) {
 	var doc []byte
-	err := row.Scan(&doc)
+	var sum sql.NullInt64
+	err := row.Scan(&doc, &sum)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ledger.Object{}, nil
 	}
 	if err != nil {
 		return ledger.Object{}, err
 	}
-	var o ledger.Object
-	if err := json.Unmarshal(doc, &o); err != nil {
-		return ledger.Object{}, fmt.Errorf("decode object: %w", err)
-	}
-	return o, nil
+	return decodeObject(k, doc, sum)
 }

@@ -77,6 +77,7 @@ type Options struct {
 
 // DB is the engine. It implements store.DB.
 type DB struct {
+	path   string
 	clock  func() time.Time
 	signer audit.Signer
 	batch  int // the most callers in one transaction
@@ -89,10 +90,14 @@ type DB struct {
 
 	attached *sql.Stmt     // finds a reservation by its idempotency key, on the readers
 	copied   chan struct{} // closed when copyLog has ended
+	scrubbed chan struct{} // closed when scrub has ended
 
 	last   atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
 	broken atomic.Pointer[error]
 	stuck  atomic.Pointer[error] // the last transaction failed for want of space, say; nil once one succeeds
+	// books is why all money is frozen; nil or empty if it is not. markTrouble is why the mark could not be written.
+	books       atomic.Pointer[string]
+	markTrouble atomic.Pointer[error]
 
 	closing sync.Once
 
@@ -117,7 +122,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.MaxBatch == 0 {
 		o.MaxBatch = maxBatch
 	}
-	db := &DB{clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, accounts: make(map[ledger.AccountKey]ledger.Account)}
+	db := &DB{path: o.Path, clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, accounts: make(map[ledger.AccountKey]ledger.Account)}
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Path, err), db.closeFiles())
 	}
@@ -146,7 +151,7 @@ func (db *DB) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if err := db.checkFile(ctx, o.Path); err != nil {
-		return fmt.Errorf("the file is damaged (%w); restore a backup", err)
+		return fmt.Errorf("the file is damaged (%w); restore a backup (docs/operating.md#backup-and-restore)", err)
 	}
 	if db.read, err = openReaders(o.Path, readers); err != nil {
 		return err
@@ -161,15 +166,23 @@ func (db *DB) open(ctx context.Context, o Options) error {
 		return err
 	}
 	db.side.SetMaxOpenConns(1)
+	damage, err := db.checkRows(ctx, o.Path)
+	if err != nil {
+		return fmt.Errorf("the file is damaged (%w); restore a backup (docs/operating.md#backup-and-restore)", err)
+	}
 	if db.writer, err = newWriter(ctx, db); err != nil {
+		return err
+	}
+	if err := db.writer.watchBooks(ctx, o.Path, damage); err != nil {
 		return err
 	}
 	if err := db.writer.takeOver(ctx); err != nil {
 		return fmt.Errorf("take over what an earlier process left open: %w", err)
 	}
-	db.copied = make(chan struct{})
+	db.copied, db.scrubbed = make(chan struct{}), make(chan struct{})
 	go db.writer.run()
 	go db.copyLog()
+	go db.scrub()
 	return nil
 }
 
@@ -320,6 +333,12 @@ func (db *DB) Check(ctx context.Context) error {
 	if err := db.stuck.Load(); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
 	}
+	if why := db.books.Load(); why != nil && *why != "" {
+		return fmt.Errorf("money is frozen: %s; look at it, then `keybrake resume --books --reason ...`", *why)
+	}
+	if err := db.markTrouble.Load(); err != nil {
+		return *err
+	}
 	var one int
 	return db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 }
@@ -335,6 +354,7 @@ func (db *DB) Close() (err error) {
 	db.closing.Do(func() {
 		db.writer.stop()
 		<-db.copied
+		<-db.scrubbed
 		err = db.closeFiles()
 	})
 	return err

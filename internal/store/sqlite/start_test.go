@@ -80,9 +80,9 @@ func TestAStoreWithADamagedPageIsRefused(t *testing.T) {
 	}
 }
 
-// TestADamagedStoreIsRefused changes the records that a start reads: a damaged end of the chain must not be
-// built upon.
-func TestADamagedStoreIsRefused(t *testing.T) {
+// TestADamagedRecordFreezesTheBooks changes the records that a start reads: money must not be built upon a damaged end of
+// the chain.
+func TestADamagedRecordFreezesTheBooks(t *testing.T) {
 	for name, damage := range map[string]string{
 		"a record was changed": `UPDATE audit SET body = replace(CAST(body AS TEXT), 'second', 'changed') WHERE seq = 2`,
 		"a record is missing":  `DELETE FROM audit WHERE seq = 2`,
@@ -113,11 +113,14 @@ func TestADamagedStoreIsRefused(t *testing.T) {
 			if err := raw.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if db, err := sqlite.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "damaged") {
-				if db != nil {
-					_ = db.Close()
-				}
+			if db, err = sqlite.Open(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "money is frozen: record") {
 				t.Errorf("%v", err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}

@@ -33,12 +33,12 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		{&s.beginTx, `BEGIN IMMEDIATE`},
 		{&s.commitTx, `COMMIT`},
 		{&s.insertAudit, `INSERT INTO audit (seq, at, key, call, hash, body) VALUES (?, ?, ?, ?, ?, ?)`},
-		{&s.insertReservation, `INSERT INTO reservations (id, key, state, at, idem, fixed, moving) VALUES (?, ?, ?, ?, ?, ?, ?)`},
-		{&s.updateReservation, `UPDATE reservations SET state = ?, idem = ?, moving = ? WHERE id = ?`},
+		{&s.insertReservation, `INSERT INTO reservations (id, key, state, at, idem, fixed, moving, fixed_sum, moving_sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&s.updateReservation, `UPDATE reservations SET state = ?, idem = ?, moving = ?, moving_sum = ? WHERE id = ?`},
 		{&s.upsertAccount, `INSERT INTO accounts (key, resource, per, unit, label, held, settled) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET held = excluded.held, settled = excluded.settled`},
-		{&s.upsertObject, `INSERT INTO objects (key, object, bucket, currency, doc) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET doc = excluded.doc`},
+		{&s.upsertObject, `INSERT INTO objects (key, object, bucket, currency, doc, sum) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET doc = excluded.doc, sum = excluded.sum`},
 		{&s.selectAccount, selectAccount},
 		{&s.selectObject, selectObject},
 		{&s.selectReservation, `SELECT ` + reservationColumns + ` FROM reservations WHERE id = ?`},
@@ -85,7 +85,7 @@ func (s *statements) commit(ctx context.Context) error {
 
 const selectAccount = `SELECT held, settled FROM accounts WHERE key = ? AND resource = ? AND per = ? AND unit = ? AND label = ?`
 
-const selectObject = `SELECT doc FROM objects WHERE key = ? AND object = ? AND bucket = ? AND currency = ?`
+const selectObject = `SELECT doc, sum FROM objects WHERE key = ? AND object = ? AND bucket = ? AND currency = ?`
 
 type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
@@ -145,7 +145,7 @@ func (w *writer) writeBooks(ctx context.Context, c ledger.Changes) error {
 		if err != nil {
 			return err
 		}
-		if _, err := w.stmts.upsertObject.ExecContext(ctx, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency), doc); err != nil {
+		if _, err := w.stmts.upsertObject.ExecContext(ctx, string(k.Key), string(k.Object), string(k.Bucket), string(k.Currency), doc, objectSum(k, doc)); err != nil {
 			return fmt.Errorf("write object %v: %w", k, err)
 		}
 	}
@@ -155,7 +155,8 @@ func (w *writer) writeBooks(ctx context.Context, c ledger.Changes) error {
 		if err != nil {
 			return err
 		}
-		if _, err := w.stmts.updateReservation.ExecContext(ctx, int64(r.State), idem(r), moving, int64(r.ID)); err != nil {
+		if _, err := w.stmts.updateReservation.ExecContext(ctx, int64(r.State), idem(r), moving,
+			movingSum(int64(r.ID), int64(r.State), moving), int64(r.ID)); err != nil {
 			return fmt.Errorf("write reservation %d: %w", r.ID, err)
 		}
 	}
@@ -168,7 +169,8 @@ func (w *writer) writeBooks(ctx context.Context, c ledger.Changes) error {
 		if err != nil {
 			return err
 		}
-		if _, err := w.stmts.insertReservation.ExecContext(ctx, int64(r.ID), string(r.Key), int64(r.State), micros(r.At), idem(r), fixed, moving); err != nil {
+		if _, err := w.stmts.insertReservation.ExecContext(ctx, int64(r.ID), string(r.Key), int64(r.State), micros(r.At), idem(r), fixed, moving,
+			fixedSum(int64(r.ID), string(r.Key), micros(r.At), fixed), movingSum(int64(r.ID), int64(r.State), moving)); err != nil {
 			return fmt.Errorf("write reservation %d: %w", r.ID, err)
 		}
 	}

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -71,6 +70,7 @@ func (w *writer) control(c *control) {
 	if c.err = w.guarded(t, c.f); c.err == nil {
 		if c.err = w.stmts.commit(ctx); c.err == nil {
 			w.adoptControl(t)
+			w.remember()
 			return
 		}
 		c.err = w.failed("commit", c.err)
@@ -112,6 +112,11 @@ func (w *writer) adoptControl(t *tx) {
 	for _, r := range t.touchedReservations {
 		w.track(r)
 	}
+	if t.touchedBooks {
+		if err := w.loadBooks(t.ctx); err != nil {
+			_ = w.failed("read back", err) // kept for Check
+		}
+	}
 	if len(t.touchedAccounts) > 0 {
 		w.db.mu.Lock()
 		for _, k := range t.touchedAccounts {
@@ -146,6 +151,7 @@ type tx struct {
 	touchedKeys         []policy.KeyID
 	touchedReservations []*ledger.Reservation
 	touchedAccounts     []ledger.AccountKey
+	touchedBooks        bool
 	indexed             int64 // the search index covers the audit up to here, once this is committed
 }
 
@@ -321,11 +327,13 @@ func (t *tx) PutBrake(row store.BrakeRow) error {
 	_, err := t.exec(`INSERT INTO brakes (scope, mode, reason, actor, at) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET mode = excluded.mode, reason = excluded.reason, actor = excluded.actor, at = excluded.at`,
 		row.Scope, int64(row.Mode), row.Reason, row.Actor, micros(row.At))
+	t.touchedBooks = t.touchedBooks || row.Scope == store.ScopeBooks
 	return err
 }
 
 func (t *tx) LiftBrake(scope string) (bool, error) {
 	n, err := t.exec(`DELETE FROM brakes WHERE scope = ?`, scope)
+	t.touchedBooks = t.touchedBooks || scope == store.ScopeBooks
 	return n > 0, err
 }
 
@@ -409,7 +417,7 @@ func (t *tx) Unresolved(after ledger.ReservationID, n int) ([]*ledger.Reservatio
 }
 
 func (t *tx) Counted(id policy.ObjectID) (map[ledger.ObjectKey]ledger.Object, error) {
-	rows, err := t.q.QueryContext(t.ctx, `SELECT key, bucket, currency, doc FROM objects WHERE object = ?`, string(id))
+	rows, err := t.q.QueryContext(t.ctx, `SELECT key, bucket, currency, doc, sum FROM objects WHERE object = ?`, string(id))
 	if err != nil {
 		return nil, err
 	}
@@ -418,14 +426,13 @@ func (t *tx) Counted(id policy.ObjectID) (map[ledger.ObjectKey]ledger.Object, er
 	for rows.Next() {
 		k := ledger.ObjectKey{Object: id}
 		var doc []byte
-		if err := rows.Scan(&k.Key, &k.Bucket, &k.Currency, &doc); err != nil {
+		var sum sql.NullInt64
+		if err := rows.Scan(&k.Key, &k.Bucket, &k.Currency, &doc, &sum); err != nil {
 			return nil, err
 		}
-		var o ledger.Object
-		if err := json.Unmarshal(doc, &o); err != nil {
-			return nil, fmt.Errorf("decode object: %w", err)
+		if out[k], err = decodeObject(k, doc, sum); err != nil {
+			return nil, err
 		}
-		out[k] = o
 	}
 	return out, rows.Err()
 }

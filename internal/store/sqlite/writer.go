@@ -77,6 +77,7 @@ type writer struct {
 	versions map[policy.KeyID]int64
 	indexed  int64 // the search index covers the audit up to here
 	thinning thinning
+	mark     *mark // nil until the store is open
 
 	batches atomic.Int64 // taken so far
 }
@@ -163,6 +164,7 @@ func (w *writer) run() {
 		case <-tick.C:
 			w.probe()
 			w.index()
+			w.flushMark()
 		case <-w.restartLog:
 			w.db.copyOnce(w.conn)
 		case <-w.quit:
@@ -197,7 +199,11 @@ func (w *writer) stop() {
 
 func (w *writer) close() error {
 	w.stmts.close()
-	return w.conn.Close()
+	err := w.conn.Close()
+	if w.mark != nil {
+		err = errors.Join(err, w.mark.close())
+	}
+	return err
 }
 
 // batch takes what is waiting, resolutions first, and commits it as one transaction. If the batch cannot
@@ -311,6 +317,7 @@ func (w *writer) commit(units []*unit) (err error) {
 	}
 	committed = true
 	w.adopt(b, changes)
+	w.remember()
 	return nil
 }
 
@@ -467,33 +474,4 @@ func (db *DB) Attached(ctx context.Context, key policy.KeyID, account policy.Acc
 		return nil, fmt.Errorf("look up idempotency key: %w", err)
 	}
 	return row.decode()
-}
-
-// takeOver marks what a dead process left on the wire as unknown: its calls may have happened.
-func (w *writer) takeOver(ctx context.Context) error {
-	var ids []ledger.ReservationID
-	for id, r := range w.open {
-		if r.State == ledger.Reserved {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	for chunk := range slices.Chunk(ids, maxBatch) {
-		units := make([]*unit, 0, len(chunk))
-		for _, id := range chunk {
-			r := w.open[id]
-			units = append(units, &unit{resolution: &store.Resolution{
-				Reservation: id,
-				Fate:        ledger.Fate{State: ledger.Unresolved, Why: "the process that sent it ended before the answer"},
-				Record: &audit.Record{
-					Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream,
-					Fate: "unknown", Reason: "the process that sent it ended before the answer",
-				},
-			}})
-		}
-		if err := w.commit(units); err != nil {
-			return err
-		}
-	}
-	return nil
 }
