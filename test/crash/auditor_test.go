@@ -89,7 +89,7 @@ func (a *auditor) index() {
 		a.arrived[name] = append(a.arrived[name], key)
 	}
 	for i := range b.records {
-		if r := &b.records[i]; r.Kind == "outcome" && r.Reservation != 0 {
+		if r := &b.records[i]; (r.Kind == "outcome" || r.Kind == "reconciled") && r.Reservation != 0 {
 			a.outcomes[r.Reservation] = append(a.outcomes[r.Reservation], r)
 		}
 	}

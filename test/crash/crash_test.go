@@ -74,7 +74,7 @@ func TestNothingIsLostOrOverspentHoweverOftenTheProgramIsKilled(t *testing.T) {
 // summary says in one line what was shown.
 func (s *season) summary(took time.Duration) {
 	w := s.w
-	tries, open := 0, 0
+	tries, open, learned := 0, 0, 0
 	for _, c := range w.calls {
 		tries += len(c.tries)
 	}
@@ -83,8 +83,13 @@ func (s *season) summary(took time.Duration) {
 			open++
 		}
 	}
-	w.t.Logf("%d kills, %d calls in %d tries, %d effects at Stripe, %d reservations of which %d are open, %d records, %d brakes pulled or lifted, %s",
-		w.kills, len(w.calls), tries, len(w.truth.effects), len(w.books.reservations), open, len(w.books.records), len(w.acts), took.Round(time.Second))
+	for _, r := range w.books.records {
+		if r.Kind == "reconciled" {
+			learned++
+		}
+	}
+	w.t.Logf("%d kills, %d calls in %d tries, %d effects at Stripe, %d reservations of which %d are open, %d records, %d looks at Stripe for what was open, %d brakes pulled or lifted, %s",
+		w.kills, len(w.calls), tries, len(w.truth.effects), len(w.books.reservations), open, len(w.books.records), learned, len(w.acts), took.Round(time.Second))
 	if len(w.truth.effects) == 0 || open == 0 {
 		w.t.Error("nothing moved, or nothing was on the wire when the program died")
 	}
@@ -103,6 +108,7 @@ type season struct {
 
 func newSeason(w *world, seed uint64) *season {
 	s := &season{w: w, rng: rand.New(rand.NewPCG(seed, 0)), start: w.start, dying: func() {}, died: func() {}}
+	w.flags = []string{"--upstream-deadline", "1", "--reconcile-per-second", "1000"} // so that outcomes can soon be asked for
 	for n := range clients {
 		s.agents = append(s.agents, &agent{w: w, number: n, rng: rand.New(rand.NewPCG(seed, uint64(n)+1))})
 	}
@@ -214,6 +220,9 @@ func (s *season) load() {
 		})
 	}
 	acts := s.operate(&wg)
+	if s.rng.IntN(3) == 0 {
+		wg.Go(s.reconcile)
+	}
 	wg.Wait()
 	w.kill()
 	w.acts = append(w.acts, *acts...)
@@ -240,6 +249,19 @@ func (s *season) operate(wg *sync.WaitGroup) *[]*act {
 		}
 	})
 	return &acts
+}
+
+// reconcile has Stripe asked about what is open, until the gateway is gone.
+func (s *season) reconcile() {
+	open, err := s.w.ops.OpenCalls(s.w.t.Context(), "")
+	if err != nil {
+		return
+	}
+	for _, c := range open.Items {
+		if _, err := s.w.ops.Reconcile(s.w.t.Context(), c.Reservation, admin.Decision{}); errors.Is(err, admin.ErrUnreachable) {
+			return
+		}
+	}
 }
 
 // pullDead stops a key while no gateway runs: the command leaves the stop beside the store, and says so.

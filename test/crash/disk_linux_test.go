@@ -126,6 +126,7 @@ func (s *spender) recovers(before []*call) {
 // TestAFullDiskStopsMoneyAndNothingElse fills a real file system under the store. Calls get 503 and nothing leaves
 // that is not recorded; the brake works, figures are told; and once there is space everything goes on by itself.
 func TestAFullDiskStopsMoneyAndNothingElse(t *testing.T) {
+	t.Parallel()
 	dir := mount(t, "size=48m")
 	w := startWorldIn(t, dir)
 	w.addUpstream(w.box)
@@ -163,6 +164,7 @@ func TestAFullDiskStopsMoneyAndNothingElse(t *testing.T) {
 // TestADiskThatIsFullNowAndThen is the same where nothing can be mounted: the kernel says that there is no space
 // for the store's writes, whichever they are, and then that there is.
 func TestADiskThatIsFullNowAndThen(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := newSpender(w)
 	w.kill()
@@ -250,6 +252,7 @@ func TestAfterAFailedWriteOrFlushThereIsNoMoneyUntilARestart(t *testing.T) {
 
 // TestAReadOnlyFileSystemIsRefusedAtTheStart: better no gateway than one that cannot write.
 func TestAReadOnlyFileSystemIsRefusedAtTheStart(t *testing.T) {
+	t.Parallel()
 	dir := mount(t, "size=16m")
 	w := startWorldIn(t, dir)
 	w.addUpstream(w.box)

@@ -13,6 +13,7 @@ import (
 // TestTheAuditorNamesWhatIsWrongWithDoctoredBooks shows that the other tests can fail: books that were changed between
 // a kill and the next start are found wrong, each in the way in which they were changed.
 func TestTheAuditorNamesWhatIsWrongWithDoctoredBooks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := newSeason(w, 1)
 	for w.kills < 3 {

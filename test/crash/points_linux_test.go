@@ -53,6 +53,7 @@ func TestKilledAtEachStepOfACall(t *testing.T) {
 
 // TestKilledAfterTheHeadOfTheAnswer is one more step: Stripe has acted, and half of its answer is there.
 func TestKilledAfterTheHeadOfTheAnswer(t *testing.T) {
+	t.Parallel()
 	w := startWorld(t)
 	reached := make(chan struct{})
 	var dead atomic.Bool
@@ -83,6 +84,7 @@ func TestKilledAfterTheHeadOfTheAnswer(t *testing.T) {
 // TestACallThatNobodyCanAskForAgainStaysHeld is the same without an idempotency key: nobody knows, so the money
 // stays held, and who asks for the same thing again is told so and moves nothing.
 func TestACallThatNobodyCanAskForAgainStaysHeld(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.longCall("")
 	w.killAt(c, logging(unix.SYS_PWRITE64, `"fate":"moved"`))

@@ -155,6 +155,7 @@ func TestNothingAcknowledgedIsLostInAPowerCut(t *testing.T) {
 
 // TestALyingDiskIsFound shows that the test above can fail: where flushes do nothing, what was acknowledged is gone.
 func TestALyingDiskIsFound(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := &disk{w: w, rng: rand.New(rand.NewPCG(1, 1)), lies: true}
 	s := newSeason(w, 1)

@@ -10,6 +10,7 @@ import (
 // TestKilledAtEveryStepOfAFirstStart ends the very first start at each of its writes, cuts and flushes, by SIGKILL and
 // by a power cut: there is always a next start that works.
 func TestKilledAtEveryStepOfAFirstStart(t *testing.T) {
+	t.Parallel()
 	stride := 9 // after the first steps, which make the master key and the file
 	if numberFrom(roundsVariable, 0) > 0 {
 		stride = 1
@@ -43,6 +44,7 @@ func TestKilledAtEveryStepOfAFirstStart(t *testing.T) {
 // TestKilledAtEveryStepOfATakeOver ends starts on a store with calls on the wire at each of their writes, one after
 // the other, on the same store: the calls are held, once, and the next start goes on with what is left to do.
 func TestKilledAtEveryStepOfATakeOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := newSpender(w)
 	s.burst(10)

@@ -33,9 +33,10 @@ const ours = "setup-"
 
 // world is a Stripe, a store, and the gateways that serve it one after the other.
 type world struct {
-	t   testing.TB
-	dir string
-	box string // the sandbox's URL
+	t     testing.TB
+	dir   string
+	box   string   // the sandbox's URL
+	flags []string // of gateways, beyond the usual ones
 
 	gateway   *process
 	url       string // of the agents' port
@@ -195,8 +196,8 @@ func (w *world) store() string { return filepath.Join(w.dir, "kb.db") }
 func (w *world) launch(before func(*exec.Cmd)) *process {
 	w.t.Helper()
 	_ = os.Remove(w.ready()) // the one of an earlier gateway
-	return w.run(before, "serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:"+w.store(),
-		"--ready-file", w.ready(), "--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000")
+	return w.run(before, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:" + w.store(),
+		"--ready-file", w.ready(), "--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, w.flags...)...)
 }
 
 func (w *world) ready() string { return filepath.Join(w.dir, "ready.json") }
