@@ -183,6 +183,8 @@ func whyNoStatement(ctx context.Context, u *vault.Upstream, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("make a statement of upstream %s: %w", u.Name, ctx.Err())
+	case errors.Is(err, reconcile.ErrStatementBusy):
+		return refuse(Conflict, "another statement is being made; ask again when it is done")
 	case errors.Is(err, upstream.ErrCredential):
 		return refuse(Conflict, "the secret of the upstream %s may not read the vendor's books (%v); tick Balance Transactions: Read and Events: Read for it", u.Name, err)
 	case errors.Is(err, upstream.ErrTooLong):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -364,6 +365,32 @@ func TestARefusedCallLeavesNoLine(t *testing.T) {
 	}
 }
 
+func TestALongLedgerIsReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, sandbox.Options{})
+	_, k := b.key("agent-support-refunds-a", "UTC", b.up)
+	const many = 1100 // more than two pages
+	for n := range many {
+		if b.forge(k, policy.ObjectID("re_"+strconv.Itoa(n)), 100); n%3 > 0 {
+			b.wait(-time.Second) // several of one instant
+		}
+	}
+	b.wait(time.Hour)
+	r := b.statement(reconcile.Ask{})
+	seen := map[ledger.ReservationID]int{}
+	for _, l := range r.Lines {
+		for _, e := range l.Entries {
+			seen[e.Reservation]++
+		}
+	}
+	if len(seen) != many || len(r.Lines) != many {
+		t.Errorf("%d reservations on %d lines, want %d", len(seen), len(r.Lines), many)
+	}
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "200 lines") {
+		t.Errorf("notes: %q", r.Notes)
+	}
+}
+
 func TestAStatementIsWholeOrThereIsNone(t *testing.T) {
 	b := newBank(t, sandbox.Options{})
 	key, _ := b.key("agent-support-refunds-a", "UTC", b.up)
@@ -384,6 +411,16 @@ func TestAStatementIsWholeOrThereIsNone(t *testing.T) {
 		enough := errors.New("enough")
 		_, err := b.books.Make(context.Background(), reconcile.Ask{Upstream: b.up, From: b.day(0), To: b.day(0)}, func(int) error { return enough })
 		if !errors.Is(err, enough) {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+	t.Run("one at a time", func(t *testing.T) {
+		ask := reconcile.Ask{Upstream: b.up, From: b.day(0), To: b.day(0)}
+		_, err := b.books.Make(t.Context(), ask, func(int) error {
+			_, err := b.books.Make(t.Context(), ask, func(int) error { return nil })
+			return err
+		})
+		if !errors.Is(err, reconcile.ErrStatementBusy) {
 			t.Errorf("it ended with %v", err)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -40,7 +41,14 @@ const (
 	pageRetry = time.Second
 	// pageDeadline ends one page.
 	pageDeadline = 30 * time.Second
+	// ledgerPage is how many reservations are read from the store at once.
+	ledgerPage = 500
 )
+
+// ErrStatementBusy says that another statement is being made: each takes memory, and its share of the vendor's limits.
+var ErrStatementBusy = errors.New("another statement is being made")
+
+var errPageFull = errors.New("the page is full")
 
 // Statements makes statements. Safe for concurrent use.
 type Statements struct {
@@ -50,6 +58,8 @@ type Statements struct {
 	Books  upstream.Bookkeeper
 	// Version is the vendor's version in which Books reads.
 	Version string
+
+	making sync.Mutex
 }
 
 // Ask says what a statement is about.
@@ -73,8 +83,12 @@ type Report struct {
 
 // Make reads the vendor's books and the ledger and compares them. It asks whether or not a brake is pulled: a stop is
 // for agents, and right after one is when somebody wants to know. tell hears how many pages were read and may end it.
-// Errors wrap upstream.ErrCredential and upstream.ErrTooLong, or are the vendor's.
+// Errors wrap ErrStatementBusy, upstream.ErrCredential and upstream.ErrTooLong, or are the vendor's.
 func (s *Statements) Make(ctx context.Context, ask Ask, tell func(pages int) error) (Report, error) {
+	if !s.making.TryLock() {
+		return Report{}, ErrStatementBusy
+	}
+	defer s.making.Unlock()
 	span, err := s.spanOf(ask)
 	if err != nil {
 		return Report{}, err
@@ -269,21 +283,44 @@ func (r *reading) ledger(ctx context.Context) error {
 			continue
 		}
 		r.zones[k.ID] = k.Policy.Timezone
-		err := r.Store.View(ctx, func(tx store.Tx) error {
-			kept, uncounted := len(r.entries), len(r.uncounted)
-			err := tx.ReservationsSince(k.ID, r.span.From.Add(-lookBack), func(v *ledger.Reservation) error {
-				return r.add(v, elsewhere)
-			})
-			if err != nil {
-				r.entries, r.uncounted = r.entries[:kept], r.uncounted[:uncounted] // a view may be run again
-			}
-			return err
-		})
-		if err != nil {
+		if err := r.ledgerOf(ctx, k.ID, elsewhere); err != nil {
 			return fmt.Errorf("read the reservations of %s: %w", k.Name, err)
 		}
 	}
 	return nil
+}
+
+// ledgerOf reads one key's reservations, a page at a time: a long look into the store keeps its log from being cut.
+func (r *reading) ledgerOf(ctx context.Context, key policy.KeyID, elsewhere bool) error {
+	since, last := r.span.From.Add(-lookBack), ledger.ReservationID(0)
+	for {
+		var page []*ledger.Reservation
+		err := r.Store.View(ctx, func(tx store.Tx) error {
+			page = page[:0]
+			return tx.ReservationsSince(key, since, func(v *ledger.Reservation) error {
+				if v.ID <= last { // of the same instant, and read before
+					return nil
+				}
+				if len(page) == ledgerPage {
+					return errPageFull
+				}
+				page = append(page, v)
+				return nil
+			})
+		})
+		if err != nil && !errors.Is(err, errPageFull) {
+			return err
+		}
+		for _, v := range page {
+			if err := r.add(v, elsewhere); err != nil {
+				return err
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		since, last = page[len(page)-1].At, page[len(page)-1].ID
+	}
 }
 
 // add makes the entries of a reservation. Those before the span are only there to claim what moved in it, and their rule is

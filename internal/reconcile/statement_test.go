@@ -94,6 +94,8 @@ func line(id string, minor int64, words ...string) Moving {
 			m.Origin = upstream.OriginAutomatic
 		case "before":
 			m.Before = -minor
+		case "after":
+			m.After = -minor
 		case "yesterday":
 			m.At = m.At.AddDate(0, 0, -1)
 		default:
@@ -185,6 +187,20 @@ func TestCompare(t *testing.T) {
 			[]string{"matched a 500 500"}},
 		{"a key whose hold was given back, and whose call did it beside another one's", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "b", 0, "object=pi_1", "request=r1", "released")},
 			lines{line("t1", 500, "object=pi_1", "request=r1")}, []string{"matched a 500 500", "missing_here b 0 500"}},
+		{"two keys that each counted the part that they made", entries{entry(1, "a", 200, "object=pi_1", "request=r1"), entry(2, "b", 300, "object=pi_1", "key=k2")},
+			lines{line("t1", 200, "object=pi_1", "request=r1"), line("t2", 300, "object=pi_1", "key=k2")}, []string{"matched a 200 200", "matched b 300 300"}},
+		{"two keys whose parts add up, though each made the other's", entries{entry(1, "a", 300, "object=pi_1", "request=r1"), entry(2, "b", 200, "object=pi_1", "key=k2")},
+			lines{line("t1", 200, "object=pi_1", "request=r1"), line("t2", 300, "object=pi_1", "key=k2")}, []string{"matched a 300 300", "matched b 200 200"}},
+		{"two keys of which one counted less than it made", entries{entry(1, "a", 200, "object=pi_1", "request=r1"), entry(2, "b", 100, "object=pi_1", "key=k2")},
+			lines{line("t1", 200, "object=pi_1", "request=r1"), line("t2", 300, "object=pi_1", "key=k2")}, []string{"different b 100 300", "matched a 200 200"}},
+		{"two keys that were both refused what moved all the same", entries{entry(1, "a", 0, "object=pi_1", "released"), entry(2, "b", 0, "object=pi_1", "released")}, lines{line("t1", 500, "object=pi_1")},
+			[]string{"missing_here a 0 500", "missing_here b 0 500"}},
+		{"held and settled, and something else moved", entries{entry(1, "a", 500, "object=pi_1"), entry(2, "a", 40, "object=pi_1", "open")}, lines{line("t1", 520, "object=pi_1")},
+			[]string{"different a 500 520", "open a 40 0"}},
+		{"counted ahead, paid, and paid back", entries{entry(1, "a", 500, "object=in_1", "later")}, lines{line("t1", 500, "object=in_1"), line("t2", -500, "object=in_1", "automatic")}, []string{"different a 500 0"}},
+		{"not the last word, and it came back", entries{entry(1, "a", 500, "object=re_1", "pending")}, lines{line("t1", 500, "object=re_1", "after")}, []string{"different a 500 0"}},
+		{"came back after the lines that were read", entries{entry(1, "a", 500, "object=re_1")}, lines{line("t1", 500, "object=re_1", "after")}, []string{"different a 500 0"}},
+		{"what a call that counted nothing made, in any currency", entries{entry(1, "a", 0, "request=r", "uncounted", "currency=")}, lines{line("t1", 500, "request=r", "currency=eur")}, []string{"unmetered a 0 500"}},
 		{"a call that nobody of ours made", nil, lines{line("t1", 500, "object=re_1", "request=r")}, []string{"missing_here nobody 0 500"}},
 		{"nobody tells who made it", nil, lines{line("t1", 500, "object=re_1")}, []string{"missing_here nobody 0 500"}},
 		{"no call made it", nil, lines{line("t1", 500, "object=po_1", "automatic")}, []string{"automatic nobody 0 500"}},
@@ -210,6 +226,98 @@ func TestCompare(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// manner writes what else a line tells: by what it was matched, whether it is shared, its day and its dollars.
+func manner(l Line) string {
+	out := fmt.Sprintf("%s by %q on %s", l.Key, l.By, l.Day)
+	if l.USD != 0 {
+		out += " $" + l.USD.String()
+	}
+	if l.Shared {
+		out += " shared"
+	}
+	return out
+}
+
+func TestALineTellsHowItCameAbout(t *testing.T) {
+	dollars := entry(1, "a", 500, "object=re_1")
+	dollars.USD = 5 * money.Dollar
+	more := entry(2, "a", 200, "object=re_1")
+	more.USD = 2 * money.Dollar
+	for _, tc := range []struct {
+		name    string
+		entries []Entry
+		lines   []Moving
+		want    []string
+		why     string
+	}{
+		{"by the object that moved", []Entry{entry(1, "a", 500, "object=re_1", "request=r", "key=k")}, []Moving{line("t1", 500, "object=re_1", "request=r", "key=k")}, []string{`a by "object" on 2026-11-10`}, ""},
+		{"by an object that is the same money", []Entry{entry(1, "a", 500, "object=pi_1")}, []Moving{line("t1", 500, "object=ch_1", "same=pi_1")}, []string{`a by "object" on 2026-11-10`}, ""},
+		{"by the request", []Entry{entry(1, "a", 500, "object=x", "request=r")}, []Moving{line("t1", 500, "object=re_1", "request=q", "request=r")}, []string{`a by "request" on 2026-11-10`}, ""},
+		{"by the idempotency key", []Entry{entry(1, "a", 500, "request=q", "key=k")}, []Moving{line("t1", 500, "object=re_1", "request=r", "key=j", "key=k")}, []string{`a by "idempotency_key" on 2026-11-10`}, ""},
+		{"the request before the key", []Entry{entry(1, "a", 500, "request=r", "key=k")}, []Moving{line("t1", 500, "request=r", "key=k")}, []string{`a by "request" on 2026-11-10`}, ""},
+		{"by nothing, where nothing moved", []Entry{entry(1, "a", 500, "object=re_1", "open")}, nil, []string{`a by "" on 2026-11-10`}, "not known yet"},
+		{"shared by two keys that count all of it", []Entry{entry(1, "a", 500, "object=pi_1"), entry(2, "b", 500, "object=pi_1")}, []Moving{line("t1", 500, "object=pi_1")},
+			[]string{`a by "object" on 2026-11-10 shared`, `b by "object" on 2026-11-10 shared`}, ""},
+		{"not shared where each has its part", []Entry{entry(1, "a", 200, "object=pi_1"), entry(2, "b", 300, "object=pi_1")}, []Moving{line("t1", 500, "object=pi_1")},
+			[]string{`a by "object" on 2026-11-10`, `b by "object" on 2026-11-10`}, ""},
+		{"on the day of the call that counted, not of those that added nothing", []Entry{entry(1, "a", 0, "object=pi_1", "yesterday"), entry(2, "a", 500, "object=pi_1")}, []Moving{line("t1", 500, "object=pi_1")},
+			[]string{`a by "object" on 2026-11-10`}, ""},
+		{"in the dollars of all its calls", []Entry{dollars, more}, []Moving{line("t1", 700, "object=re_1")}, []string{`a by "object" on 2026-11-10 $7.00`}, ""},
+		{"why more", []Entry{entry(1, "a", 500, "object=re_1")}, []Moving{line("t1", 501, "object=re_1")}, []string{`a by "object" on 2026-11-10`}, "more moved"},
+		{"why less", []Entry{entry(1, "a", 500, "object=re_1")}, []Moving{line("t1", 499, "object=re_1")}, []string{`a by "object" on 2026-11-10`}, "less moved"},
+		{"why it came back", []Entry{entry(1, "a", 500, "object=re_1")}, []Moving{line("t1", 500, "object=re_1"), line("t2", -500, "object=re_1")}, []string{`a by "object" on 2026-11-10`}, "5.00 USD came back (refund)"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			lines := Compare(Comparison{From: "2026-11-10", To: "2026-11-10", Entries: tc.entries, Movements: tc.lines, AsOf: noon.Add(6 * time.Hour)})
+			got := []string{}
+			for _, l := range lines {
+				got = append(got, manner(l))
+				if !strings.Contains(l.Why, tc.why) || tc.why == "" && l.Why != "" {
+					t.Errorf("why: %q, want %q", l.Why, tc.why)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDaysAreOfTheKeysZoneAndOfUTCForNobody(t *testing.T) {
+	early := entry(1, "a", 500, "object=re_1")
+	early.At = time.Date(2026, 11, 10, 3, 0, 0, 0, time.UTC)
+	nobodys := line("t2", 600, "object=re_2", "request=r")
+	nobodys.At = early.At
+	honolulu, err := time.LoadLocation("Pacific/Honolulu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Comparison{From: "2026-11-09", To: "2026-11-10", Entries: []Entry{early}, Movements: []Moving{nobodys}, AsOf: noon, Zone: func(k policy.KeyID) *time.Location {
+		if k == "a" {
+			return honolulu
+		}
+		return nil
+	}}
+	got := Compare(c)
+	if len(got) != 2 || got[0].Key != "a" || got[0].Day != "2026-11-09" || got[1].Day != "2026-11-10" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestARenewalNamesTheFirstReservationThatCountedItsCause(t *testing.T) {
+	for _, order := range [][]int{{7, 3, 5}, {3, 5, 7}, {5, 7, 3}} {
+		var c Comparison
+		c.From, c.To, c.AsOf = "2026-11-10", "2026-11-10", noon.Add(6*time.Hour)
+		for _, id := range order {
+			c.Entries = append(c.Entries, entry(id, "a", 0, "object=sub_1", "later"))
+		}
+		c.Movements = []Moving{line("t1", 500, "object=ch_1", "cause=sub_1")}
+		if got := Compare(c); len(got) != 1 || !strings.Contains(got[0].Why, "reservation 3 ") {
+			t.Errorf("%v: %+v", order, got)
+		}
 	}
 }
 
