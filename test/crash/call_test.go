@@ -190,12 +190,13 @@ type act struct {
 	stop         bool
 	began, ended time.Time
 	acknowledged bool
+	warning      string // that a stop came with
 }
 
 func (w *world) pull(p *principal) *act {
 	a := &act{who: p, stop: true, began: time.Now()}
-	_, err := w.ops.Kill(w.t.Context(), admin.KillRequest{Target: admin.Target{Keys: []string{p.id}}, Reason: "crash test"})
-	a.ended, a.acknowledged = time.Now(), err == nil
+	told, err := w.ops.Kill(w.t.Context(), admin.KillRequest{Target: admin.Target{Keys: []string{p.id}}, Reason: "crash test"})
+	a.ended, a.acknowledged, a.warning = time.Now(), err == nil, told.Warning
 	return a
 }
 

@@ -184,6 +184,28 @@ func TestADiskThatIsFullNowAndThen(t *testing.T) {
 	s.recovers(calls)
 }
 
+// TestAStopThatTheStoreCannotTakeSurvivesAKill: it is left beside the store, and the next gateway has it before
+// anything passes.
+func TestAStopThatTheStoreCannotTakeSurvivesAKill(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := newSpender(w)
+	w.kill()
+	g := w.startBehindGate(openly)
+	g.set(afterSome(0, onStore(unix.SYS_PWRITE64, unix.SYS_FTRUNCATE), unix.ENOSPC))
+	a := s.pull(s.who)
+	if !a.acknowledged || !strings.Contains(a.warning, "left in") {
+		t.Fatalf("%+v", a)
+	}
+	s.acts = append(s.acts, a)
+	w.kill()
+	w.start()
+	if got := s.burst(1)[0].tries[0]; got.code != "keybrake_key_killed" {
+		t.Errorf("the stopped key is answered %+v", got)
+	}
+	s.agree()
+}
+
 // TestAfterAFailedWriteOrFlushThereIsNoMoneyUntilARestart: nobody knows then what the disk has. What was
 // acknowledged is there all the same, and nothing leaves.
 func TestAfterAFailedWriteOrFlushThereIsNoMoneyUntilARestart(t *testing.T) {
