@@ -41,6 +41,8 @@ func TestExitCodes(t *testing.T) {
 		"a role that there is not":      {"token create x --role root", "", "", exitUsage, "operator or stop"},
 		"a URL without a token":         {"spend", nobody, "", exitUsage, "KEYBRAKE_ADMIN_TOKEN"},
 		"a URL that is none":            {"spend", "nonsense", "x", exitUsage, "http://127.0.0.1:8788"},
+		"a statement of no day":         {"reconcile --statement --from yesterday", "", "", exitUsage, "2026-11-01"},
+		"a statement's flag alone":      {"reconcile --others", "", "", exitUsage, "--statement"},
 		"a statement without a server":  {"reconcile --statement", nobody, "x", exitNoReach, nobody},
 		"no server":                     {"spend", "", "", exitNoReach, "keybrake serve"},
 		"a server that does not listen": {"spend", nobody, "x", exitNoReach, nobody},

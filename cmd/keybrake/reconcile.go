@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,9 @@ func newReconcile(s streams) *cobra.Command {
 			"their movements from being differences.\n\n" +
 			"Exit 1 if there is a difference.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := statementFlags(cmd, statement, &req); err != nil {
+				return err
+			}
 			switch {
 			case statement && len(args) > 0, moved && nothing, statement && (moved || nothing):
 				return usageError{errors.New("say one of: --statement, RESERVATION --moved, RESERVATION --nothing")}
@@ -61,6 +65,21 @@ func newReconcile(s streams) *cobra.Command {
 	cmd.Flags().IntVar(&req.Rate, "rate", 0, "pages per second that Stripe is asked for (default 10)")
 	outputFlag(cmd)
 	return cmd
+}
+
+// statementFlags refuses days that are none, and flags of a statement where none is asked for.
+func statementFlags(cmd *cobra.Command, statement bool, req *admin.StatementRequest) error {
+	for _, name := range []string{"upstream", "from", "to", "key", "all", "others", "rate"} {
+		if !statement && cmd.Flags().Changed(name) {
+			return usageError{fmt.Errorf("--%s goes with --statement", name)}
+		}
+	}
+	for _, day := range []string{req.From, req.To} {
+		if _, err := time.Parse(time.DateOnly, day); day != "" && err != nil {
+			return usageError{fmt.Errorf("%q is no day; write it like 2026-11-01", day)}
+		}
+	}
+	return nil
 }
 
 func (s streams) statement(ctx context.Context, f format, upstream string, req admin.StatementRequest) error {

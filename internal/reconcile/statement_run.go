@@ -274,30 +274,15 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // ledger reads what was counted: by the keys of the upstream, and by those of others at the same host, which may have an
-// upstream at the same account.
+// upstream at the same account. It reads a page at a time: a long look into the store keeps its log from being cut.
 func (r *reading) ledger(ctx context.Context) error {
-	for _, k := range r.Ring.Keys() {
-		other, ok := r.Ring.Upstream(k.Upstream)
-		elsewhere := k.Upstream != r.ask.Upstream.ID
-		if elsewhere && (!ok || other.Mode != r.ask.Upstream.Mode || other.BaseURL.Host != r.ask.Upstream.BaseURL.Host) {
-			continue
-		}
-		r.zones[k.ID] = k.Policy.Timezone
-		if err := r.ledgerOf(ctx, k.ID, elsewhere); err != nil {
-			return fmt.Errorf("read the reservations of %s: %w", k.Name, err)
-		}
-	}
-	return nil
-}
-
-// ledgerOf reads one key's reservations, a page at a time: a long look into the store keeps its log from being cut.
-func (r *reading) ledgerOf(ctx context.Context, key policy.KeyID, elsewhere bool) error {
+	elsewhere := r.keys()
 	since, last := r.span.From.Add(-lookBack), ledger.ReservationID(0)
 	for {
 		var page []*ledger.Reservation
 		err := r.Store.View(ctx, func(tx store.Tx) error {
 			page = page[:0]
-			return tx.ReservationsSince(key, since, func(v *ledger.Reservation) error {
+			return tx.ReservationsSince("", since, func(v *ledger.Reservation) error {
 				if v.ID <= last { // of the same instant, and read before
 					return nil
 				}
@@ -309,11 +294,13 @@ func (r *reading) ledgerOf(ctx context.Context, key policy.KeyID, elsewhere bool
 			})
 		})
 		if err != nil && !errors.Is(err, errPageFull) {
-			return err
+			return fmt.Errorf("read reservations: %w", err)
 		}
 		for _, v := range page {
-			if err := r.add(v, elsewhere); err != nil {
-				return err
+			if other, concerned := elsewhere[v.Key]; concerned {
+				if err := r.add(v, other); err != nil {
+					return err
+				}
 			}
 		}
 		if err == nil {
@@ -321,6 +308,18 @@ func (r *reading) ledgerOf(ctx context.Context, key policy.KeyID, elsewhere bool
 		}
 		since, last = page[len(page)-1].At, page[len(page)-1].ID
 	}
+}
+
+// keys are those whose calls are looked at, with whether they are another upstream's. It notes their time zones.
+func (r *reading) keys() (elsewhere map[policy.KeyID]bool) {
+	elsewhere = make(map[policy.KeyID]bool)
+	for _, k := range r.Ring.Keys() {
+		other, ok := r.Ring.Upstream(k.Upstream)
+		if ok && other.Mode == r.ask.Upstream.Mode && other.BaseURL.Host == r.ask.Upstream.BaseURL.Host {
+			r.zones[k.ID], elsewhere[k.ID] = k.Policy.Timezone, other.ID != r.ask.Upstream.ID
+		}
+	}
+	return elsewhere
 }
 
 // add makes the entries of a reservation. Those before the span are only there to claim what moved in it, and their rule is

@@ -294,7 +294,7 @@ type Books interface {
 	Unresolved(after ledger.ReservationID, n int) ([]*ledger.Reservation, error)
 	// Counted lists the keys that are counted for an object, with what it counts for there.
 	Counted(policy.ObjectID) (map[ledger.ObjectKey]ledger.Object, error)
-	// ReservationsSince reads a key's reservations from a time on, oldest first.
+	// ReservationsSince reads the reservations of one key or (empty) of all from a time on, oldest first.
 	ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error
 	// Seed does what is left of a seeding, in the transaction that adds its caps.
 	Seed(Seeding) error

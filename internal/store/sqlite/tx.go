@@ -467,7 +467,11 @@ func (t *tx) ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger
 	if err != nil {
 		return err
 	}
-	rows, err := t.q.QueryContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND id >= ? ORDER BY id`, string(key), int64(from))
+	where, args := `key = ? AND id >= ?`, []any{string(key), int64(from)}
+	if key == "" {
+		where, args = `id >= ?`, args[1:]
+	}
+	rows, err := t.q.QueryContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE `+where+` ORDER BY id`, args...)
 	if err != nil {
 		return err
 	}

@@ -240,16 +240,21 @@ func seededZone(t *testing.T, open Open) {
 
 func reservationsSince(t *testing.T, open Open) {
 	db := opened(t, open)
-	since := func(at time.Time) (n int) {
+	of := func(key policy.KeyID, at time.Time) (n int) {
 		must(t, db.View(t.Context(), func(tx store.Tx) error {
 			n = 0
-			return tx.ReservationsSince("key_1", at, func(*ledger.Reservation) error {
-				n++
+			last := ledger.ReservationID(0)
+			return tx.ReservationsSince(key, at, func(r *ledger.Reservation) error {
+				if n++; r.ID <= last || key != "" && r.Key != key {
+					t.Errorf("reservation %d of %s after %d, asked for %q", r.ID, r.Key, last, key)
+				}
+				last = r.ID
 				return nil
 			})
 		}))
 		return n
 	}
+	since := func(at time.Time) int { return of("key_1", at) }
 	start := db.Now()
 	for name, at := range map[string]time.Time{"ever": {}, "the start": start, "an hour from now": start.Add(time.Hour)} {
 		if n := since(at); n != 0 {
@@ -265,6 +270,10 @@ func reservationsSince(t *testing.T, open Open) {
 	}
 	if n := since(start.Add(time.Hour)); n != 0 {
 		t.Errorf("%d reservations since an hour from now", n)
+	}
+	admit(t, db, Admission("key_3", Key(t, db, "key_3"), nil, USD("refunds", 100)))
+	if one, all := since(start), of("", start); one != 5 || all != 6 {
+		t.Errorf("%d of one key and %d of all, want 5 and 6", one, all)
 	}
 	seed(t, db, &store.Seeding{Key: "key_2", Caps: []policy.Cap{DayCap("refunds", 20)}, Zone: time.UTC})
 }
