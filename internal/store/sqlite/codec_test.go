@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"database/sql"
 	"testing"
 	"time"
 
@@ -38,7 +39,11 @@ func TestAReservationReadsBackAsItWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := reservationRow{id: 7, key: "key_1", state: int64(want.State), at: micros(at), fixed: fixed, moving: moving}
+	row := reservationRow{
+		id: 7, key: "key_1", state: int64(want.State), at: micros(at), fixed: fixed, moving: moving,
+		fixedSum:  sql.NullInt64{Int64: fixedSum(7, "key_1", micros(at), fixed), Valid: true},
+		movingSum: sql.NullInt64{Int64: movingSum(7, int64(want.State), moving), Valid: true},
+	}
 	got, err := row.decode()
 	if err != nil {
 		t.Fatal(err)

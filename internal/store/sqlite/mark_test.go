@@ -149,7 +149,7 @@ func TestBooksThatAreNotTheOnesThatWereWrittenFreezeAllMoney(t *testing.T) {
 		{"an account that lost a hold", func(s closedStore) { s.sql(`UPDATE accounts SET settled = settled - 1`) }, "its reservations say"},
 		{"an account that is gone", func(s closedStore) { s.sql(`DELETE FROM accounts`) }, "is missing"},
 		{"an object that lost its count", func(s closedStore) { s.sql(`DELETE FROM objects WHERE object = 're_3'`) }, "on re_3 is missing"},
-		{"a reservation that lost its money", func(s closedStore) { s.sql(`UPDATE reservations SET state = 3 WHERE id = 5`) }, "reservation 5 cannot be read"},
+		{"a reservation that lost its money", func(s closedStore) { s.sql(`UPDATE reservations SET state = 3 WHERE id = 5`) }, "reservation 5 is not as it was written"},
 		{"a stop whose name was lost", func(s closedStore) { s.sql(`UPDATE brakes SET scope = 'kez:key_2'`) }, "is none that was pulled"},
 		{"a record of the middle", func(s closedStore) {
 			s.sql(`UPDATE audit SET body = replace(CAST(body AS TEXT), 'refunds', 'refundz') WHERE seq = 9`)
