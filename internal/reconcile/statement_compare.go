@@ -221,17 +221,19 @@ func (c *Comparison) unclaimed(l *Line) (Class, string) {
 	}
 }
 
-// lead says which counted object brought a movement about without a further call.
-func (c *Comparison) lead(movements []Moving) string {
+// lead says what brought a movement about without a further call: an object that was counted, if there is one.
+func (c *Comparison) lead(movements []Moving) (why string) {
 	for i := range movements {
 		for _, cause := range movements[i].Causes {
 			if r, ok := c.counted[counted{movements[i].Account, cause}]; ok {
 				return fmt.Sprintf("it comes from %s, which reservation %d counted ahead", cause, r)
 			}
-			return "it comes from " + string(cause) + ", without a call"
+			if why == "" {
+				why = "it comes from " + string(cause) + ", without a call"
+			}
 		}
 	}
-	return ""
+	return why
 }
 
 // moved is what lines come to, with what their objects moved before and after them.

@@ -29,7 +29,6 @@ type history struct {
 	payouts []string
 	sent    []string // transfers
 	refunds []string
-	bills   []string // invoices
 }
 
 func pick(die *rand.Rand, from []string) string {

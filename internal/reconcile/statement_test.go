@@ -314,7 +314,7 @@ func TestARenewalNamesTheFirstReservationThatCountedItsCause(t *testing.T) {
 		for _, id := range order {
 			c.Entries = append(c.Entries, entry(id, "a", 0, "object=sub_1", "later"))
 		}
-		c.Movements = []Moving{line("t1", 500, "object=ch_1", "cause=sub_1")}
+		c.Movements = []Moving{line("t1", 500, "object=ch_1", "cause=plink_1", "cause=sub_1")}
 		if got := Compare(c); len(got) != 1 || !strings.Contains(got[0].Why, "reservation 3 ") {
 			t.Errorf("%v: %+v", order, got)
 		}
