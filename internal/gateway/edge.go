@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -64,8 +65,19 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		reply(w, g.deny(r.Context(), j, *refused))
 		return
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		refused := g.authenticate(j)
+		if refused == nil {
+			refused = &policy.Failure{
+				Code: policy.CodeMalformed, Rule: "limits", Message: "The request body did not arrive in time. Nothing of the call was looked at.",
+			}
+		}
+		reply(w, g.deny(r.Context(), j, *refused))
+		return
 	case err != nil:
-		return // the agent's connection broke: there is nobody to answer, and nothing was decided
+		// The agent's connection broke, or the listener has refused the rest of the body and said so: there is nobody to
+		// answer, and nothing was decided. To return would tell whoever still listens that all is well.
+		panic(http.ErrAbortHandler)
 	}
 	j.raw.Body = body
 	if path == selfPath {

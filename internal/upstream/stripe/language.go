@@ -327,7 +327,7 @@ func (l LookupRef) Path(value func(name string) (string, bool)) (path string, ok
 	path = l.Template
 	for _, name := range l.Placeholders {
 		v, ok := value(name)
-		if !ok || v == "" || v == "." || v == ".." || strings.ContainsAny(v, `/\?#%`) {
+		if !ok || v == "" || v == "." || v == ".." || len(v) > maxID || strings.ContainsAny(v, `/\?#%`) {
 			return "", false
 		}
 		path = strings.Replace(path, "{"+name+"}", url.PathEscape(v), 1)
