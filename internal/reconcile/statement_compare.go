@@ -208,7 +208,7 @@ func (c *Comparison) unclaimed(l *Line) (Class, string) {
 			}
 		}
 	}
-	if lead := c.lead(l.Movements); lead != "" {
+	if lead, counted := c.lead(l.Movements); counted || lead != "" && l.Origin != upstream.OriginCall {
 		return Automatic, lead
 	}
 	switch l.Origin {
@@ -222,18 +222,18 @@ func (c *Comparison) unclaimed(l *Line) (Class, string) {
 }
 
 // lead says what brought a movement about without a further call: an object that was counted, if there is one.
-func (c *Comparison) lead(movements []Moving) (why string) {
+func (c *Comparison) lead(movements []Moving) (why string, counts bool) {
 	for i := range movements {
 		for _, cause := range movements[i].Causes {
 			if r, ok := c.counted[counted{movements[i].Account, cause}]; ok {
-				return fmt.Sprintf("it comes from %s, which reservation %d counted ahead", cause, r)
+				return fmt.Sprintf("it comes from %s, which reservation %d counted ahead", cause, r), true
 			}
 			if why == "" {
 				why = "it comes from " + string(cause) + ", without a call"
 			}
 		}
 	}
-	return why
+	return why, false
 }
 
 // moved is what lines come to, with what their objects moved before and after them.

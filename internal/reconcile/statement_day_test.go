@@ -329,6 +329,17 @@ func TestASubscriptionsRenewalsAreNobodysCalls(t *testing.T) {
 	}
 }
 
+func TestABillPastTheGatewayIsMissingHereAlsoForACountedSubscription(t *testing.T) {
+	b := newBank(t, sandbox.Options{})
+	key, _ := b.key("agent-billing-subscriptions-a", "UTC", b.up)
+	sub := b.agent(key, "/v1/subscriptions", "customer="+b.seeded.Customers[0].ID+"&items[0][price]="+b.seeded.Price)
+	b.post(b.direct, bankSecret, "/v1/subscriptions", "customer="+b.seeded.Customers[1].ID+"&items[0][price]="+b.seeded.Price, http.StatusOK)
+	b.post(b.direct, bankSecret, "/v1/subscriptions/"+sub, "billing_cycle_anchor=now&proration_behavior=none", http.StatusOK)
+	r := b.statement(reconcile.Ask{})
+	wantLines(t, r, "matched payment 20.00 USD 20.00 USD", "not_yet payment 20.00 USD 0.00 USD",
+		"missing_here payment 0.00 USD 20.00 USD", "missing_here payment 0.00 USD 20.00 USD")
+}
+
 func TestWhatIsOlderThanEventsIsMatchedByObjectsAndSaysSo(t *testing.T) {
 	b := newBank(t, sandbox.Options{})
 	key, _ := b.key("agent-support-refunds-a", "UTC", b.up)

@@ -2,6 +2,8 @@ package stripe
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/money"
@@ -164,6 +166,9 @@ func (b *books) movement(line *bookLine) upstream.Movement {
 		return m
 	}
 	b.told.who(&m, parent)
+	if m.Origin == upstream.OriginCall { // then the call made it, and not the subscription's next period
+		m.Causes = slices.DeleteFunc(m.Causes, func(id policy.ObjectID) bool { return strings.HasPrefix(string(id), "sub_") })
+	}
 	return m
 }
 
