@@ -59,6 +59,9 @@ func (s *sent) moved(kinds ...string) (cents int64) {
 func (w *world) readTruth() {
 	w.t.Helper()
 	tr := w.truth
+	// In this order: what moves in between has its arrival, and is found the next time.
+	var moved struct{ Items []effect }
+	w.history("effects", tr.lastEffect, &moved)
 	var arrived struct{ Items []arrival }
 	w.history("journal", tr.lastArrival, &arrived)
 	for _, a := range arrived.Items {
@@ -74,16 +77,14 @@ func (w *world) readTruth() {
 			tr.sent[a.IdempotencyKey] = &sent{first: a}
 		}
 	}
-	var moved struct{ Items []effect }
-	w.history("effects", tr.lastEffect, &moved)
 	for _, e := range moved.Items {
 		tr.lastEffect = e.Seq
 		if strings.HasPrefix(e.IdempotencyKey, ours) {
 			continue
 		}
 		tr.effects = append(tr.effects, e)
-		s := tr.sent[e.IdempotencyKey]
-		if s == nil {
+		s, ok := tr.sent[e.IdempotencyKey]
+		if !ok {
 			w.t.Fatalf("effect %d (%s) came with no request that the journal has", e.Seq, e.Object)
 		}
 		s.effects = append(s.effects, e)
