@@ -58,7 +58,10 @@ sim: ## the whole gateway under a scheduler with one seed per run: SEEDS seeds (
 	KEYBRAKE_SIM_SEEDS=$${SEEDS:-2000} KEYBRAKE_SIM_CALLS=$${CALLS:-500} KEYBRAKE_SIM_SEED=$${SEED:-1} KEYBRAKE_SIM_STEPS=$${STEPS:-0} \
 		$(GO) test -count=1 -v -timeout 120m -run NoSeedBreaks ./internal/sim | grep -v '^ *\(=== RUN\|--- PASS\)'
 
-fuzz: ## each fuzz target for FUZZTIME (default 1m)
+fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' chooses
 	@scripts/fuzz $${FUZZTIME:-1m}
 
-.PHONY: help run build setup test generate check demo bench bench-go bench-load crash sim fuzz
+mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, SAMPLE=N draws
+	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -sample $${SAMPLE:-0} -seed $${SEED:-1}
+
+.PHONY: help run build setup test generate check demo bench bench-go bench-load crash sim fuzz mutate

@@ -3,8 +3,10 @@ package money
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/big"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -402,4 +404,37 @@ func FuzzParseRate(f *testing.F) {
 			t.Fatalf("ParseRate(%q) = %d", s, got)
 		}
 	})
+}
+
+// TestEveryExponentIsTheOneOnStripesPage: one that is wrong is a factor of ten or a hundred.
+func TestEveryExponentIsTheOneOnStripesPage(t *testing.T) {
+	text, err := os.ReadFile("testdata/exponents.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[Currency]int{}
+	for line := range strings.Lines(string(text)) {
+		if line[0] == '#' {
+			continue
+		}
+		var code Currency
+		var exponent int
+		if _, err := fmt.Sscan(line, &code, &exponent); err != nil {
+			t.Fatal(err)
+		}
+		want[code] = exponent
+	}
+	if len(want) < 140 {
+		t.Fatalf("%d currencies", len(want))
+	}
+	for code, exponent := range want {
+		if got, ok := code.Exponent(); !ok || got != exponent {
+			t.Errorf("%s has the exponent %d (%t), want %d", code, got, ok, exponent)
+		}
+	}
+	for code := range exponents {
+		if _, ok := want[code]; !ok {
+			t.Errorf("nobody has looked at the exponent of %s", code)
+		}
+	}
 }

@@ -255,3 +255,31 @@ func TestACallThatRanByAnotherClockIsNotTakenForAbsent(t *testing.T) {
 	}
 	w.wantState(r, ledger.Settled, "", 700)
 }
+
+// TestACallThatAnotherMadeGoodIsNotTakenForDone: two keys want the same of one intent, and only the other's call arrived.
+func TestACallThatAnotherMadeGoodIsNotTakenForDone(t *testing.T) {
+	authorized := func(w *world) string {
+		pi := w.direct("POST", "/v1/payment_intents", "amount=2000&currency=usd&capture_method=manual&confirm=true&payment_method=pm_card_visa").str("id")
+		w.offset.Add(int64(time.Hour))
+		return pi
+	}
+	t.Run("a capture that somebody else made", func(t *testing.T) {
+		w := newWorld(t)
+		pi := authorized(w)
+		r := w.lost(false, "/v1/payment_intents/"+pi+"/capture", "")
+		exchange(w.sandbox, secret, "POST", "/v1/payment_intents/"+pi+"/capture", "", "Idempotency-Key", "the shop's own").want(t, 200)
+		for range 30 {
+			w.pass(time.Minute)
+		}
+		w.wantState(r, ledger.Released, ledger.ProofAbsent, 0)
+	})
+	t.Run("a confirmation whose intent was captured in part since", func(t *testing.T) {
+		w := newWorld(t)
+		pi := w.direct("POST", "/v1/payment_intents", "amount=2000&currency=usd&capture_method=manual&payment_method=pm_card_visa").str("id")
+		w.offset.Add(int64(time.Hour))
+		r := w.lost(true, "/v1/payment_intents/"+pi+"/confirm", "")
+		w.direct("POST", "/v1/payment_intents/"+pi+"/capture", "amount_to_capture=600")
+		w.pass(given)
+		w.wantState(r, ledger.Settled, "", 600)
+	})
+}

@@ -39,13 +39,15 @@ type inquirer struct {
 
 	candidates [][]byte         // objects of the time that nobody is counted for
 	others     map[string]bool  // made by another request, as an event says
+	acts       string           // the id of the object that the call acts on
+	ended      map[string]bool  // brought to its last state by another request, as an event says
 	ours       upstream.Outcome // what an event with our idempotency key says
 	log        string           // what the log of events says, for the record
 }
 
 // Inquire implements upstream.Inquirer.
 func (a *Adapter) Inquire(ctx context.Context, q *upstream.Inquiry, look upstream.Lookup) (upstream.Outcome, error) {
-	in := &inquirer{ctx: ctx, look: look, catalog: a.catalog, q: q, others: make(map[string]bool)}
+	in := &inquirer{ctx: ctx, look: look, catalog: a.catalog, q: q, others: make(map[string]bool), ended: make(map[string]bool)}
 	if why := in.parse(a); why != "" {
 		return upstream.Outcome{Why: why}, nil
 	}
@@ -56,16 +58,52 @@ func (a *Adapter) Inquire(ctx context.Context, q *upstream.Inquiry, look upstrea
 	if err := in.readLog(); err != nil {
 		return upstream.Outcome{}, err
 	}
-	if in.ours.Fate == upstream.Moved {
-		return in.ours, nil
-	}
-	if len(in.candidates) > 0 {
+	switch {
+	case in.ours.Fate == upstream.Moved:
+		seen = in.ours
+	case len(in.candidates) > 0:
 		seen = in.choose(seen)
+	case seen.Fate == upstream.Moved && in.ends() && in.ended[in.acts]:
+		seen = upstream.Outcome{Fate: upstream.Refused, Why: in.acts + " was brought to its end by another request"}
 	}
 	if seen.Fate != upstream.Moved {
 		seen.NewCustomer, seen.Why = "", seen.Why+"; "+in.log
+		return seen, nil
 	}
-	return seen, nil
+	return seen, in.followEnd(&seen)
+}
+
+// followEnd adds what has become of the objects since: an event, or the answer to a confirmation, tells how they were, and
+// nobody tells of it again.
+func (in *inquirer) followEnd(out *upstream.Outcome) error {
+	for i, e := range in.req.Effects {
+		id := out.Moved[i].Object
+		words := in.catalog.finals[e.CountKey]
+		if id == "" || len(words) == 0 {
+			continue
+		}
+		path, ok := words[0].Ref.Path(func(string) (string, bool) { return string(id), true })
+		if !ok {
+			continue
+		}
+		body, ok, err := in.get(path, "")
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		finals, err := lastWords(words, id, body)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		for _, final := range finals {
+			if !slices.Contains(out.Finals, final) {
+				out.Finals = append(out.Finals, final)
+			}
+		}
+	}
+	return nil
 }
 
 // parse reads the call as it was sent.
@@ -163,6 +201,7 @@ func (in *inquirer) fromObject(ref LookupRef) (upstream.Outcome, error) {
 	if !ok {
 		return upstream.Outcome{Fate: upstream.Refused, Why: path + " does not exist"}, nil
 	}
+	in.acts = findText(body, Field{"id"})
 	out := in.outcome(body)
 	status := closedWord(findText(body, Field{"status"}))
 	switch {
@@ -433,8 +472,14 @@ func (in *inquirer) readEvent(e *event) (stop bool) {
 	if key := e.Request.IdempotencyKey; key != in.q.Sent.IdempotencyKey {
 		// Every call of ours has a key. What was made without any request was not made by one of ours either, but whether
 		// Stripe always names the request of what it makes a little later is not known.
-		if strings.HasSuffix(e.Type, ".created") && (key != "" || e.Request.ID != "") {
-			in.others[findText(object, Field{"id"})] = true
+		if key == "" && e.Request.ID == "" {
+			return false
+		}
+		switch id := findText(object, Field{"id"}); {
+		case strings.HasSuffix(e.Type, ".created"):
+			in.others[id] = true
+		case e.Type == "payment_intent.succeeded", e.Type == "charge.captured":
+			in.ended[id] = true
 		}
 		return false
 	}

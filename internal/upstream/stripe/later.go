@@ -163,24 +163,36 @@ func (a *Adapter) Truths(ctx context.Context, c upstream.Changed, look upstream.
 	if err != nil || !ok {
 		return nil, err
 	}
-	currency, err := money.ParseCurrency(findText(body, Field{"currency"}))
-	if err != nil || findText(body, Field{"id"}) != string(c.Object) {
-		return nil, fmt.Errorf("read %s: the object has no currency or another id", path)
+	finals, err := lastWords(words, c.Object, body)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	var out []upstream.Truth
+	out := make([]upstream.Truth, len(finals))
+	for i, final := range finals {
+		out[i] = upstream.Truth{Final: final, Why: path + " is " + closedWord(findText(body, Field{"status"}))}
+	}
+	return out, nil
+}
+
+// lastWords reads what remains counted for an object, in each bucket in which its last word has been spoken.
+func lastWords(words []LastWord, id policy.ObjectID, body []byte) (out []upstream.Final, err error) {
+	currency, err := money.ParseCurrency(findText(body, Field{"currency"}))
+	if err != nil || findText(body, Field{"id"}) != string(id) {
+		return nil, fmt.Errorf("the object has no currency or another id")
+	}
 	for _, w := range words {
 		if !w.When.Eval(answerField(body)) {
 			continue
 		}
-		final := upstream.Final{Bucket: w.Bucket, Object: c.Object, Amount: money.Amount{Currency: currency}}
+		final := upstream.Final{Bucket: w.Bucket, Object: id, Amount: money.Amount{Currency: currency}}
 		if len(w.Amount) > 0 {
 			n, ok := wholeNumber(body, w.Amount)
 			if !ok || n < 0 {
-				return nil, fmt.Errorf("read %s: no usable %s", path, w.Amount)
+				return nil, fmt.Errorf("no usable %s", w.Amount)
 			}
 			final.Amount.Minor = n
 		}
-		out = append(out, upstream.Truth{Final: final, Why: path + " is " + closedWord(findText(body, Field{"status"}))})
+		out = append(out, final)
 	}
 	return out, nil
 }
