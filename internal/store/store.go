@@ -42,7 +42,9 @@ type DB interface {
 	// pulled brake or a reused idempotency key is a value, not an error. On an error nothing may be sent;
 	// ErrUnavailable and ErrBusy say that nothing was written.
 	//
-	// Once the work is queued, a cancelled ctx does not take it back: the answer is waited for.
+	// Work that the engine has not taken up when ctx ends, or when its own wait is over, is withdrawn: ErrBusy, and
+	// nothing of it will ever be written. What it has taken up is waited for, so a late answer is never a lie. The
+	// same holds for Resolve, Log and Update.
 	Admit(ctx context.Context, a *Admission) (Admitted, error)
 	// Resolve gives a reservation its fate and writes the outcome record. It goes before admissions in a
 	// batch: what is given back can be used by the next.
@@ -50,7 +52,7 @@ type DB interface {
 	// Log appends records and returns their numbers once they are durable.
 	Log(ctx context.Context, records ...*audit.Record) ([]audit.Entry, error)
 	// Update runs f in one write transaction, with its audit records; the brake lane goes before
-	// everything that waits. If f returns an error, nothing is written.
+	// everything that waits, and is not withdrawn before ctx ends. If f returns an error, nothing is written.
 	Update(ctx context.Context, lane Lane, f func(Tx) error) error
 	// View runs f on a consistent snapshot; writing methods of its Tx fail.
 	View(ctx context.Context, f func(Tx) error) error

@@ -36,9 +36,11 @@ const (
 	maxBatch = 256
 	// queueLength bounds memory when the disk stalls; more callers are told ErrBusy at once.
 	queueLength = 4096
-	// maxWait is how long a call may wait in the queue before it is withdrawn with ErrBusy. It stays far
-	// below the SDKs' 80 s, so that agents get an answer they can act on.
-	maxWait = 10 * time.Second
+	// laneLength bounds the actions of operators that wait, for stops and for everything else each.
+	laneLength = 64
+	// defaultWait is the default of Options.Wait. It stays far below the SDKs' 80 s, so that agents get an answer
+	// they can act on.
+	defaultWait = 5 * time.Second
 	// readers is the number of read-only connections that calls look things up on.
 	readers = 4
 	// viewers is the number of those that operators read on: however many lists and exports they ask for, no
@@ -73,6 +75,9 @@ type Options struct {
 	// MaxBatch is the most callers in one transaction; 0 = the default. 1 switches group commit off, which
 	// only a benchmark wants.
 	MaxBatch int
+	// Wait is how long work may wait for its turn before it is withdrawn with ErrBusy, and a read for an answer;
+	// 0 = the default. Work that the writer has taken up is waited for, however long the disk takes.
+	Wait time.Duration
 }
 
 // DB is the engine. It implements store.DB.
@@ -80,7 +85,8 @@ type DB struct {
 	path   string
 	clock  func() time.Time
 	signer audit.Signer
-	batch  int // the most callers in one transaction
+	batch  int           // the most callers in one transaction
+	wait   time.Duration // Options.Wait
 	lock   *os.File
 	write  *sql.DB
 	read   *sql.DB // for calls
@@ -122,7 +128,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.MaxBatch == 0 {
 		o.MaxBatch = maxBatch
 	}
-	db := &DB{path: o.Path, clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, accounts: make(map[ledger.AccountKey]ledger.Account)}
+	if o.Wait == 0 {
+		o.Wait = defaultWait
+	}
+	db := &DB{path: o.Path, clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, wait: o.Wait, accounts: make(map[ledger.AccountKey]ledger.Account)}
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Path, err), db.closeFiles())
 	}
@@ -339,6 +348,8 @@ func (db *DB) Check(ctx context.Context) error {
 	if err := db.markTrouble.Load(); err != nil {
 		return *err
 	}
+	ctx, cancel := context.WithTimeout(ctx, db.wait)
+	defer cancel()
 	var one int
 	return db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 }

@@ -19,43 +19,11 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// Update implements store.DB.
-func (db *DB) Update(ctx context.Context, lane store.Lane, f func(store.Tx) error) error {
-	if broken := db.broken.Load(); broken != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
-	}
-	c := &control{f: f, done: make(chan struct{})}
-	select {
-	case <-db.writer.quit:
-		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
-	default:
-	}
-	queue := db.writer.controls
-	if lane == store.LaneBrake {
-		queue = db.writer.brakes
-	}
-	select {
-	case queue <- c:
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", store.ErrBusy, ctx.Err())
-	case <-db.writer.stopped:
-		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
-	}
-	select {
-	case <-c.done:
-		return c.err
-	case <-db.writer.stopped:
-	}
-	select { // the last one may have been served while stopping
-	case <-c.done:
-		return c.err
-	default:
-		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
-	}
-}
-
-// control runs one operator action as a transaction of its own.
+// control runs one operator action as a transaction of its own, unless it was withdrawn.
 func (w *writer) control(c *control) {
+	if !c.take() {
+		return
+	}
 	defer close(c.done)
 	ctx := context.Background()
 	if broken := w.db.broken.Load(); broken != nil { // since it was queued
@@ -128,7 +96,9 @@ func (w *writer) adoptControl(t *tx) {
 
 // View implements store.DB.
 func (db *DB) View(ctx context.Context, f func(store.Tx) error) error {
-	conn, err := db.views.Conn(ctx)
+	turn, cancel := context.WithTimeout(ctx, db.wait)
+	conn, err := db.views.Conn(turn)
+	cancel()
 	if err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

@@ -36,8 +36,7 @@ type unit struct {
 	entries  []audit.Entry
 	err      error
 
-	taken atomic.Bool // by the writer, or by the caller who withdraws it
-	done  chan struct{}
+	ticket
 }
 
 // repeat is what two calls that ask for the same thing share.
@@ -48,9 +47,10 @@ type repeat struct {
 
 // control is one operator action.
 type control struct {
-	f    func(store.Tx) error
-	err  error
-	done chan struct{}
+	f   func(store.Tx) error
+	err error
+
+	ticket
 }
 
 // writer owns the only connection that writes.
@@ -89,7 +89,7 @@ func newWriter(ctx context.Context, db *DB) (*writer, error) {
 	}
 	w := &writer{
 		db: db, conn: conn,
-		brakes: make(chan *control, 64), controls: make(chan *control, 64),
+		brakes: make(chan *control, laneLength), controls: make(chan *control, laneLength),
 		resolves: make(chan *unit, queueLength), queue: make(chan *unit, queueLength),
 		restartLog: make(chan struct{}, 1),
 		quit:       make(chan struct{}), stopped: make(chan struct{}),
@@ -102,41 +102,6 @@ func newWriter(ctx context.Context, db *DB) (*writer, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return w, nil
-}
-
-// submit queues a unit and waits for it. A unit that waited maxWait without being taken is withdrawn:
-// then nothing of it will ever be written.
-func (w *writer) submit(u *unit, queue chan *unit) error {
-	if err := w.db.broken.Load(); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
-	}
-	u.done = make(chan struct{})
-	select {
-	case <-w.quit: // or callers who never stop asking would keep the store from closing
-		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
-	default:
-	}
-	select {
-	case queue <- u:
-	default:
-		return fmt.Errorf("%w: %d calls are waiting", store.ErrBusy, queueLength)
-	}
-	timer := time.NewTimer(maxWait)
-	defer timer.Stop()
-	select {
-	case <-u.done:
-	case <-timer.C:
-		if u.taken.CompareAndSwap(false, true) {
-			return fmt.Errorf("%w: waited %s", store.ErrBusy, maxWait)
-		}
-		<-u.done
-	case <-w.stopped:
-		if u.taken.CompareAndSwap(false, true) {
-			return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
-		}
-		<-u.done
-	}
-	return u.err
 }
 
 // run serves the lanes until the store closes: brakes first, then operators, then resolutions with
@@ -245,7 +210,7 @@ func (w *writer) serveBrakes() {
 func (w *writer) collect(first *unit) []*unit {
 	units := make([]*unit, 0, w.db.batch)
 	add := func(u *unit) {
-		if u.taken.CompareAndSwap(false, true) {
+		if u.take() {
 			units = append(units, u)
 		}
 	}
@@ -414,27 +379,27 @@ func (w *writer) track(r *ledger.Reservation) {
 }
 
 // Admit implements store.DB.
-func (db *DB) Admit(_ context.Context, a *store.Admission) (store.Admitted, error) {
+func (db *DB) Admit(ctx context.Context, a *store.Admission) (store.Admitted, error) {
 	u := &unit{admission: a}
-	if err := db.writer.submit(u, db.writer.queue); err != nil {
+	if err := db.writer.submit(ctx, u, db.writer.queue); err != nil {
 		return store.Admitted{}, err // and not what was decided before the commit failed
 	}
 	return u.admitted, nil
 }
 
 // Resolve implements store.DB.
-func (db *DB) Resolve(_ context.Context, r *store.Resolution) (store.Resolved, error) {
+func (db *DB) Resolve(ctx context.Context, r *store.Resolution) (store.Resolved, error) {
 	u := &unit{resolution: r}
-	if err := db.writer.submit(u, db.writer.resolves); err != nil {
+	if err := db.writer.submit(ctx, u, db.writer.resolves); err != nil {
 		return store.Resolved{}, err
 	}
 	return u.resolved, nil
 }
 
 // Log implements store.DB.
-func (db *DB) Log(_ context.Context, records ...*audit.Record) ([]audit.Entry, error) {
+func (db *DB) Log(ctx context.Context, records ...*audit.Record) ([]audit.Entry, error) {
 	u := &unit{records: records}
-	if err := db.writer.submit(u, db.writer.queue); err != nil {
+	if err := db.writer.submit(ctx, u, db.writer.queue); err != nil {
 		return nil, err
 	}
 	return u.entries, nil
@@ -453,6 +418,11 @@ func (db *DB) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Acco
 		out[i] = a
 	}
 	db.mu.RUnlock()
+	if len(missing) == 0 {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, db.wait)
+	defer cancel()
 	for _, i := range missing {
 		a, err := readAccount(ctx, db.read, keys[i])
 		if err != nil {
@@ -465,6 +435,8 @@ func (db *DB) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Acco
 
 // Attached implements store.DB.
 func (db *DB) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.wait)
+	defer cancel()
 	var row reservationRow
 	err := db.attached.QueryRowContext(ctx, string(key), idemValue(account, idem)).Scan(row.fields()...)
 	if errors.Is(err, sql.ErrNoRows) {

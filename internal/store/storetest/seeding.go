@@ -74,7 +74,7 @@ type traffic struct {
 // caller admits and resolves, some twenty calls later, until ctx ends. It tries the cases in an order of its own.
 func (tr *traffic) caller(ctx context.Context, n int) error {
 	var left []*ledger.Reservation // on the wire
-	for ; ctx.Err() == nil; n += 7919 {
+	for working := context.WithoutCancel(ctx); ctx.Err() == nil; n += 7919 {
 		v := tr.version.Load()
 		e := USD("payment_intents", int64(1+n%9)*100)
 		if n%3 > 0 {
@@ -82,7 +82,7 @@ func (tr *traffic) caller(ctx context.Context, n int) error {
 		}
 		a := Admission("key_1", v, tr.caps[v], e)
 		a.AllowRepeat = true
-		got, err := tr.db.Admit(ctx, a)
+		got, err := tr.db.Admit(working, a)
 		if err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func (tr *traffic) caller(ctx context.Context, n int) error {
 			r.Fate = ledger.Fate{State: ledger.Released, Proof: ledger.ProofRefused}
 		}
 		left = slices.Delete(left, i, i+1)
-		if _, err := tr.db.Resolve(ctx, r); err != nil {
+		if _, err := tr.db.Resolve(working, r); err != nil {
 			return err
 		}
 	}
