@@ -244,6 +244,10 @@ func (o *operator) brakes() {
 	stopped := ""
 	o.each(func(ctx context.Context, p *process) {
 		k := o.w.keys[o.rng.IntN(len(o.w.keys))]
+		if o.w.auditor.frozen[k.id] && stopped == "" {
+			o.resume(ctx, p, admin.Target{Keys: []string{string(k.id)}}, store.KeyScope(k.id))
+			return
+		}
 		target, scope := admin.Target{Keys: []string{string(k.id)}}, store.KeyScope(k.id)
 		if stopped != "" {
 			scope = stopped

@@ -31,6 +31,9 @@ type auditor struct {
 	keys     map[policy.KeyID]*keyBook
 	claims   map[ledger.ReservationID]*claim
 	byIdem   map[string][]*claim // the upstream idempotency key
+	objects  map[string]*claim   // refunds and payouts by their ids
+	made     []string            // those ids, in order
+	lies     map[string]int64    // by idempotency key: the amount that an answer named, which is not what moved
 	intents  map[string]int64    // what each payment intent came to at the vendor
 	calls    map[string]*call    // by run id
 	records  []*audit.Record     // durable, in order
@@ -85,6 +88,9 @@ type claim struct {
 	state  ledger.State
 	proof  string
 	closed int64 // step
+	said   int64 // what the vendor said that moved, if that is not what was asked
+	back   int64 // minor units that came back later
+	kept   int64 // what the books keep of it after they learned that; -1: they did not
 	ran    int64 // minor units that moved at the vendor under it
 	runs   int
 }
@@ -130,7 +136,7 @@ type call struct {
 func newAuditor(steps, now func() int64) *auditor {
 	return &auditor{
 		steps: steps, now: now, keys: make(map[policy.KeyID]*keyBook), claims: make(map[ledger.ReservationID]*claim),
-		byIdem: make(map[string][]*claim), intents: make(map[string]int64), calls: make(map[string]*call),
+		byIdem: make(map[string][]*claim), intents: make(map[string]int64), objects: make(map[string]*claim), lies: make(map[string]int64), calls: make(map[string]*call),
 		accounts: make(map[ledger.AccountKey][]standing), frozen: make(map[policy.KeyID]bool),
 	}
 }
@@ -243,7 +249,7 @@ func (a *auditor) reserved(rsv *ledger.Reservation) {
 	}
 	form, _ := url.ParseQuery(sent.B)
 	amount, _ := strconv.ParseInt(form.Get("amount"), 10, 64)
-	cl := &claim{id: rsv.ID, key: k, at: rsv.At, path: sent.P, idem: sent.K, minor: amount, books: rsv, bucket: "payment_intents"}
+	cl := &claim{id: rsv.ID, key: k, at: rsv.At, path: sent.P, idem: sent.K, minor: amount, books: rsv, bucket: "payment_intents", kept: -1}
 	switch sent.P {
 	case "/v1/refunds":
 		cl.bucket = "refunds"
@@ -293,6 +299,10 @@ func (a *auditor) record(rec *audit.Record, c *change, touched map[*keyBook]bool
 
 // outcome follows what the record says became of a reservation.
 func (a *auditor) outcome(rec *audit.Record) {
+	if rec.Reservation == 0 {
+		a.learned(rec)
+		return
+	}
 	cl := a.claims[ledger.ReservationID(rec.Reservation)]
 	if cl == nil || cl.state == ledger.Settled || cl.state == ledger.Released {
 		return
@@ -302,7 +312,7 @@ func (a *auditor) outcome(rec *audit.Record) {
 		if !slices.Contains([]string{"not_written", "not_sent", "refused", "replayed", "operator", "absent"}, rec.Proof) {
 			a.fail("I-06", "outcome %d: proof %q is not on the list", rec.Seq, rec.Proof)
 		}
-		if cl.runs > 0 && rec.Proof != "replayed" {
+		if cl.runs > 0 && rec.Proof != "replayed" && cl.back < cl.ran {
 			a.fail("I-06", "reservation %d is released (%s) though %d moved", cl.id, rec.Proof, cl.ran)
 		}
 		cl.state, cl.proof, cl.closed = ledger.Released, rec.Proof, a.steps()
@@ -311,8 +321,45 @@ func (a *auditor) outcome(rec *audit.Record) {
 			a.fail("I-07", "reservation %d is settled though nothing moved", cl.id)
 		}
 		cl.state, cl.closed = ledger.Settled, a.steps()
+		if n := movedBy(rec); cl.gross() && n != cl.minor {
+			cl.said = n
+			if n != a.lies[cl.idem] || n < cl.minor {
+				a.fail("I-07", "reservation %d of %d is settled at %d, which nobody said", cl.id, cl.minor, n)
+			}
+			if !a.frozen[cl.key.id] {
+				a.fail("I-04", "reservation %d of %d moved %d and its key is not frozen", cl.id, cl.minor, n)
+			}
+		}
 	default:
 		cl.state = ledger.Unresolved
+	}
+}
+
+func movedBy(rec *audit.Record) int64 {
+	if len(rec.Effects) == 0 {
+		return 0
+	}
+	return rec.Effects[0].Amount.Minor
+}
+
+// learned follows the last word about an object: it must be what the vendor did.
+func (a *auditor) learned(rec *audit.Record) {
+	cl := a.objects[rec.Object]
+	if cl == nil {
+		return // an intent; its sum is looked at in the end
+	}
+	cl.kept = movedBy(rec)
+	if cl.kept < cl.ran-cl.back {
+		a.fail("I-13", "%s keeps %d of %d though only %d came back", rec.Object, cl.kept, cl.ran, cl.back)
+	}
+}
+
+// later is told what became of money after its call.
+func (a *auditor) later(effects []sandbox.Effect) {
+	for _, e := range effects {
+		if cl := a.objects[e.Object]; cl != nil && (e.Kind == sandbox.EffectRefundFailed || e.Kind == sandbox.EffectPayoutBack) {
+			cl.back += e.Amount
+		}
 	}
 }
 
@@ -354,6 +401,10 @@ func (a *auditor) counts(cl *claim, l *limit, label string) (open, settled int64
 				n += h.Amount
 			}
 		}
+	case cl.state == ledger.Settled && cl.kept >= 0:
+		n = cl.kept * 10_000
+	case cl.state == ledger.Settled && cl.said > 0:
+		n = cl.said * 10_000
 	case cl.state != ledger.Released:
 		n = cl.minor * 10_000
 	}
@@ -488,6 +539,10 @@ func (a *auditor) happened(r *request, rec *recorder, effects []sandbox.Effect) 
 		switch e.Kind {
 		case sandbox.EffectRefund, sandbox.EffectPayout:
 			cl.ran += e.Amount
+			if a.objects[e.Object] == nil {
+				a.objects[e.Object] = cl
+				a.made = append(a.made, e.Object)
+			}
 		case sandbox.EffectPayment, sandbox.EffectAuthorization:
 			cl.ran += e.Amount
 			a.intents[intentOf(e, r)] += e.Amount

@@ -76,7 +76,9 @@ func (w *world) mishap() bool {
 		w.sleep(time.Duration(1+w.rng.IntN(2000)) * time.Millisecond)
 	case n < 66:
 		w.sleep(time.Duration(1+w.rng.IntN(80)) * time.Second)
-	case n < 70 && len(w.engine.queue) > 0: // those who waited too long are turned away
+	case n < 70:
+		w.vendor.later()
+	case n < 74 && len(w.engine.queue) > 0: // those who waited too long are turned away
 		w.busy()
 	default:
 		return false

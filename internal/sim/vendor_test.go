@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -58,9 +59,10 @@ const (
 	answers500
 	answers503
 	answers429
+	answersMore // that more moved than did
 )
 
-var answerNames = [...]string{"truth", "cut", "nothing", "half", "garbage", "html", "500", "503", "429"}
+var answerNames = [...]string{"truth", "cut", "nothing", "half", "garbage", "html", "500", "503", "429", "more"}
 
 // random draws what becomes of a request.
 func (v *vendor) random(write bool) plan {
@@ -68,14 +70,16 @@ func (v *vendor) random(write bool) plan {
 		return plan{}
 	}
 	if !write {
-		return plan{unwritten: v.rng.IntN(4) == 0, answer: answer(v.rng.IntN(len(answerNames)))}
+		return plan{unwritten: v.rng.IntN(4) == 0, answer: answer(v.rng.IntN(int(answersMore)))}
 	}
-	switch v.rng.IntN(8) {
-	case 0:
+	switch v.rng.IntN(16) {
+	case 15:
+		return plan{answer: answersMore}
+	case 0, 8:
 		return plan{unwritten: true}
-	case 1:
+	case 1, 9:
 		return plan{runs: runsNever, answer: [...]answer{answersCut, answersNothing, answers500, answers503, answers429}[v.rng.IntN(5)]}
-	case 2:
+	case 2, 10:
 		return plan{runs: runsLate, answer: [...]answer{answersCut, answersNothing, answers500}[v.rng.IntN(3)]}
 	default:
 		return plan{answer: [...]answer{answersCut, answersNothing, answersHalf, answersGarbage, answersHTML, answers500, answers503}[v.rng.IntN(7)]}
@@ -122,6 +126,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		trace.GotConn(httptrace.GotConnInfo{Conn: noConn{}})
 	}
 	truth := w.run(sent, p)
+	if p.answer == answersMore {
+		p.answer = w.exaggerate(sent, truth)
+	}
 	w.b.notef("plan", who, "runs %d, answers %s", p.runs, answerNames[p.answer])
 	return w.answers(ctx, who, p, truth)
 }
@@ -155,6 +162,40 @@ func (v *vendor) run(r *request, p plan) *recorder {
 		}()
 	}
 	return &recorder{code: http.StatusInternalServerError, head: http.Header{}}
+}
+
+// exaggerate makes an answer to a refund or payout say that more moved. What the vendor says counts, whatever it did.
+func (v *vendor) exaggerate(r *request, truth *recorder) answer {
+	if path := r.http.URL.Path; truth.code != http.StatusOK || path != "/v1/refunds" && path != "/v1/payouts" {
+		return answersTruth
+	}
+	amount := regexp.MustCompile(`"amount":\s*(\d+)`)
+	said := int64(0)
+	text := amount.ReplaceAllStringFunc(truth.body.String(), func(s string) string {
+		n, _ := strconv.ParseInt(amount.FindStringSubmatch(s)[1], 10, 64)
+		said = n + 100
+		return `"amount":` + strconv.FormatInt(said, 10)
+	})
+	truth.body = *bytes.NewBufferString(text)
+	v.auditor.lies[r.key] = said
+	return answersTruth
+}
+
+// later lets a bank send a refund or payout back, some time after it was made.
+func (v *vendor) later() {
+	if len(v.auditor.made) == 0 {
+		return
+	}
+	id := v.auditor.made[v.rng.IntN(len(v.auditor.made))]
+	set := v.sandbox.SetRefundStatus
+	if strings.HasPrefix(id, "po_") {
+		set = v.sandbox.SetPayoutStatus
+	}
+	err := set(id, "failed")
+	effects := v.sandbox.Effects()
+	v.auditor.later(effects[v.seen:])
+	v.seen = len(effects)
+	v.b.notef("later", "bank", "%s failed: %v", id, err == nil)
 }
 
 // execute runs a request at the sandbox and tells the auditor what moved.
