@@ -54,9 +54,10 @@ crash: ## processes killed with SIGKILL under load: the store alone (200 times) 
 	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -v -timeout 60m -run Kill ./internal/store/sqlite
 	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m ./crash
 
-sim: ## the whole gateway under a scheduler with one seed per run: SEEDS seeds (default 2000) of CALLS calls (500); SEED=N SEEDS=1 STEPS=1 replays one
+sim: ## the whole gateway under a scheduler: SEEDS seeds (default 2000) of CALLS calls (500), and all failures of a day; SEED=N SEEDS=1 STEPS=1 replays one
 	KEYBRAKE_SIM_SEEDS=$${SEEDS:-2000} KEYBRAKE_SIM_CALLS=$${CALLS:-500} KEYBRAKE_SIM_SEED=$${SEED:-1} KEYBRAKE_SIM_STEPS=$${STEPS:-0} \
-		$(GO) test -count=1 -v -timeout 120m -run NoSeedBreaks ./internal/sim | grep -v '^ *\(=== RUN\|--- PASS\)'
+		KEYBRAKE_SIM_SWEEP=1 KEYBRAKE_SIM_LIVE=20 KEYBRAKE_SIM_HISTORIES=30 \
+		$(GO) test -count=1 -v -timeout 120m ./internal/sim | grep -v '^ *\(=== \|--- PASS.*/seed\)'
 
 fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' chooses
 	@scripts/fuzz $${FUZZTIME:-1m}

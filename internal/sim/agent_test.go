@@ -174,6 +174,10 @@ func (a *agent) call(key int) shot {
 		if a.rng.IntN(12) == 0 {
 			return post(pinned, "/v1/refunds", "charge=%s", charge)
 		}
+		if key == 0 && a.rng.IntN(4) == 0 {
+			charge = a.w.abroad[a.rng.IntN(len(a.w.abroad))]
+			cents += a.rng.IntN(100) // so that dollars have to be rounded
+		}
 		return post(ordinary, "/v1/refunds", "charge=%s&amount=%d", charge, cents)
 	}
 	return a.intent(customer.ID, customer.Card, cents)

@@ -99,6 +99,7 @@ func newLive(t *testing.T, seed uint64) *live {
 	w.seeded = w.sandbox.Seed()
 	w.auditor = newAuditor(func() int64 { return 0 }, func() int64 { return 0 })
 	w.auditor.afterwards = true
+	w.sellAbroad(t)
 	w.vendor = &vendor{rng: l.rng, rate: 0.15}
 	var err error
 	w.master, err = vault.EphemeralMaster()

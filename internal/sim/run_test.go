@@ -158,6 +158,9 @@ func (w *world) leap() {
 		return
 	}
 	d := time.Duration(1+w.rng.IntN(int(30*time.Hour/time.Second))) * time.Second
+	if w.rng.IntN(3) == 0 { // too late to attach to what was sent just now, and the vendor remembers it
+		d = 23*time.Hour + time.Duration(w.rng.IntN(3000))*time.Second
+	}
 	w.clock.leap += d
 	w.b.notef("leap", "time", "%s", d)
 }

@@ -2,10 +2,13 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/cryptotest"
@@ -57,6 +60,7 @@ type world struct {
 	log      *errorLog
 	p        *process
 	keys     []agentKey
+	abroad   []string     // charges that are not in dollars
 	working  atomic.Int64 // agents and operators that are not done
 	agents   atomic.Int64 // agents that are not done
 	calls    int
@@ -120,6 +124,7 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	w.sandbox = sandbox.New(sandbox.Options{Seed: int64(seed), Now: w.clock.world})
 	w.seeded = w.sandbox.Seed()
 	w.auditor = newAuditor(func() int64 { return w.b.steps.Load() }, w.now)
+	w.sellAbroad(t)
 	w.vendor = &vendor{
 		b: w.b, sandbox: w.sandbox, rng: rand.New(rand.NewPCG(seed, 2)), auditor: w.auditor,
 		seen: len(w.sandbox.Effects()), running: make(map[string]int), wires: make(map[*request]bool), rate: []float64{0.02, 0.1, 0.3}[w.rng.IntN(3)],
@@ -138,6 +143,22 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	must(t, err)
 	w.engine = &engine{b: w.b, clock: w.clock.ours, signer: w.master, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n }, durable: newRows(), live: newRows(), faulty: w.readFails}
 	return w
+}
+
+// sellAbroad makes charges that are not in dollars.
+func (w *world) sellAbroad(t testing.TB) {
+	for _, form := range []string{"amount=30000&currency=eur", "amount=30000&currency=eur", "amount=90000&currency=jpy"} {
+		rec := &recorder{head: make(http.Header)}
+		r, err := http.NewRequest(http.MethodPost, "https://api.stripe.example/v1/charges", strings.NewReader(form+"&source=tok_visa"))
+		must(t, err)
+		r.Header.Set("Authorization", "Bearer sk_test_simulated")
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w.sandbox.ServeHTTP(rec, r)
+		var charge struct{ ID, Currency string }
+		must(t, json.Unmarshal(rec.body.Bytes(), &charge))
+		w.abroad = append(w.abroad, charge.ID)
+		w.auditor.foreign[charge.ID] = charge.Currency
+	}
 }
 
 func must(t testing.TB, err error) {
@@ -189,6 +210,9 @@ timezone: ` + zone + "\n",
 // setUp adds an upstream and keys, as operators do before agents come.
 func (w *world) setUp(ctx context.Context, s *admin.Service) error {
 	who := admin.Actor{Name: "setup"}
+	if _, err := s.SetRates(ctx, who, []admin.RateInput{{Currency: "EUR", Rate: "1.0937"}, {Currency: "JPY", Rate: "0.00669"}}); err != nil {
+		return err
+	}
 	_, err := s.AddUpstream(ctx, who, admin.UpstreamRequest{Name: "stripe", Secret: "sk_test_simulated", BaseURL: "https://api.stripe.example"})
 	if err != nil {
 		return err
