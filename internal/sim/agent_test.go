@@ -310,7 +310,8 @@ func (w *world) asker() {
 		if w.agents.Load() == 0 {
 			return
 		}
-		if w.rng.IntN(200) == 0 {
+		often := slices.ContainsFunc(w.b.waiting, func(t *turn) bool { return t.late })
+		if n := w.rng.IntN(200); n == 0 || often && n < 10 {
 			w.askOnce()
 		}
 	}

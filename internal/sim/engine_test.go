@@ -59,10 +59,12 @@ type engine struct {
 	durable *rows
 	seen    durable
 	lost    func(folded int64)
-	queue   []*turn
-	dead    bool  // the process has crashed: nobody is served any more
-	broken  error // a flush failed: nothing more is taken until the next start
-	faulty  func() bool
+	// panicked is told of an assertion of the product that did not hold.
+	panicked func(string)
+	queue    []*turn
+	dead     bool  // the process has crashed: nobody is served any more
+	broken   error // a flush failed: nothing more is taken until the next start
+	faulty   func() bool
 	// unflushed is what a doctored store acknowledged before it was durable.
 	unflushed []*change
 	lazy      bool
@@ -72,7 +74,7 @@ var _ store.DB = (*engine)(nil)
 
 // reopen starts on what is durable, as a new process would.
 func (e *engine) reopen() (*engine, error) {
-	n := &engine{b: e.b, clock: e.clock, signer: e.signer, seen: e.seen, lost: e.lost, faulty: e.faulty, lazy: e.lazy, durable: e.durable, live: e.durable.clone()}
+	n := &engine{b: e.b, clock: e.clock, signer: e.signer, seen: e.seen, lost: e.lost, panicked: e.panicked, faulty: e.faulty, lazy: e.lazy, durable: e.durable, live: e.durable.clone()}
 	return n, n.takeOver()
 }
 
@@ -136,6 +138,7 @@ func (e *engine) decide(turns []*turn) (c *change, err error) {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("broken invariant: %v", r)
 			e.broken = err
+			e.panicked(fmt.Sprint(r))
 		}
 	}()
 	if u := turns[0].unit; u.update != nil {

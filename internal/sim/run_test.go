@@ -65,7 +65,17 @@ func (w *world) step() {
 
 // mishap is what happens to machines: a crash, a clock that is set, time that passes.
 func (w *world) mishap() bool {
-	switch n := w.rng.IntN(4000); {
+	odds := 4000
+	if slices.ContainsFunc(w.b.waiting, func(t *turn) bool { return t.late }) {
+		odds = 400 // the vendor is slow with a call: that is when time matters
+	}
+	switch n := w.rng.IntN(odds); {
+	case odds == 400 && n < 8:
+		w.skew()
+	case odds == 400 && n < 16:
+		w.sleep(time.Duration(30+w.rng.IntN(60)) * time.Second)
+	case odds == 400:
+		return false
 	case n < 1 || w.engine.broken != nil && n < 400:
 		w.crash()
 	case n < 3:
@@ -145,6 +155,10 @@ func (w *world) sleep(d time.Duration) {
 // skew sets this machine's clock, forward or back. It stays within an hour's span: a clock that goes back by more makes
 // idempotency keys look younger than the vendor finds them.
 func (w *world) skew() {
+	if w.clock.world().Before(w.skewed.Add(30 * time.Minute)) {
+		return // it is set now and then, not all the time
+	}
+	w.skewed = w.clock.world()
 	w.clock.skew = time.Duration(w.rng.IntN(2*maxSkew)-maxSkew) * time.Second
 	w.b.notef("clock", "time", "our clock is %s off", w.clock.skew)
 }

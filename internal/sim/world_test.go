@@ -66,7 +66,7 @@ type world struct {
 	calls    int
 	crashes  int
 	ending   bool
-	leapt    time.Time
+	skewed   time.Time // when our clock was set last
 	problems []string
 }
 
@@ -141,7 +141,8 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	must(t, err)
 	w.adapter, err = stripe.New()
 	must(t, err)
-	w.engine = &engine{b: w.b, clock: w.clock.ours, signer: w.master, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n }, durable: newRows(), live: newRows(), faulty: w.readFails}
+	w.engine = &engine{b: w.b, clock: w.clock.ours, signer: w.master, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n },
+		panicked: func(what string) { w.auditor.fail("assertion", "%s", what) }, durable: newRows(), live: newRows(), faulty: w.readFails}
 	return w
 }
 
