@@ -31,7 +31,7 @@ type auditor struct {
 	keys     map[policy.KeyID]*keyBook
 	claims   map[ledger.ReservationID]*claim
 	byIdem   map[string][]*claim // the upstream idempotency key
-	objects  map[string]*claim   // refunds and payouts by their ids
+	objects  map[string][]*claim // refunds and payouts by their ids
 	made     []string            // those ids, in order
 	foreign  map[string]string   // currencies of charges that are not in dollars
 	lies     map[string]int64    // by idempotency key: the amount that an answer named, which is not what moved
@@ -92,11 +92,14 @@ type claim struct {
 	state  ledger.State
 	proof  string
 	closed int64 // step
-	said   int64 // what the vendor said that moved, if that is not what was asked
-	back   int64 // minor units that came back later
-	kept   int64 // what the books keep of it after they learned that; -1: they did not
-	ran    int64 // minor units that moved at the vendor under it
-	runs   int
+	// echo: the vendor replayed its answer to a call that was let go of because it was too old to attach to, and then
+	// once more. Nobody here remembers the first run then, and it counts twice: too much rather than too little.
+	echo bool
+	said int64 // what the vendor said that moved, if that is not what was asked
+	back int64 // minor units that came back later
+	kept int64 // what the books keep of it after they learned that; -1: they did not
+	ran  int64 // minor units that moved at the vendor under it
+	runs int
 }
 
 // rates are what a minor unit is worth in micro-dollars with the margin of typed rates (5 %), worked out by hand from
@@ -154,7 +157,7 @@ type call struct {
 func newAuditor(steps, now func() int64) *auditor {
 	return &auditor{
 		steps: steps, now: now, keys: make(map[policy.KeyID]*keyBook), claims: make(map[ledger.ReservationID]*claim),
-		byIdem: make(map[string][]*claim), intents: make(map[string]int64), objects: make(map[string]*claim), lies: make(map[string]int64), foreign: make(map[string]string), calls: make(map[string]*call),
+		byIdem: make(map[string][]*claim), intents: make(map[string]int64), objects: make(map[string][]*claim), lies: make(map[string]int64), foreign: make(map[string]string), calls: make(map[string]*call),
 		accounts: make(map[ledger.AccountKey][]standing), frozen: make(map[policy.KeyID]bool),
 	}
 }
@@ -278,22 +281,27 @@ func (a *auditor) reserved(rsv *ledger.Reservation) {
 	if cl.gross() && amount == 0 {
 		a.fail("I-03", "reservation %d: %s leaves without an amount", rsv.ID, sent.P)
 	}
-	for _, other := range k.claims {
-		if other.state == ledger.Unresolved && other.path == sent.P && other.body == sent.B && other.idem != sent.K && !k.repeats {
-			a.fail("I-10", "reservation %d repeats the call of reservation %d, whose outcome is unknown", cl.id, other.id)
-		}
-	}
 	if n := len(k.claims); n > 0 && k.claims[n-1].at.After(cl.at) {
 		a.fail("I-08", "reservation %d is older than the one before it", rsv.ID)
-	}
-	for _, other := range a.byIdem[sent.K] {
-		if other.state != ledger.Released && cl.at.Sub(other.at) < 22*time.Hour {
-			a.fail("I-10", "reservation %d holds once more for the call of reservation %d", cl.id, other.id)
-		}
 	}
 	a.claims[rsv.ID] = cl
 	a.byIdem[sent.K] = append(a.byIdem[sent.K], cl)
 	k.claims = append(k.claims, cl)
+}
+
+// once checks that a call that is admitted does not stand for one that is held already.
+func (a *auditor) once(cl *claim) {
+	for _, other := range a.byIdem[cl.idem] {
+		if other != cl && other.state != ledger.Released && cl.at.Sub(other.at) < 22*time.Hour {
+			a.fail("I-10", "reservation %d holds once more for the call of reservation %d", cl.id, other.id)
+		}
+	}
+	for _, other := range cl.key.claims {
+		same := other.path == cl.path && other.body == cl.body && other.books.Fingerprint == cl.books.Fingerprint
+		if other.state == ledger.Unresolved && same && other.idem != cl.idem && !cl.key.repeats {
+			a.fail("I-10", "reservation %d repeats the call of reservation %d, whose outcome is unknown", cl.id, other.id)
+		}
+	}
 }
 
 // record follows one durable record.
@@ -305,13 +313,15 @@ func (a *auditor) record(rec *audit.Record, c *change, touched map[*keyBook]bool
 	switch rec.Kind {
 	case audit.KindIntent:
 		a.admitted++
-		if rec.Reservation == 0 || rec.Repeat == "attached" {
+		made := func(r *ledger.Reservation) bool { return int64(r.ID) == rec.Reservation }
+		if rec.Repeat == "attached" && !slices.ContainsFunc(c.ledger.Created, made) || rec.Reservation == 0 {
 			return
 		}
 		if cl := a.claims[ledger.ReservationID(rec.Reservation)]; cl == nil {
 			a.fail("I-23", "intent %d names reservation %d, which does not exist", rec.Seq, rec.Reservation)
 		} else {
 			touched[cl.key] = true
+			a.once(cl)
 		}
 	case audit.KindDenied:
 		a.denied++
@@ -341,7 +351,11 @@ func (a *auditor) outcome(rec *audit.Record) {
 		}
 		cl.state, cl.proof, cl.closed = ledger.Released, rec.Proof, a.steps()
 	case rec.Fate == "moved":
-		if cl.gross() && cl.runs == 0 {
+		cl.echo = rec.Replayed && slices.ContainsFunc(a.byIdem[cl.idem], func(o *claim) bool { return o != cl })
+		if cl.echo && len(rec.Effects) > 0 {
+			a.objects[rec.Effects[0].Object] = append(a.objects[rec.Effects[0].Object], cl)
+		}
+		if cl.gross() && cl.runs == 0 && !cl.echo {
 			a.fail("I-07", "reservation %d is settled though nothing moved", cl.id)
 		}
 		cl.state, cl.closed = ledger.Settled, a.steps()
@@ -368,21 +382,18 @@ func movedBy(rec *audit.Record) int64 {
 
 // learned follows the last word about an object: it must be what the vendor did.
 func (a *auditor) learned(rec *audit.Record) {
-	cl := a.objects[rec.Object]
-	if cl == nil {
-		return // an intent; its sum is looked at in the end
-	}
-	cl.kept = movedBy(rec)
-	if cl.kept < cl.ran-cl.back {
-		a.fail("I-13", "%s keeps %d of %d though only %d came back", rec.Object, cl.kept, cl.ran, cl.back)
+	for _, cl := range a.objects[rec.Object] { // an intent is not here; its sum is looked at in the end
+		if cl.kept = movedBy(rec); cl.kept < cl.ran-cl.back {
+			a.fail("I-13", "%s keeps %d of %d though only %d came back", rec.Object, cl.kept, cl.ran, cl.back)
+		}
 	}
 }
 
 // later is told what became of money after its call.
 func (a *auditor) later(effects []sandbox.Effect) {
 	for _, e := range effects {
-		if cl := a.objects[e.Object]; cl != nil && (e.Kind == sandbox.EffectRefundFailed || e.Kind == sandbox.EffectPayoutBack) {
-			cl.back += e.Amount
+		if cls := a.objects[e.Object]; len(cls) > 0 && (e.Kind == sandbox.EffectRefundFailed || e.Kind == sandbox.EffectPayoutBack) {
+			cls[0].back += e.Amount
 		}
 	}
 }
@@ -564,7 +575,7 @@ func (a *auditor) happened(r *request, rec *recorder, effects []sandbox.Effect) 
 		case sandbox.EffectRefund, sandbox.EffectPayout:
 			cl.ran += e.Amount
 			if a.objects[e.Object] == nil {
-				a.objects[e.Object] = cl
+				a.objects[e.Object] = []*claim{cl}
 				a.made = append(a.made, e.Object)
 			}
 		case sandbox.EffectPayment, sandbox.EffectAuthorization:

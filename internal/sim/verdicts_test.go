@@ -79,19 +79,23 @@ func (a *auditor) full(rec *audit.Record, said *audit.Cap, k *keyBook, made *cal
 		a.exact++
 		return
 	}
-	var was ledger.Account
+	began := false // whether the account was there before the call
 	for key, history := range a.accounts {
 		if key.Key != k.id || string(key.Resource) != l.resource || key.Per.String() != l.per || (key.Unit == policy.UnitCalls) != l.calls || key.Label != label {
 			continue
 		}
 		for i, s := range history {
-			was = s.Account
+			began = began || s.step < made.begun
 			over := i+1 < len(history) && history[i+1].step < made.begun
-			if !over && was.Held == said.Held && was.Settled == said.Settled {
+			if !over && s.Held == said.Held && s.Settled == said.Settled {
 				a.exact++
 				return
 			}
 		}
+	}
+	if !began && said.Held == 0 && said.Settled == 0 {
+		a.exact++
+		return
 	}
 	if slices.ContainsFunc(k.claims, func(cl *claim) bool { return !cl.gross() && (l.resource == "*" || l.resource == cl.bucket) }) {
 		return // in the middle of a transaction, the books' word about intents is not at hand
@@ -232,7 +236,7 @@ func (a *auditor) money(r *rows) {
 		}
 	}
 	for _, cl := range a.claims {
-		if cl.gross() && cl.state == ledger.Settled && cl.ran != cl.minor {
+		if cl.gross() && cl.state == ledger.Settled && cl.ran != cl.minor && !cl.echo {
 			a.fail("I-07", "reservation %d settled %d and %d moved", cl.id, cl.minor, cl.ran)
 		}
 		if got := r.reservations[cl.id]; got == nil || got.State != cl.state {
