@@ -57,7 +57,8 @@ func (p *Problem) String() string {
 // verifier walks a chain.
 type verifier struct {
 	report Report
-	at     Chain // the end of what was found good
+	after  *Chain // where the file must begin; nil: anywhere
+	at     Chain  // the end of what was found good
 	line   int
 	end    bool
 }
@@ -167,27 +168,50 @@ func VerifyEntries(after Chain, entries iter.Seq2[Entry, error], heads []Head, p
 // maxLine bounds a line of an export: a record and what stands around it.
 const maxLine = MaxRecord + 4096
 
-// Verify checks an exported file. trusted is the public key that it must be signed with (32 bytes); nil
+// Verify checks an exported file or an archive. trusted is the public key that it must be signed with (32 bytes); nil
 // takes the file's own, and the report then says that it is not Trusted. An error means that r could not be
 // read; whatever is wrong with the content is the report's Problem.
 func Verify(r io.Reader, trusted []byte) (Report, error) {
 	v := &verifier{}
-	in := bufio.NewReader(r)
+	err := v.file(r, trusted)
+	return v.report, err
+}
+
+// VerifyFrom checks an exported file, of which the chain after is the predecessor, and returns where the chain stands at
+// its end. publicKey must have signed it. A file that belongs elsewhere in the chain, or to another one, is a Problem.
+func VerifyFrom(r io.Reader, after Chain, publicKey []byte) (Report, Chain, error) {
+	v := &verifier{after: &after}
+	err := v.file(r, publicKey)
+	return v.report, v.at, err
+}
+
+// file reads an export to its end or to the first problem.
+func (v *verifier) file(r io.Reader, trusted []byte) error {
+	in := unpacked(bufio.NewReader(r))
 	digest := sha256.New()
 	var line []byte
 	for {
 		var err error
 		line, err = readLine(in, line[:0])
 		v.line++
+		var changed notAsWritten
 		switch {
 		case len(line) > maxLine:
 			v.problem(v.at.Seq+1, "the line is longer than any record")
-			return v.report, nil
+			return nil
+		case errors.As(err, &changed):
+			v.line = 0 // the file has other lines than its text
+			if v.at.Name == "" {
+				v.problem(0, "%s", changed)
+			} else {
+				v.problem(v.at.Seq+1, "%s; signed is up to %d", changed, v.report.LastSigned)
+			}
+			return nil
 		case err != nil && !errors.Is(err, io.EOF):
-			return v.report, fmt.Errorf("read audit export: %w", err)
+			return fmt.Errorf("read audit export: %w", err)
 		case len(line) == 0:
 			v.cut()
-			return v.report, nil
+			return nil
 		}
 		whole := bytes.HasSuffix(line, []byte("\n"))
 		if !v.next(bytes.TrimSuffix(line, []byte("\n")), digest, trusted) {
@@ -195,7 +219,7 @@ func Verify(r io.Reader, trusted []byte) (Report, error) {
 				v.report.Problem = nil
 				v.cut()
 			}
-			return v.report, nil
+			return nil
 		}
 		_, _ = digest.Write(line)
 	}
@@ -261,6 +285,9 @@ func (v *verifier) header(line, trusted []byte) bool {
 	v.report.Chain, v.report.Partial, v.report.Filter, v.report.PublicKey = h.Chain, h.Partial, h.Filter, h.PublicKey
 	if h.After == 0 && v.at.Hash != NewChain(h.Chain).Hash {
 		return v.problem(0, "the export begins at the chain's first record, but with another hash than that of its name")
+	}
+	if v.after != nil && (v.at != *v.after || h.Partial) {
+		return v.problem(0, "it begins after record %d, or after another one of that number, where the chain goes on after record %d", h.After, v.after.Seq)
 	}
 	if trusted != nil {
 		if !bytes.Equal(trusted, h.PublicKey) {
