@@ -3,7 +3,6 @@ package admin
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,12 +27,12 @@ const (
 	tailPoll = 200 * time.Millisecond
 )
 
-func (s *Service) query(ctx context.Context, q store.RecordQuery) (entries []audit.Entry, err error) {
+func (s *Service) query(ctx context.Context, q store.RecordQuery) (page store.RecordPage, err error) {
 	err = s.Store.View(ctx, func(tx store.Tx) error {
-		entries, err = tx.Query(q)
+		page, err = tx.Query(q)
 		return err
 	})
-	return entries, understood("read the audit", err)
+	return page, understood("read the audit", err)
 }
 
 // withID puts a record's id before its stored fields.
@@ -55,9 +54,11 @@ func (s *Service) AuditRecord(ctx context.Context, id string) (List[json.RawMess
 	}
 	entries := []audit.Entry{entry}
 	if entry.Call != 0 {
-		if entries, err = s.query(ctx, store.RecordQuery{Call: entry.Call, Limit: auditPage, Ascending: true}); err != nil {
+		page, err := s.query(ctx, store.RecordQuery{Call: entry.Call, Limit: auditPage, Ascending: true})
+		if err != nil {
 			return out, err
 		}
+		entries = page.Entries
 	}
 	for _, e := range entries {
 		out.Items = append(out.Items, withID(&e))
@@ -71,14 +72,14 @@ func (s *Service) record(ctx context.Context, id string) (audit.Entry, error) {
 	if err != nil {
 		return audit.Entry{}, refuse(Invalid, "%v", err)
 	}
-	entries, err := s.query(ctx, store.RecordQuery{From: seq, To: seq})
+	page, err := s.query(ctx, store.RecordQuery{From: seq, To: seq})
 	switch {
 	case err != nil:
 		return audit.Entry{}, err
-	case len(entries) == 0:
-		return audit.Entry{}, refuse(NotFound, "there is no record %s", id)
+	case len(page.Entries) == 0:
+		return audit.Entry{}, s.noRecord(ctx, id, seq)
 	}
-	return entries[0], nil
+	return page.Entries[0], nil
 }
 
 // TailAudit writes the last n records that the filter selects, oldest first, one per line, and then every new one
@@ -179,7 +180,8 @@ func (s *Service) page(ctx context.Context, after int64) (entries []audit.Entry,
 		if height, _, err = tx.Height(); err != nil {
 			return err
 		}
-		entries, err = tx.Query(store.RecordQuery{After: after, Limit: exportPage, Ascending: true})
+		page, err := tx.Query(store.RecordQuery{After: after, Limit: exportPage, Ascending: true})
+		entries = page.Entries
 		return err
 	})
 	return entries, height, understood("read the audit", err)
@@ -200,10 +202,33 @@ func (s *Service) signed(ctx context.Context) (height int64, heads []audit.Head,
 	return height, heads, understood("read the audit", err)
 }
 
+// noRecord says why there is no record.
+func (s *Service) noRecord(ctx context.Context, id string, seq int64) error {
+	archives, err := s.archives(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range archives {
+		if a.Absent && a.First <= seq && seq <= a.Last {
+			return refuse(NotFound, "the record %s was in the archive file %s, which is not there any more", id, a.Path)
+		}
+	}
+	return refuse(NotFound, "there is no record %s", id)
+}
+
+func (s *Service) archives(ctx context.Context) (out []store.Archive, err error) {
+	err = s.Store.View(ctx, func(tx store.Tx) error {
+		out, err = tx.Archives()
+		return err
+	})
+	return out, understood("read the audit", err)
+}
+
 // Export is one export of the audit, ready to be written: what can go wrong before the first byte has not.
 type Export struct {
 	s       *Service
 	ctx     context.Context
+	after   audit.Chain // before the first record that is there
 	height  int64
 	heads   []audit.Head
 	keep    func(*audit.Entry) bool
@@ -222,6 +247,11 @@ func (s *Service) PrepareExport(ctx context.Context, f AuditFilter) (*Export, er
 	if x.height, x.heads, err = s.signed(ctx); err != nil {
 		return nil, err
 	}
+	archives, err := s.archives(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x.after = store.Before(archives)
 	if x.filter != "" {
 		x.keep = search.filter.Matcher()
 	}
@@ -231,8 +261,8 @@ func (s *Service) PrepareExport(ctx context.Context, f AuditFilter) (*Export, er
 // WriteJSONL writes the export that `audit verify` reads. A filtered one says that it is partial.
 func (x *Export) WriteJSONL(w io.Writer) error {
 	buffered := bufio.NewWriterSize(w, exportBuffer)
-	_, err := audit.Export(buffered, x.s.entries(x.ctx, 0, x.height), audit.ExportOptions{
-		After: audit.NewChain(audit.FirstChain), Heads: x.heads, Keep: x.keep, Filter: x.filter, At: x.started, Signer: x.signer,
+	_, err := audit.Export(buffered, x.s.entries(x.ctx, x.after.Seq, x.height), audit.ExportOptions{
+		After: x.after, Heads: x.heads, Keep: x.keep, Filter: x.filter, At: x.started, Signer: x.signer,
 	})
 	if err != nil {
 		return err
@@ -243,49 +273,8 @@ func (x *Export) WriteJSONL(w io.Writer) error {
 // WriteCSV writes the export for spreadsheets. It carries no proof.
 func (x *Export) WriteCSV(w io.Writer) error {
 	buffered := bufio.NewWriterSize(w, exportBuffer)
-	if err := audit.ExportCSV(buffered, x.s.entries(x.ctx, 0, x.height), x.keep); err != nil {
+	if err := audit.ExportCSV(buffered, x.s.entries(x.ctx, x.after.Seq, x.height), x.keep); err != nil {
 		return err
 	}
 	return buffered.Flush()
-}
-
-// Verification is what a check of the audit found.
-type Verification struct {
-	OK         bool   `json:"ok"`
-	Chain      string `json:"chain"`
-	First      int64  `json:"first"`
-	Last       int64  `json:"last"`
-	Records    int64  `json:"records"`
-	LastSigned int64  `json:"last_signed" doc:"last record under a good signature"`
-	Partial    bool   `json:"partial"`
-	Filter     string `json:"filter,omitempty"`
-	PublicKey  string `json:"public_key" doc:"hex; compare it with the one you noted"`
-	Trusted    bool   `json:"trusted" doc:"the public key is the one that was asked for"`
-	Problem    string `json:"problem,omitempty"`
-	ProblemID  string `json:"problem_id,omitempty" doc:"the first record that is not as it was written"`
-}
-
-// VerificationOf shows a report.
-func VerificationOf(r audit.Report) Verification {
-	v := Verification{
-		OK: r.OK, Chain: r.Chain, First: r.First, Last: r.Last, Records: r.Records, LastSigned: r.LastSigned,
-		Partial: r.Partial, Filter: r.Filter, PublicKey: hex.EncodeToString(r.PublicKey), Trusted: r.Trusted,
-	}
-	if r.Problem != nil {
-		v.Problem, v.ProblemID = r.Problem.String(), r.Problem.ID
-	}
-	return v
-}
-
-// VerifyAudit checks the store's own chain, whole.
-func (s *Service) VerifyAudit(ctx context.Context) (Verification, error) {
-	height, heads, err := s.signed(ctx)
-	if err != nil {
-		return Verification{}, err
-	}
-	report, err := audit.VerifyEntries(audit.NewChain(audit.FirstChain), s.entries(ctx, 0, height), heads, s.Ring.Master().PublicKey())
-	if err != nil {
-		return Verification{}, err
-	}
-	return VerificationOf(report), nil
 }

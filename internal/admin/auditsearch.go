@@ -223,27 +223,28 @@ func (a *auditSearch) ofCall(ctx context.Context, id string) error {
 // behind what it has looked at. more is false at the end. Each read is short, on a connection of its own: no search
 // keeps the writer waiting, or a snapshot for long.
 func (a *auditSearch) page(ctx context.Context, limit int) (found []audit.Entry, more bool, err error) {
-	for scanned := 0; scanned < maxAuditScan; {
+	for scanned := 0; scanned < maxAuditScan; scanned += auditPage { // a query looks at no more
 		if a.query.Limit = auditPage; a.whole() {
 			a.query.Limit = limit
 		}
-		entries, err := a.s.query(ctx, a.query)
+		page, err := a.s.query(ctx, a.query)
 		if err != nil {
 			return nil, false, err
 		}
-		scanned += len(entries)
-		for i := range entries {
-			a.query.After = entries[i].Seq
-			if !a.match(&entries[i]) {
+		for i := range page.Entries {
+			e := &page.Entries[i]
+			a.query.After = e.Seq
+			if !a.match(e) {
 				continue
 			}
-			if found = append(found, entries[i]); len(found) == limit {
+			if found = append(found, *e); len(found) == limit {
 				return found, true, nil
 			}
 		}
-		if len(entries) < a.query.Limit {
+		if page.Next == 0 {
 			return found, false, nil
 		}
+		a.query.After = page.Next
 	}
 	return found, true, nil
 }

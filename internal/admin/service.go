@@ -161,6 +161,7 @@ func (s *Service) act(ctx context.Context, lane store.Lane, who Actor, action st
 // understood turns errors that an operator can act on into refusals.
 func understood(action string, err error) error {
 	var refused *Refusal
+	var archive *store.ArchiveError
 	switch {
 	case err == nil:
 		return nil
@@ -172,6 +173,8 @@ func understood(action string, err error) error {
 		return refuse(Conflict, "the name is taken; choose another one")
 	case errors.Is(err, store.ErrNotFound):
 		return refuse(NotFound, "it does not exist (any more)")
+	case errors.As(err, &archive):
+		return refuse(Conflict, "%v; put it back from a copy, or move it and all older ones away to do without them", archive)
 	default:
 		return fmt.Errorf("%s: %w", action, err)
 	}

@@ -106,7 +106,7 @@ func TestNoByteOfAnArchiveCanChange(t *testing.T) {
 			if r := verify(t, changed, s.PublicKey()); r.OK {
 				t.Fatalf("bit %d of byte %d (of %d) was flipped, and it verifies", bit, i, len(file))
 			}
-			if got, err := readAll(changed, 1, true); err == nil && cmp.Diff(l.entries, got) != "" {
+			if got, err := readAll(changed, 1, true); err == nil && !same(l.entries, got) {
 				t.Fatalf("bit %d of byte %d was flipped, and other records are read without an error", bit, i)
 			}
 		}
@@ -182,8 +182,8 @@ func TestRecordsAreReadFromAnArchiveByNumber(t *testing.T) {
 			}
 			want := slices.DeleteFunc(slices.Clone(all), in)
 			got, err := readAll(file, from, ascending)
-			if err != nil || cmp.Diff(want, got) != "" && len(want)+len(got) > 0 {
-				t.Errorf("from %d, ascending %t: %v, %s", from, ascending, err, cmp.Diff(want, got))
+			if err != nil || !same(want, got) {
+				t.Errorf("from %d, ascending %t: %d records, want %d; %v", from, ascending, len(got), len(want), err)
 			}
 		}
 	}
@@ -211,6 +211,12 @@ func readAll(file []byte, from int64, ascending bool) (out []Entry, err error) {
 		out = append(out, e)
 	}
 	return out, nil
+}
+
+func same(a, b []Entry) bool {
+	return slices.EqualFunc(a, b, func(x, y Entry) bool {
+		return x.Seq == y.Seq && x.At.Equal(y.At) && x.Key == y.Key && x.Call == y.Call && x.Hash == y.Hash && bytes.Equal(x.Bytes, y.Bytes)
+	})
 }
 
 func TestWhatAStoreKeepsIsFoundInARecordsBytes(t *testing.T) {

@@ -340,6 +340,9 @@ func (e *engine) SignHead(ctx context.Context) error {
 	return e.Update(ctx, store.LaneControl, func(t store.Tx) error { return t.(*tx).signHead() })
 }
 
+// Archive is not simulated: the record stays where it is.
+func (e *engine) Archive(context.Context, time.Time) (int64, error) { return 0, nil }
+
 func (e *engine) Check(context.Context) error { return e.broken }
 func (e *engine) Close() error                { return nil }
 

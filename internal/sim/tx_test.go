@@ -172,10 +172,11 @@ func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error {
 }
 
 // Query is not simulated: nobody searches.
-func (t *tx) Query(store.RecordQuery) ([]audit.Entry, error) {
-	return nil, errors.New("search is not simulated")
+func (t *tx) Query(store.RecordQuery) (store.RecordPage, error) {
+	return store.RecordPage{}, errors.New("search is not simulated")
 }
-func (t *tx) Heads(int64) ([]audit.Head, error) { return t.rows.heads, nil }
+func (t *tx) Archives() ([]store.Archive, error) { return nil, nil }
+func (t *tx) Heads(int64) ([]audit.Head, error)  { return t.rows.heads, nil }
 
 func (t *tx) FirstAt(at time.Time) (int64, error) {
 	i, _ := slices.BinarySearchFunc(t.rows.entries, at, func(e audit.Entry, at time.Time) int { return e.At.Compare(at) })

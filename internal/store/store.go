@@ -10,6 +10,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -69,6 +70,11 @@ type DB interface {
 	// SignHead signs the chain's head as of now and keeps it, if the chain has grown since the last head. It lets go
 	// of heads that later ones supersede (audit.Superseded), some at each call, so that they do not pile up.
 	SignHead(ctx context.Context) error
+	// Archive moves records that were written before a time into one archive file, as many as fit, and returns how many
+	// those were; 0: there is nothing to move yet. It works in small steps beside the calls and can take a minute. The
+	// newest records always stay, and so do a few that do not fill a file until the first of them is a day older than
+	// before. A crash loses and doubles nothing: the next call goes on where it was. One call at a time.
+	Archive(ctx context.Context, before time.Time) (int64, error)
 	// Check reports what stands against taking money calls (nil = ready).
 	Check(ctx context.Context) error
 	Close() error
@@ -243,6 +249,48 @@ type RecordQuery struct {
 	Ascending bool
 }
 
+// RecordPage is what a RecordQuery found.
+type RecordPage struct {
+	Entries []audit.Entry
+	// Next is where to go on (RecordQuery.After); 0 at the end. Records in archives are looked at in bounded pieces, so
+	// a page may have a Next though it is short, or empty.
+	Next int64
+}
+
+// Archive is a file with a stretch of the record that is no longer in the store itself.
+type Archive struct {
+	Path        string
+	First, Last int64
+	Hash        [32]byte  // of the last record
+	From, Until time.Time // when the first and the last record were written
+	// Absent: the file is not there, nor is any before it. That is how operators let go of old records.
+	Absent bool
+}
+
+// Before is the end of the chain before the first record that is still there, given all archives.
+func Before(archives []Archive) audit.Chain {
+	at := audit.NewChain(audit.FirstChain)
+	for _, a := range archives {
+		if a.Absent {
+			at.Seq, at.Hash = a.Last, a.Hash
+		}
+	}
+	return at
+}
+
+// ArchiveError says that records cannot be read because an archive file is missing, though older ones are there, or is
+// not as it was written.
+type ArchiveError struct {
+	Path        string
+	First, Last int64
+	What        string
+}
+
+// Error names the file and its records.
+func (e *ArchiveError) Error() string {
+	return fmt.Sprintf("the archive file %s with the records %d to %d: %s", e.Path, e.First, e.Last, e.What)
+}
+
 // Tx is one transaction's view of the control plane's rows. Not safe for concurrent use.
 type Tx interface {
 	Keys
@@ -306,10 +354,12 @@ type Books interface {
 type Records interface {
 	// Append writes a record within this transaction.
 	Append(*audit.Record) (audit.Entry, error)
-	// EachRecord reads entries in ascending order from number `from` (inclusive), with signed heads in
-	// between at the place where they were signed.
+	// EachRecord reads entries in ascending order from number `from` (inclusive), archives included.
 	EachRecord(from int64, f func(audit.Entry) error) error
-	Query(RecordQuery) ([]audit.Entry, error)
+	// Query finds records, also in archives; what is in one that is missing or damaged is an *ArchiveError.
+	Query(RecordQuery) (RecordPage, error)
+	// Archives lists the archive files, oldest first, without looking into them.
+	Archives() ([]Archive, error)
 	Heads(from int64) ([]audit.Head, error)
 	// FirstAt is the number of the first record that was written at a time or later; the next number to be given
 	// if there is none. It reads a few records, however many there are.

@@ -78,13 +78,16 @@ func (db *DB) checkTail(ctx context.Context) error {
 		after, oldest = &e, e
 		return nil
 	})
-	if err != nil || oldest.Seq != 1 {
+	if err != nil || after == nil {
 		return err
 	}
-	if audit.Link(audit.NewChain(audit.FirstChain).Hash, oldest.Bytes) != oldest.Hash {
-		return damaged("record 1 is not as it was written")
-	}
-	return nil
+	return db.View(ctx, func(v store.Tx) error {
+		border, err := v.(*tx).border()
+		if err == nil && oldest.Seq == border.Seq+1 && audit.Link(border.Hash, oldest.Bytes) != oldest.Hash {
+			return damaged(fmt.Sprintf("record %d is not as it was written", oldest.Seq))
+		}
+		return err
+	})
 }
 
 // probe writes something while the last transaction is known to have failed: readiness is red then, so nobody may

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/store"
 )
@@ -124,3 +125,41 @@ func (db *DB) ReadAll() error { return db.readAll(func() bool { return true }) }
 
 // Behind changes rows in a way that no code of ours does.
 func (db *DB) Behind(query string) error { return db.run(query) }
+
+// ArchiveUpTo does so many of the steps of a move, as a process does that is killed after them; beyond the last step but
+// one also so many chunks of the removal. It returns how many steps there are.
+func (db *DB) ArchiveUpTo(t testing.TB, before time.Time, steps, chunks int) int {
+	t.Helper()
+	m, err := db.nextMove(t.Context(), before)
+	if err != nil || m == nil {
+		t.Fatalf("nothing to archive: %v", err)
+	}
+	all := m.steps()
+	for _, step := range all[:min(steps, len(all)-1)] {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range chunks {
+		err := db.Update(t.Context(), store.LaneControl, func(u store.Tx) error {
+			_, err := u.(*tx).removeArchived()
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return len(all)
+}
+
+// Count counts the rows of a table.
+func (db *DB) Count(t testing.TB, table string) (n int) {
+	t.Helper()
+	if err := db.read.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Unfinished is the name under which an archive is written.
+const Unfinished = unfinished

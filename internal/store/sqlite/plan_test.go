@@ -67,8 +67,8 @@ func TestALatePageCostsNoMoreThanTheFirst(t *testing.T) {
 			conn := view.(*tx).q
 			before := pagesRead(t, conn)
 			found, err := view.Query(q)
-			if len(found) != 10 {
-				t.Errorf("%s: found %d", name, len(found))
+			if len(found.Entries) != 10 {
+				t.Errorf("%s: found %d", name, len(found.Entries))
 			}
 			if n := pagesRead(t, conn) - before; n > 100 {
 				t.Errorf("%s: looked at %d pages", name, n)

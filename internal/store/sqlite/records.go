@@ -31,7 +31,25 @@ func (t *tx) Height() (int64, [32]byte, error) {
 }
 
 func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error {
-	rows, err := t.q.QueryContext(t.ctx, `SELECT seq, at, key, call, hash, body FROM audit WHERE seq >= ? ORDER BY seq`, from)
+	border, err := t.border()
+	if err != nil {
+		return err
+	}
+	if from <= border.Seq {
+		archives, err := t.Archives()
+		if err != nil {
+			return err
+		}
+		for e, err := range walk(archives, from, border.Seq, true) {
+			if err == nil {
+				err = f(e)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	rows, err := t.q.QueryContext(t.ctx, `SELECT seq, at, key, call, hash, body FROM audit WHERE seq >= ? ORDER BY seq`, max(from, border.Seq+1))
 	if err != nil {
 		return err
 	}
@@ -58,11 +76,18 @@ func eachEntry(rows *sql.Rows, f func(audit.Entry) error) error {
 
 // FirstAt halves the numbers: the store's clock never goes back, so they are in the order of time.
 func (t *tx) FirstAt(at time.Time) (int64, error) {
+	if n, found, err := t.firstArchivedAt(at); err != nil || found {
+		return n, err
+	}
+	border, err := t.border()
+	if err != nil {
+		return 0, err
+	}
 	last, _, err := t.Height()
 	if err != nil {
 		return 0, err
 	}
-	low, high := int64(1), last+1
+	low, high := border.Seq+1, last+1
 	for low < high {
 		middle := low + (high-low)/2
 		var written int64

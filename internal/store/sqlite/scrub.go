@@ -78,7 +78,7 @@ func (db *DB) scrub() {
 // readAll reads the chain and the books. rest is called between two pages and returns false to end early.
 func (db *DB) readAll(rest func() bool) error {
 	ctx := context.Background()
-	chain := audit.NewChain(audit.FirstChain)
+	var chain audit.Chain
 	for more := true; more && rest(); {
 		err := db.View(ctx, func(v store.Tx) (err error) {
 			more, err = v.(*tx).followChain(&chain)
@@ -120,9 +120,17 @@ func (db *DB) readAll(rest func() bool) error {
 	return err
 }
 
-// followChain holds the next page of records against the chain so far.
+// followChain holds the next page of records against the chain so far. It begins where the archives end, and once more if
+// they have grown past it.
 func (t *tx) followChain(chain *audit.Chain) (more bool, err error) {
 	n := 0
+	border, err := t.border()
+	if err != nil {
+		return false, err
+	}
+	if chain.Name == "" || chain.Seq < border.Seq {
+		*chain = border
+	}
 	rows, err := t.q.QueryContext(t.ctx, `SELECT seq, at, key, call, hash, body FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`, chain.Seq, scrubPage)
 	if err != nil {
 		return false, err
@@ -130,9 +138,6 @@ func (t *tx) followChain(chain *audit.Chain) (more bool, err error) {
 	err = eachEntry(rows, func(e audit.Entry) error {
 		n++
 		switch {
-		case chain.Seq == 0 && e.Seq > 1: // the older ones are in archives
-			chain.Seq, chain.Hash = e.Seq, e.Hash
-			return nil
 		case e.Seq != chain.Seq+1:
 			return damaged(fmt.Sprintf("record %d is missing", chain.Seq+1))
 		case audit.Link(chain.Hash, e.Bytes) != e.Hash || !asRecorded(&e):

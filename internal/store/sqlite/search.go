@@ -23,8 +23,9 @@ const (
 	lagChunk = 4096
 	// selectIndexed reads how far the search tables reach.
 	selectIndexed = `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'indexed'), 0)`
-	// maxQuery is the most records that one query returns.
-	maxQuery = 1000
+	// maxQuery is the most records that one query returns, defaultQuery what it returns if nothing is said.
+	maxQuery     = 1000
+	defaultQuery = 100
 )
 
 // index brings the search tables one chunk further. It runs when nobody waits, and one chunk at a time
@@ -88,27 +89,27 @@ func (db *DB) IndexNow() error {
 	})
 }
 
-// Query finds records by the search tables up to where they reach and by the audit itself after that.
-func (t *tx) Query(q store.RecordQuery) ([]audit.Entry, error) {
-	if q.Limit <= 0 {
-		q.Limit = 100
-	}
-	q.Limit = min(q.Limit, maxQuery)
+// queryStore finds the records behind the archived ones, by the search tables up to where they reach and by the audit
+// itself after that.
+func (t *tx) queryStore(q store.RecordQuery, border int64) (page store.RecordPage, err error) {
 	var indexed int64
 	if err := t.q.QueryRowContext(t.ctx, selectIndexed).Scan(&indexed); err != nil {
-		return nil, fmt.Errorf("read the search index's place: %w", err)
+		return page, fmt.Errorf("read the search index's place: %w", err)
 	}
+	q.From = max(q.From, border+1)
 	query, args := searchFor(q, indexed)
 	rows, err := t.q.QueryContext(t.ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
-	var out []audit.Entry
 	err = eachEntry(rows, func(e audit.Entry) error {
-		out = append(out, e)
+		page.Entries = append(page.Entries, e)
 		return nil
 	})
-	return out, err
+	if n := len(page.Entries); n == q.Limit {
+		page.Next = page.Entries[n-1].Seq
+	}
+	return page, err
 }
 
 // searchFor writes a query so that it never walks the whole audit: numbers first, from the search tables and

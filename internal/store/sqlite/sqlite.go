@@ -72,6 +72,11 @@ type Options struct {
 	// MasterCheck is a value derived from the master key: a store that was made under another one is
 	// refused, because nothing in it could be opened.
 	MasterCheck string
+	// Archives is the folder of the archive files; empty: the store's name with ".archive". It is made when the first one
+	// is written.
+	Archives string
+	// ArchiveRecords is the most records in one of them; 0 = the default. Less is for tests.
+	ArchiveRecords int64
 	// MaxBatch is the most callers in one transaction; 0 = the default. 1 switches group commit off, which
 	// only a benchmark wants.
 	MaxBatch int
@@ -82,7 +87,11 @@ type Options struct {
 
 // DB is the engine. It implements store.DB.
 type DB struct {
-	path   string
+	path string
+	// archives is the folder of the archive files, and perArchive the most records in one of them.
+	archives   string
+	perArchive int64
+
 	clock  func() time.Time
 	signer audit.Signer
 	batch  int           // the most callers in one transaction
@@ -105,7 +114,8 @@ type DB struct {
 	books       atomic.Pointer[string]
 	markTrouble atomic.Pointer[error]
 
-	closing sync.Once
+	closing   sync.Once
+	archiving sync.Mutex // held while records are moved into a file
 
 	mu       sync.RWMutex // guards accounts
 	accounts map[ledger.AccountKey]ledger.Account
@@ -131,7 +141,16 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Wait == 0 {
 		o.Wait = defaultWait
 	}
-	db := &DB{path: o.Path, clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, wait: o.Wait, accounts: make(map[ledger.AccountKey]ledger.Account)}
+	if o.Archives == "" {
+		o.Archives = Neighbour(o.Path, ".archive")
+	}
+	if o.ArchiveRecords == 0 {
+		o.ArchiveRecords = archiveRecords
+	}
+	db := &DB{
+		path: o.Path, archives: o.Archives, perArchive: o.ArchiveRecords, clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, wait: o.Wait,
+		accounts: make(map[ledger.AccountKey]ledger.Account),
+	}
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Path, err), db.closeFiles())
 	}

@@ -16,7 +16,9 @@ func TestContract(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Open {
 		path := filepath.Join(t.TempDir(), "keybrake.db")
 		return func(t testing.TB, clock func() time.Time) store.DB {
-			db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Clock: clock, Signer: storetest.NewSigner("test")})
+			db, err := sqlite.Open(t.Context(), sqlite.Options{
+				Path: path, Clock: clock, Signer: storetest.NewSigner("test"), ArchiveRecords: storetest.ArchiveRecords,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

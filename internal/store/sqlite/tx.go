@@ -34,7 +34,7 @@ func (w *writer) control(c *control) {
 		c.err = w.failed("begin", err)
 		return
 	}
-	t := &tx{ctx: ctx, q: w.conn, w: w, now: w.db.Now(), chain: w.chain}
+	t := &tx{ctx: ctx, q: w.conn, w: w, archives: w.db.archives, now: w.db.Now(), chain: w.chain}
 	if c.err = w.guarded(t, c.f); c.err == nil {
 		if c.err = w.stmts.commit(ctx); c.err == nil {
 			w.adoptControl(t)
@@ -107,7 +107,7 @@ func (db *DB) View(ctx context.Context, f func(store.Tx) error) error {
 		return fmt.Errorf("%w: begin: %w", store.ErrUnavailable, err)
 	}
 	defer conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") //nolint:errcheck // a read has nothing to lose
-	return f(&tx{ctx: ctx, q: conn, now: db.Now()})
+	return f(&tx{ctx: ctx, q: conn, archives: db.archives, now: db.Now()})
 }
 
 // tx implements store.Tx on the writer's connection or, with w nil, on a reader's.
@@ -117,6 +117,8 @@ type tx struct {
 	w     *writer // nil: read-only
 	now   time.Time
 	chain audit.Chain
+
+	archives string // their folder
 
 	touchedKeys         []policy.KeyID
 	touchedReservations []*ledger.Reservation

@@ -46,6 +46,8 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"search finds what a full scan finds, indexed or not":                            search,
 		"a search keeps within its bounds":                                               searchBounds,
 		"the first record of a time is found":                                            firstAt,
+		"records in archives are found as before":                                        archived,
+		"archives are let go of from the oldest on, and a gap is an error":               archivesGone,
 		"the reservations since a time are found, also where there are none yet":         reservationsSince,
 		"the clock never goes behind the last record":                                    clockBack,
 		"a cap added at noon counts the morning, open holds included":                    seededCap,

@@ -143,10 +143,10 @@ func search(t *testing.T, open Open) {
 		must(t, db.View(t.Context(), func(tx store.Tx) error {
 			for after := int64(0); ; {
 				page, err := tx.Query(store.RecordQuery{Key: "key_1", After: after, Limit: 7, Ascending: true})
-				if err != nil || len(page) == 0 {
+				if err != nil || len(page.Entries) == 0 {
 					return err
 				}
-				for _, e := range page {
+				for _, e := range page.Entries {
 					got = append(got, e.Seq)
 				}
 				after = got[len(got)-1]
@@ -157,7 +157,7 @@ func search(t *testing.T, open Open) {
 		}
 		must(t, db.View(t.Context(), func(tx store.Tx) error {
 			page, err := tx.Query(store.RecordQuery{Call: call})
-			for _, e := range page {
+			for _, e := range page.Entries {
 				ofCall = append(ofCall, e.Seq)
 			}
 			return err

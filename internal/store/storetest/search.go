@@ -28,7 +28,7 @@ func numbers(t *testing.T, db store.DB, q store.RecordQuery) (out []int64) {
 	t.Helper()
 	must(t, db.View(t.Context(), func(tx store.Tx) error {
 		page, err := tx.Query(q)
-		for _, e := range page {
+		for _, e := range page.Entries {
 			out = append(out, e.Seq)
 		}
 		return err
