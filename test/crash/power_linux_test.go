@@ -167,4 +167,9 @@ func TestALyingDiskIsFound(t *testing.T) {
 	if found := strings.Join(w.audit(false, true), "\n"); !strings.Contains(found, "reached Stripe") || !strings.Contains(found, "was answered 200 with record") {
 		t.Errorf("the auditor says only %q", found)
 	}
+	w.start() // what it had written is in the mark beside the store
+	p := w.keys[0]
+	if got := w.send(newRefund(p, "late", p.charges[0], 1_00, "late")); got.code != "keybrake_key_frozen" {
+		t.Errorf("on books that went backwards a call gets %+v", got)
+	}
 }
