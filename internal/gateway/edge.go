@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -53,31 +52,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		refused := g.authenticate(j) // so that the record says whose call it was
-		if refused == nil {
-			refused = &policy.Failure{
-				Code: policy.CodeMalformed, Rule: "limits",
-				Message: "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes. Send less in one call.",
-			}
-		}
-		reply(w, g.deny(r.Context(), j, *refused))
+	if err != nil {
+		g.refuseBody(r.Context(), w, j, err)
 		return
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		refused := g.authenticate(j)
-		if refused == nil {
-			refused = &policy.Failure{
-				Code: policy.CodeMalformed, Rule: "limits", Message: "The request body did not arrive in time. Nothing of the call was looked at.",
-			}
-		}
-		reply(w, g.deny(r.Context(), j, *refused))
-		return
-	case err != nil:
-		// The agent's connection broke, or the listener has refused the rest of the body and said so: there is nobody to
-		// answer, and nothing was decided. To return would tell whoever still listens that all is well.
-		panic(http.ErrAbortHandler)
 	}
 	j.raw.Body = body
 	if path == selfPath {
@@ -85,6 +62,25 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, g.serve(r.Context(), j))
+}
+
+// refuseBody ends a call whose body is too large, or did not arrive whole in time. It is answered and recorded even if the
+// agent seems to have left: a handler that only returned would have net/http tell it 200, and it would take that for done.
+func (g *Gateway) refuseBody(ctx context.Context, w http.ResponseWriter, j *journey, err error) {
+	var before interface{ Answered() bool }
+	if errors.As(err, &before) && before.Answered() {
+		return // the wire guard has refused and recorded it
+	}
+	message := "The request's body did not arrive whole in time. Nothing was sent on; send it again."
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		message = "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes. Send less in one call."
+	}
+	refused := g.authenticate(j) // so that the record says whose call it was
+	if refused == nil {
+		refused = &policy.Failure{Code: policy.CodeMalformed, Rule: "limits", Message: message}
+	}
+	reply(w, g.deny(ctx, j, *refused))
 }
 
 // survive answers a call whose handling broke one of our invariants: 503 before its admission, and after it

@@ -24,6 +24,9 @@ const (
 // a broken connection and does not answer a second time.
 type RefusedError struct{ Why Reason }
 
+// Answered says that the client has its answer and the refusal its record: whoever reads the body need do neither.
+func (e RefusedError) Answered() bool { return true }
+
 // Error names the reason.
 func (e RefusedError) Error() string { return "request refused: " + string(e.Why) }
 
