@@ -27,6 +27,7 @@ const (
 	Trailers         Reason = "trailers"     // headers after the body
 	BadChunk         Reason = "bad_chunk"    // size or end of a chunk
 	ChunkExtension   Reason = "chunk_extension"
+	TooSlow          Reason = "too_slow" // a head that was begun and did not end in time
 )
 
 // messages are what the agent reads. Every reason has one.
@@ -52,4 +53,5 @@ var messages = map[Reason]string{
 	Trailers:         "Headers after the body are not taken.",
 	BadChunk:         "A chunk of the body is framed wrongly.",
 	ChunkExtension:   "Chunk extensions are not taken.",
+	TooSlow:          "The request's head did not arrive in time.",
 }

@@ -16,7 +16,9 @@
 package wire
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync"
 )
 
@@ -117,6 +119,10 @@ func (c *conn) Read(p []byte) (int, error) {
 	kept := len(c.rest) > 0
 	n, err := c.fill(p)
 	if n == 0 {
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.scan.state.inHead() && c.scan.head > 0 {
+			c.why = TooSlow
+			return 0, c.refuse()
+		}
 		return 0, err
 	}
 	if c.scan.state == stDone {
