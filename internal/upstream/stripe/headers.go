@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
 )
@@ -158,5 +159,6 @@ func pickVersion(asked, pinned string) (string, *policy.Refusal) {
 }
 
 func isDate(s string) bool {
-	return len(s) == 10 && s[4] == '-' && s[7] == '-' && allDigits(s[:4]) && allDigits(s[5:7]) && allDigits(s[8:])
+	_, err := time.Parse(time.DateOnly, s)
+	return err == nil
 }
