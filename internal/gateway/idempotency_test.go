@@ -10,8 +10,10 @@ import (
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 func TestTheSameIdempotencyKeyAttachesToTheFirstCall(t *testing.T) {
@@ -256,5 +258,42 @@ func TestASecondRunUnderASettledKeyIsCountedAndFreezes(t *testing.T) {
 	}))
 	if log := w.Log.String(); !strings.Contains(log, "moved more than was held") {
 		t.Errorf("nobody was alarmed: %s", log)
+	}
+}
+
+// An answer that Stripe would only repeat is a call all the same: what is stopped learns nothing more.
+func TestAReplayAfterTheBrakeIsPulledIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault sandbox.Fault
+		want  int
+	}{
+		{"of a settled call", sandbox.Fault{}, 200},
+		{"of a call whose outcome is unknown", sandbox.Fault{Kind: sandbox.FaultCut, Method: "POST", After: true}, 504},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			key, k := w.key(refundPolicy)
+			charge := w.Seeded.Customers[0].Charges[0]
+			if c.fault.Kind != "" {
+				must(t, w.Sandbox.Inject(c.fault))
+			}
+			if r := w.refund(key, charge, "6000", "Idempotency-Key", "k"); r.Status != c.want {
+				t.Fatalf("%d %s", r.Status, r.Raw)
+			}
+			before := w.Sandbox.Arrivals()
+			_, err := w.Ring.SetBrake(vault.Scope{Key: k.ID}, vault.ReadOnly)
+			must(t, err)
+			w.refund(key, charge, "6000", "Idempotency-Key", "k").want(t, 401, "keybrake_key_readonly")
+			_, err = w.Ring.SetBrake(vault.Scope{Key: k.ID}, vault.Stopped)
+			must(t, err)
+			w.refund(key, charge, "6000", "Idempotency-Key", "k").want(t, 401, "keybrake_key_killed")
+			if n := w.Sandbox.Arrivals(); n != before {
+				t.Errorf("%d more arrivals", n-before)
+			}
+			if got := w.account(k.ID, "refunds", policy.PerDay, policy.UnitUSD); got.Held+got.Settled != 60_000_000 {
+				t.Errorf("%+v", got)
+			}
+		})
 	}
 }

@@ -7,7 +7,6 @@ type cart struct {
 	discounts []*discount
 	rates     []*taxRate
 	shipping  int64
-	bill      bill
 }
 
 // cartItem is a price and how many of it. Its line is what that costs.
