@@ -359,6 +359,11 @@ func (a *auditor) outcome(rec *audit.Record) {
 			a.fail("I-07", "reservation %d is settled though nothing moved", cl.id)
 		}
 		cl.state, cl.closed = ledger.Settled, a.steps()
+		if n := cl.books.Counted; cl.gross() && cl.back > 0 && len(n) == 1 && n[0] < cl.minor { // the last word came with it
+			if cl.kept = n[0]; cl.kept < cl.ran-cl.back {
+				a.fail("I-13", "reservation %d keeps %d of %d though only %d came back", cl.id, cl.kept, cl.ran, cl.back)
+			}
+		}
 		if n := movedBy(rec); cl.gross() && n != cl.minor {
 			cl.said = n
 			if n != a.lies[cl.idem] || n < cl.minor {
