@@ -180,9 +180,10 @@ func newAuditVerify(s streams) *cobra.Command {
 	var trusted string
 	cmd := &cobra.Command{
 		Use:   "verify [FILE]",
-		Short: "Check the chain: of the server's store, or of an exported file without any server",
-		Long: "Check that no record was changed, removed, added or moved. With a FILE (or - for standard input) an export is checked\n" +
-			"without any server. A file vouches for itself only until --public-key names the key that must have signed it.",
+		Short: "Check the chain: of the server's store and its archives, or of an exported or archived file without any server",
+		Long: "Check that no record was changed, removed, added or moved. The server's store and its archive files are checked as one\n" +
+			"chain. With a FILE (or - for standard input) an export or an archive file is checked without any server. A file\n" +
+			"vouches for itself only until --public-key names the key that must have signed it.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := hex.DecodeString(trusted)
@@ -240,6 +241,12 @@ func printVerification(w io.Writer, v admin.Verification) {
 		state = "FAILED"
 	}
 	fmt.Fprintf(w, "%s: %d records of chain %s are as they were written (%d to %d), signed up to %d\n", state, v.Records, printable(v.Chain), v.First, v.Last, v.LastSigned)
+	if v.Archives > 0 {
+		fmt.Fprintf(w, "read from %d archive files and the store\n", v.Archives)
+	}
+	if v.Absent > 0 {
+		fmt.Fprintf(w, "the records 1 to %d are not here: the oldest %d archive files are gone; whole is what comes after them\n", v.AbsentTo, v.Absent)
+	}
 	if v.Partial {
 		fmt.Fprintf(w, "partial: only %s; records in between exist elsewhere\n", printable(v.Filter))
 	}

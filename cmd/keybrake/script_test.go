@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,10 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store/sqlite"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 func TestMain(m *testing.M) {
@@ -29,7 +34,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "take": take, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry,
+			"await": await, "take": take, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry, "old": oldStore, "spoil": spoil,
 		},
 	})
 }
@@ -141,4 +146,39 @@ func cut(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	lines := strings.SplitAfter(strings.TrimSuffix(ts.ReadFile(args[0]), "\n"), "\n")
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(lines[:len(lines)-n], "")), 0o600))
+}
+
+// old STORE N: makes a store with N records of two hundred days ago.
+func oldStore(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	path := ts.MkAbs(args[0])
+	master, _, err := vault.LoadOrCreateMaster(path + ".key")
+	ts.Check(err)
+	db, err := sqlite.Open(context.Background(), sqlite.Options{
+		Path: path, Signer: master, MasterCheck: master.CheckValue(), Clock: func() time.Time { return time.Now().AddDate(0, 0, -200) },
+	})
+	ts.Check(err)
+	for i := 0; i < n; i += 100 {
+		var batch []*audit.Record
+		for j := i; j < min(i+100, n); j++ {
+			if j%2 == 0 {
+				batch = append(batch, &audit.Record{Kind: audit.KindIntent, Key: "key_old", Operation: "refunds.create", Verdict: "allow"})
+			} else {
+				batch = append(batch, &audit.Record{Kind: audit.KindOutcome, Key: "key_old", Operation: "refunds.create", Ref: int64(j), Fate: "moved"})
+			}
+		}
+		_, err := db.Log(context.Background(), batch...)
+		ts.Check(err)
+	}
+	ts.Check(db.IndexNow())
+	ts.Check(db.SignHead(context.Background()))
+	ts.Check(db.Close())
+}
+
+// spoil FILE: flips a bit in the middle.
+func spoil(ts *testscript.TestScript, _ bool, args []string) {
+	file := []byte(ts.ReadFile(args[0]))
+	file[len(file)/2] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), file, 0o600))
 }

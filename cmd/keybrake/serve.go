@@ -130,7 +130,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.store, err = sqlite.Open(ctx, sqlite.Options{
-		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(),
+		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(), Archives: s.settings.AuditArchive,
 	}); err != nil {
 		return err
 	}
@@ -288,7 +288,8 @@ func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, fail
 	})
 }
 
-// watch runs what goes on beside the calls: asking what became of calls, signed heads, the KILL file, SIGUSR1, the memory limit.
+// watch runs what goes on beside the calls: asking what became of calls, signed heads, archives, the
+// KILL file, SIGUSR1, the memory limit.
 func (s *server) watch(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	stopAll := make(chan os.Signal, 1)
@@ -300,6 +301,7 @@ func (s *server) watch(ctx context.Context) {
 		func(ctx context.Context) { s.stopOnSignal(ctx, stopAll) },
 		s.signHeads,
 		s.reconcile,
+		s.archive,
 	} {
 		watchers.Go(func() { watch(ctx) })
 	}

@@ -11,9 +11,12 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
+
+	"github.com/keybrake/keybrake/internal/policy"
 )
 
 // settings are what `serve` can be told. Each one comes from its flag, else from KEYBRAKE_<NAME>, else from
@@ -40,6 +43,10 @@ type settings struct {
 	// ReconcilePerSecond bounds what is read at all upstreams together to learn what became of calls; 0: nothing, unless
 	// an operator asks.
 	ReconcilePerSecond float64 `yaml:"reconcile_per_second"`
+	// AuditKeep is the age at which records move into archive files, like 90d; empty: never. AuditArchive is the folder of
+	// these files; empty: the store's file with ".archive".
+	AuditKeep    string `yaml:"audit_keep"`
+	AuditArchive string `yaml:"audit_archive"`
 	// MemoryLimit is the soft limit of the Go part of the process in megabytes; 0: it follows what is in use.
 	MemoryLimit int    `yaml:"memory_limit"`
 	LogFormat   string `yaml:"log_format"` // text or json
@@ -73,6 +80,8 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.Float64Var(&s.LookupsPerUpstream, "lookups-per-upstream", s.LookupsPerUpstream, "look-ups at one upstream for all keys")
 	f.IntVar(&s.UpstreamDeadline, "upstream-deadline", s.UpstreamDeadline, "seconds after which a call that is not answered is given up; SDKs wait for 80")
 	f.Float64Var(&s.ReconcilePerSecond, "reconcile-per-second", s.ReconcilePerSecond, "reads at all upstreams together that learn what became of calls; 0: only when told to")
+	f.StringVar(&s.AuditKeep, "audit-keep", s.AuditKeep, "age at which audit records move from the store into archive files, like 90d (default: never)")
+	f.StringVar(&s.AuditArchive, "audit-archive", s.AuditArchive, "folder of the archive files (default: the store's file + .archive)")
 	f.IntVar(&s.MemoryLimit, "memory-limit", s.MemoryLimit, "megabytes above which memory is given back sooner, at the cost of CPU (default: by what is in use)")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
@@ -163,6 +172,9 @@ func (s *settings) check() error {
 	if s.ReconcilePerSecond < 0 {
 		return fmt.Errorf("--reconcile-per-second %v: write a rate, or 0 to ask only when told to", s.ReconcilePerSecond)
 	}
+	if _, err := s.auditKeep(); err != nil {
+		return err
+	}
 	if s.MemoryLimit < 0 {
 		return fmt.Errorf("--memory-limit %d: write megabytes, or 0", s.MemoryLimit)
 	}
@@ -194,6 +206,24 @@ func (s *settings) proxies() ([]netip.Prefix, error) {
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// leastAuditKeep is the youngest age at which records may move: what an operator looks for most is of the last day.
+const leastAuditKeep = 24 * time.Hour
+
+// auditKeep is how long records stay in the store; 0: for ever.
+func (s *settings) auditKeep() (time.Duration, error) {
+	if s.AuditKeep == "" {
+		return 0, nil
+	}
+	keep, err := policy.ParseSpan(s.AuditKeep)
+	if err != nil {
+		return 0, fmt.Errorf("--audit-keep: %w", err)
+	}
+	if keep < leastAuditKeep {
+		return 0, fmt.Errorf("--audit-keep %s: write at least 1d", s.AuditKeep)
+	}
+	return keep, nil
 }
 
 // storePath is the file of an embedded store, absolute.
