@@ -59,6 +59,9 @@ sim: ## the whole gateway under a scheduler: SEEDS seeds (default 2000) of CALLS
 		KEYBRAKE_SIM_SWEEP=1 KEYBRAKE_SIM_LIVE=20 KEYBRAKE_SIM_HISTORIES=30 \
 		$(GO) test -count=1 -v -timeout 120m ./internal/sim | grep -v '^ *\(=== \|--- PASS.*/seed\)'
 
+size: ## what a million calls take in the store, by table, and in archive files; CALLS=N makes fewer
+	KEYBRAKE_SIZE_CALLS=$${CALLS:-1000000} $(GO) test -count=1 -v -timeout 120m -run SizePerMillion ./internal/store/sqlite | grep -v '^ *\(=== RUN\|--- PASS\)'
+
 fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' chooses
 	@scripts/fuzz $${FUZZTIME:-1m}
 

@@ -163,3 +163,41 @@ func (db *DB) Count(t testing.TB, table string) (n int) {
 
 // Unfinished is the name under which an archive is written.
 const Unfinished = unfinished
+
+// Pages tells how many bytes new rows will use first, and how many there are in all.
+func (db *DB) Pages(t testing.TB) (free, all int64) {
+	t.Helper()
+	err := db.read.QueryRowContext(t.Context(), `SELECT f.freelist_count * s.page_size, c.page_count * s.page_size
+		FROM pragma_freelist_count f, pragma_page_count c, pragma_page_size s`).Scan(&free, &all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return free, all
+}
+
+// Sizes tells how many bytes each table takes with its indexes.
+func (db *DB) Sizes(t testing.TB) map[string]int64 {
+	t.Helper()
+	out := map[string]int64{}
+	err := db.View(t.Context(), func(v store.Tx) error {
+		own := v.(*tx)
+		rows, err := own.q.QueryContext(own.ctx, `SELECT s.tbl_name, sum(d.pgsize) FROM (SELECT name, pgsize FROM dbstat WHERE aggregate = TRUE) d JOIN sqlite_schema s ON s.name = d.name GROUP BY 1`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			var n int64
+			if err := rows.Scan(&name, &n); err != nil {
+				return err
+			}
+			out[name] = n
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
