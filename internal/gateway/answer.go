@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -195,34 +196,68 @@ func shows(a *upstream.Answer) bool {
 	return a.Err == nil && (a.Status >= 200 && a.Status < 300 || a.Status >= 400 && a.Status < 500)
 }
 
-// settle writes a resolution. If the store cannot, the agent still gets the truth: the hold stays, the
-// writing is tried again behind, and until it succeeds no new money call is taken.
+// How far a settlement has come.
+const (
+	settling    int32 = iota // the agent's answer waits for it
+	settledNow               // it was written in time
+	outstanding              // it is counted in unsettled
+)
+
+// settle writes a resolution. If the store cannot, or not within StoreWait, the agent still gets the truth: the hold
+// stays, the writing goes on behind, and until it succeeds no new money call is taken.
 func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) bool {
 	j.ended = true
-	resolved, err := g.Store.Resolve(ctx, r)
-	if err == nil {
-		j.admitted.Caps = store.Renewed(j.admitted.Caps, resolved.Caps) // the agent is told what is left after all
-		g.settled(j, r, resolved)
+	var state atomic.Int32
+	outstands := func(err error) bool {
+		if !state.CompareAndSwap(settling, outstanding) {
+			return state.Load() == outstanding
+		}
+		g.unsettled.Add(1)
+		g.Log.Error("an outcome could not be written; it is tried again and new money calls wait", "audit_id", j.auditID(), "err", err)
 		return true
 	}
-	g.unsettled.Add(1)
-	g.Log.Error("an outcome could not be written; it is tried again and new money calls wait", "audit_id", j.auditID(), "err", err)
+	written, failed := make(chan store.Resolved, 1), make(chan struct{}, 1)
 	g.background.Go(func() {
-		for pause := settleRetry; ; pause = min(2*pause, settleRetryMax) {
+		resolved, err := g.Store.Resolve(ctx, r)
+		for pause := settleRetry; err != nil; pause = min(2*pause, settleRetryMax) {
+			outstands(err)
+			select {
+			case failed <- struct{}{}:
+			default:
+			}
 			select {
 			case <-g.quit:
 				return
 			case <-time.After(pause):
 			}
-			resolved, err := g.Store.Resolve(ctx, r)
-			if err == nil {
-				g.settled(j, r, resolved)
-				g.unsettled.Add(-1)
-				return
-			}
+			resolved, err = g.Store.Resolve(ctx, r)
 		}
+		inTime := state.CompareAndSwap(settling, settledNow)
+		g.settled(j, r, resolved)
+		if !inTime {
+			g.unsettled.Add(-1)
+		}
+		written <- resolved
 	})
-	return false
+	late := time.NewTimer(g.StoreWait)
+	defer late.Stop()
+	select {
+	case <-failed:
+		return false
+	case <-late.C:
+		if outstands(fmt.Errorf("%w: waited %s", store.ErrBusy, g.StoreWait)) {
+			return false
+		}
+		j.renew(<-written) // just now
+	case resolved := <-written:
+		j.renew(resolved)
+	}
+	return true
+}
+
+// renew takes over how the caps stand after a settlement, so that the agent is told what is left after all.
+func (j *journey) renew(resolved store.Resolved) {
+	j.admitted.Caps = store.Renewed(j.admitted.Caps, resolved.Caps)
 }
 
 // settled follows up on what is durable now.
@@ -319,8 +354,13 @@ func (j *journey) overloaded() policy.Failure {
 
 // busy answers a call for which we could not do our part, and records it if the store will have it.
 func (g *Gateway) busy(ctx context.Context, j *journey, err error) upstream.Response {
-	g.Log.Warn("a call could not be taken", "request", j.request, "err", err)
-	return g.refuse(ctx, j, true, err.Error(), j.overloaded())
+	failure := j.overloaded()
+	if crowded, ok := isCrowded(err); ok {
+		failure.Message = crowded.message // no line in the log: a flood would fill it, and its records are folded
+	} else {
+		g.Log.Warn("a call could not be taken", "request", j.request, "err", err)
+	}
+	return g.refuse(ctx, j, true, err.Error(), failure)
 }
 
 // unavailable is busy where the store itself fails: there can be no record of it but the log's line.
@@ -338,6 +378,9 @@ func (g *Gateway) lookupFailed(err error) ending {
 	case errors.As(err, &stopped):
 		return denied(stopped.failure)
 	case errors.Is(err, errLookupBusy):
+		return failed(err)
+	}
+	if _, crowded := isCrowded(err); crowded {
 		return failed(err)
 	}
 	return func(g *Gateway, ctx context.Context, j *journey) upstream.Response {

@@ -41,7 +41,27 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		raw: &upstream.RawCall{Method: r.Method, Path: path, Query: query, Header: r.Header},
 	}
 	defer g.survive(w, j)
+	if refused := g.authenticate(j); refused != nil {
+		// Nobody without a key has us keep a body. It is read all the same: an SDK that still sends hears no answer.
+		_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, MaxBody))
+		if !answered(err) {
+			reply(w, g.deny(r.Context(), j, *refused))
+		}
+		return
+	}
+	leave, ok := g.inside.take(j.key.ID)
+	if !ok {
+		reply(w, g.busy(r.Context(), j, errTooManyInside))
+		return
+	}
+	defer leave()
 	if g.Adapter.TakesUpload(r.Method, path, r.Header.Get("Content-Type")) {
+		leave, ok := g.uploads.take(j.key.ID)
+		if !ok {
+			reply(w, g.busy(r.Context(), j, errTooManyLarge))
+			return
+		}
+		defer leave()
 		j.raw.Stream = http.MaxBytesReader(w, r.Body, upstream.MaxUpload+MaxBody)
 		defer func() {
 			if err := j.raw.Upload.Close(); err != nil {
@@ -51,7 +71,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply(w, g.serve(r.Context(), j))
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	body, release, err := g.readBody(w, r, j)
+	defer release()
 	if err != nil {
 		g.refuseBody(r.Context(), w, j, err)
 		return
@@ -64,23 +85,49 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply(w, g.serve(r.Context(), j))
 }
 
+var (
+	errTooManyInside = &crowdedError{"This vault key has too many calls under way or waiting; this one was not looked at. Try again."}
+	errTooManyLarge  = &crowdedError{"Too many large requests are under way; this one was not looked at. Try again."}
+)
+
+// readBody reads a request's body. A large one needs a place, which release gives back.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, j *journey) (body []byte, release func(), err error) {
+	release = func() {}
+	stream := http.MaxBytesReader(w, r.Body, MaxBody)
+	body, err = io.ReadAll(io.LimitReader(stream, smallBody))
+	if err != nil || len(body) < smallBody {
+		return body, release, err
+	}
+	giveBack, ok := g.large.take(j.key.ID)
+	if !ok {
+		return nil, release, errTooManyLarge
+	}
+	rest, err := io.ReadAll(stream)
+	return append(body, rest...), giveBack, err
+}
+
 // refuseBody ends a call whose body is too large, or did not arrive whole in time. It is answered and recorded even if the
 // agent seems to have left: a handler that only returned would have net/http tell it 200, and it would take that for done.
 func (g *Gateway) refuseBody(ctx context.Context, w http.ResponseWriter, j *journey, err error) {
-	var before interface{ Answered() bool }
-	if errors.As(err, &before) && before.Answered() {
-		return // the wire guard has refused and recorded it
+	if answered(err) {
+		return
 	}
 	message := "The request's body did not arrive whole in time. Nothing was sent on; send it again."
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		message = "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes. Send less in one call."
 	}
-	refused := g.authenticate(j) // so that the record says whose call it was
-	if refused == nil {
-		refused = &policy.Failure{Code: policy.CodeMalformed, Rule: "limits", Message: message}
+	if _, crowded := isCrowded(err); crowded {
+		reply(w, g.busy(ctx, j, err))
+		return
 	}
-	reply(w, g.deny(ctx, j, *refused))
+	reply(w, g.deny(ctx, j, policy.Failure{Code: policy.CodeMalformed, Rule: "limits", Message: message}))
+}
+
+// answered reports whether the wire guard has refused a body and recorded that.
+func answered(err error) bool {
+	var before interface{ Answered() bool }
+	return errors.As(err, &before) && before.Answered()
 }
 
 // survive answers a call whose handling broke one of our invariants: 503 before its admission, and after it

@@ -7,6 +7,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -67,6 +68,14 @@ type Config struct {
 	LookupsPerUpstream float64
 	// LookupWait is how long a call may wait for its turn to look something up; 0 = 5 s.
 	LookupWait time.Duration
+	// CallsPerKey and CallsPerUpstream bound the calls that speak with a vendor at once, of one key and to one
+	// upstream. 0 = the defaults.
+	CallsPerKey      int
+	CallsPerUpstream int
+	// SlotWait is how long a call may wait for its turn to speak with the vendor; 0 = 5 s.
+	SlotWait time.Duration
+	// StoreWait is how long an agent's answer waits for its settlement to be written, which goes on behind; 0 = 5 s.
+	StoreWait time.Duration
 }
 
 // Default look-up rates; Stripe allows about 100 requests per second and account.
@@ -75,13 +84,24 @@ const (
 	defaultLookupsPerUpstream = 80
 	lookupBurst               = 100
 	defaultLookupWait         = 5 * time.Second
+	defaultStoreWait          = 5 * time.Second
 )
 
 // Gateway is the data plane. It is safe for concurrent use.
 type Gateway struct {
 	Config
 	lookups *limiters
-	folder  *audit.Folder
+	shares  *shares
+	inside  *places // calls between the edge and their answer
+	large   *places // large bodies
+	uploads *places
+	// messages of vendors
+	messages *places
+	folder   *audit.Folder
+
+	// wire ends when calls on the wire are given up.
+	wire   context.Context
+	giveUp context.CancelFunc
 
 	resending  sync.Map // ledger.ReservationID: a retry is on the wire
 	unsettled  atomic.Int64
@@ -107,23 +127,44 @@ func New(c Config) *Gateway {
 	if c.LookupWait == 0 {
 		c.LookupWait = defaultLookupWait
 	}
+	c.CallsPerKey = cmp.Or(c.CallsPerKey, defaultCallsPerKey)
+	c.CallsPerUpstream = cmp.Or(c.CallsPerUpstream, defaultCallsPerUpstream)
+	c.SlotWait = cmp.Or(c.SlotWait, defaultSlotWait)
+	c.StoreWait = cmp.Or(c.StoreWait, defaultStoreWait)
 	g := &Gateway{
 		Config: c, quit: make(chan struct{}), folder: audit.NewFolder(),
 		lookups: newLimiters(c.LookupsPerSecond, c.LookupsPerUpstream),
+		shares:  newShares(c.CallsPerKey, c.CallsPerUpstream, c.SlotWait),
+		inside:  newPlaces(0, c.CallsPerKey+waitingPerKey),
+		large:   newPlaces(largeBodies, largeBodies/4), uploads: newPlaces(uploads, uploads/4), messages: newPlaces(messages, 0),
 	}
+	g.wire, g.giveUp = context.WithCancel(context.Background())
 	g.background.Go(g.flushFolds)
 	return g
 }
+
+// Drain takes no more calls: those that have no slot yet, and those that still come, get a 503 that nothing was
+// sent of, and Ready says no. Calls that have a slot go on.
+func (g *Gateway) Drain() { g.shares.stop() }
+
+// GiveUp ends the waiting for answers. Calls on the wire end as unknown: what they hold stays held.
+func (g *Gateway) GiveUp() { g.giveUp() }
 
 // Close stops retrying settlements and waits for records that are on their way. The store must still be
 // open. What could not be settled stays held.
 func (g *Gateway) Close() {
 	g.closing.Do(func() { close(g.quit) })
 	g.background.Wait()
+	g.giveUp()
 }
 
 // Ready reports what stands against taking money calls; nil = ready.
 func (g *Gateway) Ready(ctx context.Context) error {
+	select {
+	case <-g.shares.stopping:
+		return errStopping
+	default:
+	}
 	if n := g.unsettled.Load(); n > 0 {
 		return errUnsettled(n)
 	}
@@ -181,6 +222,7 @@ type journey struct {
 	agent     string // User-Agent
 	run       string // X-Agent-Run-Id
 	presented string
+	giveBack  func() // its slot; nil: it has none
 
 	key      *vault.Key
 	policy   *policy.Policy // of key, with what joined it

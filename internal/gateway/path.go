@@ -18,7 +18,8 @@ const maxRejudge = 3
 // serve takes one call along the path of DESIGN section 4, steps 2 to 12. ctx is the agent's; from the
 // admission on the call no longer depends on it.
 func (g *Gateway) serve(ctx context.Context, j *journey) upstream.Response {
-	if refused := g.authenticate(j); refused != nil {
+	defer j.leaveSlot()
+	if refused := g.authenticate(j); refused != nil { // again: it may have been stopped while its body came in
 		return g.deny(ctx, j, *refused)
 	}
 	if refused := g.parse(j); refused != nil {
@@ -35,6 +36,9 @@ func (g *Gateway) serve(ctx context.Context, j *journey) upstream.Response {
 		}
 		if j.key.Probe && j.call.Writes() {
 			return g.deny(ctx, j, probed)
+		}
+		if err := g.takeSlot(ctx, j); err != nil {
+			return g.busy(ctx, j, err)
 		}
 		if !j.call.Writes() {
 			return g.read(ctx, j)

@@ -41,6 +41,7 @@ func (g *Gateway) upstreamKey(j *journey, agentKey string) string {
 func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, writes bool) (upstream.Answer, *policy.Failure) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.Deadline)
 	defer cancel()
+	defer context.AfterFunc(g.wire, cancel)()
 	flight, stopped := g.Ring.Depart(j.key, writes)
 	if stopped != nil {
 		return upstream.Answer{}, stopped
@@ -59,6 +60,9 @@ func (g *Gateway) lookup(j *journey) upstream.Lookup {
 		defer cancel()
 		if err := g.lookups.wait(waiting, j.key.ID, j.key.Upstream); err != nil {
 			return 0, nil, fmt.Errorf("%w: too many look-ups are waiting", errLookupBusy)
+		}
+		if err := g.takeSlot(ctx, j); err != nil {
+			return 0, nil, err
 		}
 		answer, stopped := g.send(ctx, j, &upstream.Request{
 			Method: look.Method, Path: look.Path, Query: look.Query, Body: look.Body, Header: lookupHeader(j.call.Header, look.Body != nil),

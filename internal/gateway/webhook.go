@@ -15,6 +15,9 @@ const webhookPath = "/keybrake/v1/webhooks/"
 // maxMessage bounds a message of a vendor: Stripe's events are some ten kilobytes.
 const maxMessage = 512 << 10
 
+// messages bounds how many are looked at at once. The vendor sends again what was turned away.
+const messages = 32
+
 // webhook hands a vendor's message on. A message is only a hint where to look, so what is wrong with one is told by the
 // status alone. Stripe sends again what was not answered with 2xx.
 func (g *Gateway) webhook(w http.ResponseWriter, r *http.Request, name string) {
@@ -22,6 +25,12 @@ func (g *Gateway) webhook(w http.ResponseWriter, r *http.Request, name string) {
 		http.Error(w, "not here", http.StatusNotFound)
 		return
 	}
+	leave, ok := g.messages.take("")
+	if !ok {
+		http.Error(w, "later", http.StatusServiceUnavailable)
+		return
+	}
+	defer leave()
 	message, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
 	if err != nil {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)

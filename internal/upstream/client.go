@@ -25,8 +25,10 @@ const (
 	// dialTimeout and tlsTimeout bound what happens before anything is written.
 	dialTimeout = 10 * time.Second
 	tlsTimeout  = 10 * time.Second
-	// maxConnections per host keeps a hanging vendor from taking every descriptor.
-	maxConnections = 512
+	// keptConnections per host are kept open for the next calls. How many there may be at once is for callers to
+	// bound, each for its own: a limit here would be shared by all upstreams at one host, and waited for after the
+	// money is held.
+	keptConnections = 512
 )
 
 // Request is what leaves: rebuilt from the decided form, never from the agent's bytes.
@@ -73,8 +75,7 @@ func NewClient(config *tls.Config) *Client {
 		TLSHandshakeTimeout:    tlsTimeout,
 		DisableCompression:     true, // the guard reads bodies as they are
 		ForceAttemptHTTP2:      true,
-		MaxConnsPerHost:        maxConnections,
-		MaxIdleConnsPerHost:    maxConnections,
+		MaxIdleConnsPerHost:    keptConnections,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		ExpectContinueTimeout:  time.Second,
