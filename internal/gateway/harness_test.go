@@ -70,6 +70,7 @@ type setup struct {
 	base     string       // another base URL
 	config   func(*gateway.Config)
 	rates    []money.Rate
+	wait     time.Duration // of the store and of settlements; 0 = the defaults
 }
 
 // upstreamSecret has full access in the sandbox.
@@ -87,7 +88,7 @@ func buildWorld(t testing.TB, s setup) *world {
 	must(t, err)
 	w.signer, w.Path = master, filepath.Join(t.TempDir(), "keybrake.db")
 	w.Store, err = sqlite.Open(t.Context(), sqlite.Options{
-		Path: w.Path, Signer: master, MasterCheck: master.CheckValue(), Clock: w.Clock.Now,
+		Path: w.Path, Signer: master, MasterCheck: master.CheckValue(), Clock: w.Clock.Now, Wait: s.wait,
 	})
 	must(t, err)
 	w.Faults = &flakyStore{DB: w.Store}
@@ -148,7 +149,7 @@ func (w *world) serve(s setup, tlsConfig *tls.Config) {
 	c := gateway.Config{
 		Adapter: w.adapter, Ring: w.Ring, Store: w.Faults, Client: client,
 		Rates: func() *money.Table { return rates }, Log: slog.New(slog.NewTextHandler(w.Log, nil)),
-		LookupsPerSecond: 1e6, LookupsPerUpstream: 1e6, Deadline: s.deadline,
+		LookupsPerSecond: 1e6, LookupsPerUpstream: 1e6, Deadline: s.deadline, StoreWait: s.wait,
 	}
 	if s.config != nil {
 		s.config(&c)
