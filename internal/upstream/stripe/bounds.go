@@ -30,6 +30,7 @@ func init() { // not a literal: the functions reach the map through the resolver
 		"recurring_period":     (*resolver).recurringPeriod,
 		"removed_credit":       (*resolver).removedCredit,
 		"removed_lines":        (*resolver).removedLines,
+		"sends_on":             (*resolver).sendsOn,
 		"spending_limits":      (*resolver).spendingLimits,
 	}
 }

@@ -51,7 +51,7 @@ func TestWhatACallWouldDoToMoney(t *testing.T) {
 		{"a legacy capture is a part", "/v1/charges/ch_1/capture", "amount=50", named("charges", policy.Part, "ch_1", 50)},
 		{"an intent is known", "/v1/payment_intents", "amount=100&currency=usd", known("payment_intents", policy.Total, "", 100)},
 		{"an intent that confirms at once counts the same", "/v1/payment_intents", "amount=100&currency=usd&confirm=TRUE", known("payment_intents", policy.Total, "", 100)},
-		{"a new amount and currency make the total known", "/v1/payment_intents/pi_1", "amount=300&currency=usd", known("payment_intents", policy.Total, "pi_1", 300)},
+		{"a new amount waits for whether the intent sends it on", "/v1/payment_intents/pi_1", "amount=300&currency=usd", named("payment_intents", policy.Total, "pi_1", 300)},
 		{"a new amount waits for the currency", "/v1/payment_intents/pi_1", "amount=300", named("payment_intents", policy.Total, "pi_1", 300)},
 		{"describing an intent moves nothing", "/v1/payment_intents/pi_1", "description=x", nil},
 		{"confirming waits for the amount", "/v1/payment_intents/pi_1/confirm", "", open("payment_intents", policy.Total, "pi_1")},

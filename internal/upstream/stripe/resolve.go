@@ -136,6 +136,10 @@ func (r *resolver) effect(i int) (*policy.Refusal, error) {
 		if refusal != nil || err != nil {
 			return refusal, err
 		}
+		if floor.why != "" {
+			e.Unmeterable, e.Why = true, r.noBound(rule, floor.why)
+			return nil, nil
+		}
 		amount = max(amount, floor.amount)
 	}
 	if i > 0 && b.currency == "" {

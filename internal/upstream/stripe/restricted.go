@@ -112,6 +112,7 @@ var worstCaseReads = map[string][]policy.Resource{
 	"recurring_period":     {"prices", "subscriptions", "tax_rates"},
 	"removed_credit":       {"invoiceitems"},
 	"removed_lines":        {"invoices"},
+	"sends_on":             {"payment_intents"},
 	"spending_limits":      {},
 }
 
