@@ -352,7 +352,7 @@ func (a *auditor) outcome(rec *audit.Record) {
 		cl.state, cl.proof, cl.closed = ledger.Released, rec.Proof, a.steps()
 	case rec.Fate == "moved":
 		cl.echo = rec.Replayed && slices.ContainsFunc(a.byIdem[cl.idem], func(o *claim) bool { return o != cl })
-		if cl.echo && len(rec.Effects) > 0 {
+		if cl.echo && cl.gross() && len(rec.Effects) > 0 {
 			a.objects[rec.Effects[0].Object] = append(a.objects[rec.Effects[0].Object], cl)
 		}
 		if cl.gross() && cl.runs == 0 && !cl.echo {
