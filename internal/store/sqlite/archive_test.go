@@ -2,7 +2,9 @@ package sqlite_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -307,4 +309,61 @@ func TestSpaceOfArchivedRecordsIsUsedAgain(t *testing.T) {
 	if after := size(); after > before {
 		t.Errorf("2200 records more: it grew from %d to %d", before, after)
 	}
+}
+
+func TestCallsAndReadersGoOnWhileRecordsMove(t *testing.T) {
+	o := newOld(t, false)
+	moved, failed := make(chan struct{}), make(chan error, 2)
+	go func() { // calls
+		for {
+			select {
+			case <-moved:
+				failed <- nil
+				return
+			default:
+			}
+			if _, err := o.db.Log(context.Background(), &audit.Record{Kind: audit.KindOutcome, Key: "key_2", Ref: 1}); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	go func() { // a reader who must see every record once, whatever moves
+		for {
+			select {
+			case <-moved:
+				failed <- nil
+				return
+			default:
+			}
+			next := int64(1)
+			err := o.db.View(context.Background(), func(tx store.Tx) error {
+				return tx.EachRecord(1, func(e audit.Entry) error {
+					if e.Seq != next {
+						return fmt.Errorf("after record %d comes %d", next-1, e.Seq)
+					}
+					next++
+					return nil
+				})
+			})
+			if err == nil && next <= 4*storetest.ArchiveRecords {
+				err = fmt.Errorf("it ends with record %d", next-1)
+			}
+			if err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	n := o.archiveAll(t)
+	close(moved)
+	for range 2 {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+	if n != 3*storetest.ArchiveRecords {
+		t.Errorf("%d records moved", n)
+	}
+	o.whole(t)
 }
