@@ -33,9 +33,8 @@ const (
 	readTimeout  = 30 * time.Second // head and body
 	writeTimeout = 90 * time.Second // above the upstream's deadline: the agent gets its answer
 	idleTimeout  = 2 * time.Minute
-	// drainTimeout is how long calls on the wire may finish when the server stops. What is not answered by
-	// then stays held and is unknown after the next start.
-	drainTimeout = 20 * time.Second
+	// giveUpTimeout is how long what was given up may take to be written down and answered when the server stops.
+	giveUpTimeout = 5 * time.Second
 	// signEvery bounds how much of the record a thief of the store could rewrite unseen.
 	signEvery = time.Second
 )
@@ -130,7 +129,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.store, err = sqlite.Open(ctx, sqlite.Options{
-		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(), Archives: s.settings.AuditArchive,
+		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(), Wait: s.storeWait(), Archives: s.settings.AuditArchive,
 	}); err != nil {
 		return err
 	}
@@ -166,6 +165,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		ScopeStatus: s.settings.ScopeDenialStatus, TrustedProxies: proxies,
 		LookupsPerSecond: s.settings.LookupsPerSecond, LookupsPerUpstream: s.settings.LookupsPerUpstream,
 		Webhook: asking.message, Deadline: s.deadline(),
+		CallsPerKey: s.settings.CallsPerKey, CallsPerUpstream: s.settings.CallsPerUpstream, StoreWait: s.storeWait(),
 	})
 	s.closers = append(s.closers, func() error { s.gateway.Close(); return nil })
 	loaded, err := s.admin.Load(ctx)
@@ -239,8 +239,8 @@ func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err erro
 	}})
 	// The gateway closes first and waits for what is on the wire; operators can stop things until the end.
 	// Their tails and exports take as long as they take.
-	s.serve(operators, s.admin.Handler(), 0, fail)
-	s.serve(guarded, s.gateway, writeTimeout, fail)
+	s.serve(operators, s.admin.Handler(), 0, s.finishOperators, fail)
+	s.serve(guarded, s.gateway, writeTimeout, s.finishAgents, fail)
 	return addresses{
 		Gateway: scheme + agents.Addr().String(), Admin: scheme + operators.Addr().String(),
 	}, nil
@@ -258,8 +258,8 @@ func (s *server) tls() (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}, nil
 }
 
-// serve runs one listener until close.
-func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, fail context.CancelCauseFunc) {
+// serve runs one listener until close, which ends it with finish.
+func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, finish func(*http.Server), fail context.CancelCauseFunc) {
 	base, end := context.WithCancel(context.Background())
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout, WriteTimeout: write, IdleTimeout: idleTimeout,
@@ -277,15 +277,41 @@ func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, fail
 		}
 	}()
 	s.closers = append(s.closers, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-		defer cancel()
-		err := srv.Shutdown(ctx)
-		if err != nil {
-			err = errors.Join(fmt.Errorf("calls on the wire did not finish in %s; they stay held", drainTimeout), srv.Close())
-		}
+		finish(srv)
 		<-done
-		return err
+		return nil
 	})
+}
+
+// finishAgents ends the agents' listener: readiness goes red, nobody new gets a way to an upstream, and those that have
+// one may finish. What has no answer at the end of the time is given up: its agent is told that its outcome is
+// unknown, and what it holds stays held.
+func (s *server) finishAgents(srv *http.Server) {
+	s.gateway.Drain()
+	if shutdown(srv, time.Duration(s.settings.DrainTimeout)*time.Second) {
+		return
+	}
+	s.log.Warn("calls on the wire are given up; what they hold stays held", "calls", s.ring.InFlight(vault.All), "after_seconds", s.settings.DrainTimeout)
+	s.gateway.GiveUp()
+	if !shutdown(srv, giveUpTimeout) {
+		s.log.Error("calls did not end in time; what they hold stays held")
+		_ = srv.Close() // there is nothing left to lose
+	}
+}
+
+// finishOperators ends the operators' listener: after the agents', so that they can stop things until the end.
+func (s *server) finishOperators(srv *http.Server) {
+	if !shutdown(srv, giveUpTimeout) {
+		s.log.Warn("exports or other long answers to operators were cut off")
+		_ = srv.Close() // a cut answer does not look like a whole one
+	}
+}
+
+// shutdown lets a listener's requests finish and reports whether they did in time.
+func shutdown(srv *http.Server, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	return srv.Shutdown(ctx) == nil
 }
 
 // watch runs what goes on beside the calls: asking what became of calls, signed heads, archives, the
@@ -316,6 +342,11 @@ func (s *server) watch(ctx context.Context) {
 // deadline is when a call that the upstream does not answer is given up.
 func (s *server) deadline() time.Duration {
 	return time.Duration(s.settings.UpstreamDeadline) * time.Second
+}
+
+// storeWait is how long a call waits for the store.
+func (s *server) storeWait() time.Duration {
+	return time.Duration(s.settings.StoreWait) * time.Second
 }
 
 // reconcile asks what became of calls, unless that is left to operators.
@@ -359,7 +390,7 @@ func (s *server) stopOnSignal(ctx context.Context, signals <-chan os.Signal) {
 
 // signLast signs what came after the last tick.
 func (s *server) signLast() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), giveUpTimeout)
 	defer cancel()
 	return s.store.SignHead(ctx)
 }

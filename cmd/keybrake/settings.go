@@ -38,6 +38,13 @@ type settings struct {
 	// LookupsPerSecond bounds the look-ups of one vault key, LookupsPerUpstream those of one upstream.
 	LookupsPerSecond   float64 `yaml:"lookups_per_second"`
 	LookupsPerUpstream float64 `yaml:"lookups_per_upstream"`
+	// CallsPerKey bounds the calls of one vault key that speak with an upstream at once, CallsPerUpstream those to one
+	// upstream.
+	CallsPerKey      int `yaml:"calls_per_key"`
+	CallsPerUpstream int `yaml:"calls_per_upstream"`
+	// StoreWait is how many seconds a call waits for the store, DrainTimeout how long those on the wire may finish.
+	StoreWait    int `yaml:"store_wait"`
+	DrainTimeout int `yaml:"drain_timeout"`
 	// UpstreamDeadline is after how many seconds a call that the upstream does not answer is given up.
 	UpstreamDeadline int `yaml:"upstream_deadline"`
 	// ReconcilePerSecond bounds what is read at all upstreams together to learn what became of calls; 0: nothing, unless
@@ -56,10 +63,14 @@ type settings struct {
 // maxUpstreamDeadline leaves five seconds of the SDKs' eighty for ourselves.
 const maxUpstreamDeadline = 75
 
+// maxStoreWait keeps what a call waits for in all, slot and look-ups included, far below the SDKs' eighty seconds.
+const maxStoreWait = 30
+
 func defaultSettings() settings {
 	return settings{
 		GatewayListen: "127.0.0.1:8787", AdminListen: "127.0.0.1:8788", Store: "sqlite:keybrake.db",
-		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80, UpstreamDeadline: 70, ReconcilePerSecond: 2, LogFormat: "text", LogLevel: "info",
+		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80,
+		CallsPerKey: 64, CallsPerUpstream: 512, StoreWait: 5, DrainTimeout: 20, UpstreamDeadline: 70, ReconcilePerSecond: 2, LogFormat: "text", LogLevel: "info",
 	}
 }
 
@@ -78,6 +89,10 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.IntVar(&s.ScopeDenialStatus, "scope-denial-status", s.ScopeDenialStatus, "status of out-of-scope denials, 401 or 403")
 	f.Float64Var(&s.LookupsPerSecond, "lookups-per-second", s.LookupsPerSecond, "look-ups at the upstream for one vault key")
 	f.Float64Var(&s.LookupsPerUpstream, "lookups-per-upstream", s.LookupsPerUpstream, "look-ups at one upstream for all keys")
+	f.IntVar(&s.CallsPerKey, "calls-per-key", s.CallsPerKey, "calls of one vault key that speak with its upstream at once")
+	f.IntVar(&s.CallsPerUpstream, "calls-per-upstream", s.CallsPerUpstream, "calls that speak with one upstream at once")
+	f.IntVar(&s.StoreWait, "store-wait", s.StoreWait, "seconds that a call waits for the store before it is turned away")
+	f.IntVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "seconds that calls on the wire may take to finish when the server is told to stop")
 	f.IntVar(&s.UpstreamDeadline, "upstream-deadline", s.UpstreamDeadline, "seconds after which a call that is not answered is given up; SDKs wait for 80")
 	f.Float64Var(&s.ReconcilePerSecond, "reconcile-per-second", s.ReconcilePerSecond, "reads at all upstreams together that learn what became of calls; 0: only when told to")
 	f.StringVar(&s.AuditKeep, "audit-keep", s.AuditKeep, "age at which audit records move from the store into archive files, like 90d (default: never)")
@@ -165,6 +180,15 @@ func (s *settings) check() error {
 	}
 	if s.LookupsPerSecond <= 0 || s.LookupsPerUpstream <= 0 {
 		return errors.New("--lookups-per-second and --lookups-per-upstream must be greater than zero")
+	}
+	if s.CallsPerKey < 1 || s.CallsPerUpstream < 1 {
+		return errors.New("--calls-per-key and --calls-per-upstream must be greater than zero")
+	}
+	if s.StoreWait < 1 || s.StoreWait > maxStoreWait {
+		return fmt.Errorf("--store-wait %d: write 1 to %d seconds", s.StoreWait, maxStoreWait)
+	}
+	if s.DrainTimeout < 0 {
+		return fmt.Errorf("--drain-timeout %d: write seconds, or 0 to wait for nothing", s.DrainTimeout)
 	}
 	if s.UpstreamDeadline < 1 || s.UpstreamDeadline > maxUpstreamDeadline {
 		return fmt.Errorf("--upstream-deadline %d: write 1 to %d seconds, or agents give up before they are told the outcome", s.UpstreamDeadline, maxUpstreamDeadline)
