@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -90,11 +91,18 @@ func run(packages []string, sample int, seed uint64, workers int, near bool) err
 func tryAll(root string, all []mutant, workers int, near bool) []verdict {
 	verdicts := make([]verdict, len(all))
 	next := make(chan int)
+	var done atomic.Int64
 	var wait sync.WaitGroup
 	for range workers {
 		wait.Go(func() {
 			for i := range next {
 				verdicts[i] = try(root, &all[i], near)
+				n := done.Add(1)
+				if verdicts[i] == survived {
+					fmt.Fprintf(os.Stderr, "%d of %d: survived: %s\n", n, len(all), &all[i])
+				} else if n%50 == 0 {
+					fmt.Fprintf(os.Stderr, "%d of %d\n", n, len(all))
+				}
 			}
 		})
 	}
