@@ -185,7 +185,11 @@ func (c *call) fillInvoice(o *invoice) *stripeError {
 
 // ownMethods reads default_payment_method and default_source, which must be the customer's own.
 func (c *call) ownMethods(customer string, method, source *string) *stripeError {
-	for name, field := range map[string]*string{"default_payment_method": method, "default_source": source} {
+	for _, p := range []struct { // in order: of two that are wrong, the first is named
+		name  string
+		field *string
+	}{{"default_payment_method", method}, {"default_source", source}} {
+		name, field := p.name, p.field
 		if !c.has(name) {
 			continue
 		}
