@@ -4,12 +4,17 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
 )
+
+// resumeWait is how long a resumption waits for its turn. One that the store has not begun by then is withdrawn: it must
+// not come when nobody expects it any more.
+const resumeWait = 5 * time.Second
 
 // ResumeRequest asks to lift one brake, or those of some keys. A reason is required.
 type ResumeRequest struct {
@@ -70,7 +75,9 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 		pulls[scope] = s.brakes.pulls[scope]
 	}
 	s.brakes.mu.Unlock()
-	err = s.act(ctx, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
+	waiting, cancel := context.WithTimeout(ctx, resumeWait)
+	defer cancel()
+	err = s.act(waiting, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
 		var lifted []string
 		for _, scope := range lift {
 			was, err := tx.LiftBrake(scope)
