@@ -42,6 +42,8 @@ func (s *Service) Handler() http.Handler {
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"token": {}}}
 	a := &api{s: s, huma: humago.New(mux, config)}
+	handle(a, route{http.MethodGet, "status", "status", "How the server is, and how far the record", 0},
+		func(ctx context.Context, _ Actor, _ *none) (Status, error) { return s.Status(ctx) })
 	a.upstreams()
 	a.keys()
 	a.brakes()

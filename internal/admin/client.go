@@ -139,6 +139,11 @@ func receive[O any](resp *http.Response, err error) (out O, _ error) {
 
 func seg(s string) string { return url.PathEscape(s) }
 
+// Status calls Service.Status.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, http.MethodGet, "status", nil, nil)
+}
+
 // AddUpstream calls Service.AddUpstream.
 func (c *Client) AddUpstream(ctx context.Context, req UpstreamRequest) (UpstreamView, error) {
 	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams", nil, req)

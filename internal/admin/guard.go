@@ -41,7 +41,7 @@ func (s *Service) guard(next http.Handler) http.Handler {
 			problem(w, http.StatusForbidden, "the host name "+r.Host+" is not this server's; call it by address, or name it in the server's settings")
 			return
 		}
-		if open(r) {
+		if actorOf(r.Context()) != (Actor{}) || open(r) { // who comes by As has signed in
 			next.ServeHTTP(w, r)
 			return
 		}
