@@ -220,6 +220,10 @@ func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err erro
 	if err != nil {
 		return addresses{}, err
 	}
+	pages, err := s.operatorsHandler()
+	if err != nil {
+		return addresses{}, err
+	}
 	agents, err := net.Listen("tcp", s.settings.GatewayListen)
 	if err != nil {
 		return addresses{}, fmt.Errorf("listen for agents: %w", err)
@@ -239,7 +243,7 @@ func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err erro
 	}})
 	// The gateway closes first and waits for what is on the wire; operators can stop things until the end.
 	// Their tails and exports take as long as they take.
-	s.serve(operators, s.admin.Handler(), 0, s.finishOperators, fail)
+	s.serve(operators, pages, 0, s.finishOperators, fail)
 	s.serve(guarded, s.gateway, writeTimeout, s.finishAgents, fail)
 	return addresses{
 		Gateway: scheme + agents.Addr().String(), Admin: scheme + operators.Addr().String(),

@@ -37,7 +37,7 @@ func (s *Service) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store") // answers show secrets
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if !s.ourHost(r.Host) {
+		if !s.OurHost(r.Host) {
 			problem(w, http.StatusForbidden, "the host name "+r.Host+" is not this server's; call it by address, or name it in the server's settings")
 			return
 		}
@@ -74,9 +74,9 @@ func open(r *http.Request) bool {
 	return false
 }
 
-// ourHost reports whether a request came under a name that is ours. A web page elsewhere can point its own
+// OurHost reports whether a request came under a name that is ours. A web page elsewhere can point its own
 // name at this address and have a browser here call it; it cannot do so with an address or with localhost.
-func (s *Service) ourHost(host string) bool {
+func (s *Service) OurHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

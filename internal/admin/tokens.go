@@ -156,3 +156,12 @@ func stamp(t time.Time) string {
 	}
 	return t.UTC().Format(time.RFC3339)
 }
+
+// Whose tells whose token it is; false if nobody's.
+func (s *Service) Whose(token string) (Actor, bool) {
+	op, ok := s.operator(token)
+	if !ok || !op.Role.MayOperate() {
+		return Actor{}, false
+	}
+	return Actor{Name: op.Name}, true
+}

@@ -39,6 +39,7 @@ var may = map[string][]string{
 	"internal/gateway/wire":            {"internal/policy"},
 	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile"), // operators drive it
+	"internal/console":                 {"internal/admin"},                                                                           // not store: a page cannot write around the audit
 	"internal/sim":                     {},                                                                                           // tests only
 	"internal/arch":                    {},
 	"docs":                             {},

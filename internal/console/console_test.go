@@ -1,0 +1,167 @@
+package console
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/admin"
+)
+
+func TestWhoHasNotSignedInSeesOnlyTheWayIn(t *testing.T) {
+	s := newSite(t)
+	s.browser.Jar = nil
+	for _, path := range []string{"/", "/stop", "/stopped", "/more", "/keys/x?y=1", "/nowhere"} {
+		got := s.get(path)
+		if want := "/login?next=" + url.QueryEscape(path); got.url != want || !strings.Contains(got.body, "Sign in") {
+			t.Errorf("%s leads to %s", path, got.url)
+		}
+	}
+	if got := s.get("/live"); got.status != http.StatusUnauthorized {
+		t.Errorf("the stream answers %d", got.status)
+	}
+	if got := s.post("/stop", url.Values{"target": {"all"}}); !strings.HasPrefix(got.url, "/login") {
+		t.Errorf("a stop leads to %s", got.url)
+	}
+	if b, err := s.api.Brakes(t.Context()); err != nil || len(b.Items) != 0 {
+		t.Error(b, err)
+	}
+	if got := s.post("/login", url.Values{"token": {"bad"}}); got.status != http.StatusUnauthorized || !strings.Contains(got.body, "no valid token") {
+		t.Errorf("a bad token: %d %s", got.status, got.body)
+	}
+}
+
+func TestSigningInLeadsBackWithinTheConsoleOnly(t *testing.T) {
+	for next, want := range map[string]string{
+		"/keys?after=x":        "/keys?after=x",
+		"":                     "/",
+		"keys":                 "/",
+		"//evil.example/":      "/",
+		`/\evil.example`:       "/",
+		"https://evil.example": "/",
+		"javascript:alert(1)":  "/",
+	} {
+		if got := within(next); got != want {
+			t.Errorf("%q leads to %q, want %q", next, got, want)
+		}
+	}
+}
+
+func TestAnotherSiteCannotPostHere(t *testing.T) {
+	s := newSite(t)
+	for name, set := range map[string]func(http.Header){
+		"by what the browser says":  func(h http.Header) { h.Set("Sec-Fetch-Site", "cross-site") },
+		"by the origin alone":       func(h http.Header) { h.Set("Origin", "https://evil.example") },
+		"from another port's pages": func(h http.Header) { h.Set("Origin", "http://127.0.0.1:1"); h.Set("Sec-Fetch-Site", "same-site") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.URL+"/stop", strings.NewReader("target=all"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			set(r.Header)
+			if got := s.read(s.browser.Do(r)); got.status != http.StatusForbidden {
+				t.Errorf("it is answered %d", got.status)
+			}
+		})
+	}
+	if b, err := s.api.Brakes(t.Context()); err != nil || len(b.Items) != 0 {
+		t.Error("it stopped something:", b, err)
+	}
+}
+
+func TestEveryAnswerHasItsPolicyAndNothingInline(t *testing.T) {
+	s := newSite(t)
+	s.key("agent-support-refunds-one")
+	for _, path := range []string{"/", "/stop", "/stopped", "/more", "/nowhere", "/login", "/static/console.js"} {
+		got := s.get(path)
+		if policy := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s has the policy %q", path, policy)
+		}
+		for _, inline := range []string{" style=", "<style", " onclick=", "<script>", "javascript:"} {
+			if strings.Contains(got.body, inline) {
+				t.Errorf("%s has %q", path, inline)
+			}
+		}
+	}
+}
+
+func TestStopIsTwoPressesAndResumeAsksWhy(t *testing.T) {
+	s := newSite(t)
+	k := s.key("agent-support-refunds-one")
+	panel := s.get("/").body
+	if !strings.Contains(panel, `name="target" value="all"`) {
+		t.Fatal("the overview has no stop panel")
+	}
+	stopped := s.post("/stop", url.Values{"target": {"key:" + k.ID}, "mode": {"stopped"}, "reason": {"it loops"}})
+	for _, want := range []string{"agent-support-refunds-one is stopped.", "Measured effect", "it loops", "ines"} {
+		if !strings.Contains(stopped.body, want) {
+			t.Errorf("the page after a stop lacks %q", want)
+		}
+	}
+	b, err := s.api.Brakes(t.Context())
+	if err != nil || len(b.Items) != 1 || b.Items[0].ID != k.ID || b.Items[0].Actor != "ines" {
+		t.Fatal(b, err)
+	}
+	if got := s.post("/resume", url.Values{"target": {"key:" + k.ID}}); got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, "a reason is required") {
+		t.Errorf("without a reason: %d", got.status)
+	}
+	s.post("/resume", url.Values{"target": {"key:" + k.ID}, "reason": {"the runner is gone"}})
+	if b, err := s.api.Brakes(t.Context()); err != nil || len(b.Items) != 0 {
+		t.Error("it is not resumed:", b, err)
+	}
+	if got := s.post("/stop", url.Values{"target": {"everything"}}); got.status != http.StatusBadRequest {
+		t.Errorf("a target that is none: %d", got.status)
+	}
+}
+
+func TestACapIsDrawnAsItStands(t *testing.T) {
+	figure := func(s string) (f admin.Figure) {
+		if err := f.UnmarshalJSON([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for _, tt := range []struct {
+		name                       string
+		unit, limit, settled, held string
+		level, over, width, hatch  string
+		percent                    int
+	}{
+		{"nothing yet", "usd", `"500.00"`, `"0.00"`, `"0.00"`, "fine", "", "0.0%", "0.0%", 0},
+		{"held only", "usd", `"500.00"`, `"0.00"`, `"38.00"`, "fine", "", "0.0%", "7.6%", 7},
+		{"one cent below 80 %", "usd", `"500.00"`, `"399.99"`, `"0.00"`, "fine", "", "79.9%", "0.0%", 79},
+		{"80 % is near", "usd", `"500.00"`, `"362.00"`, `"38.00"`, "near", "", "72.4%", "7.6%", 80},
+		{"one cent left is not full", "usd", `"500.00"`, `"499.99"`, `"0.00"`, "near", "", "99.9%", "0.0%", 99},
+		{"full", "usd", `"500.00"`, `"462.00"`, `"38.00"`, "full", "", "92.4%", "7.6%", 100},
+		{"more moved than the cap", "usd", `"500.00"`, `"512.40"`, `"0.00"`, "full", "$12.40", "100.0%", "0.0%", 102},
+		{"calls", "calls", `30`, `17`, `2`, "fine", "", "56.6%", "6.6%", 63},
+		{"a cap of nothing", "usd", `"0.00"`, `"0.00"`, `"0.00"`, "full", "", "0.0%", "0.0%", 100},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newCapBar(admin.SpendCap{Unit: tt.unit, Limit: figure(tt.limit), Settled: figure(tt.settled), Held: figure(tt.held), Left: figure(tt.limit)})
+			if b.Level != tt.level || b.Over != tt.over || b.SettledW != tt.width || b.HeldW != tt.hatch || b.Percent != tt.percent {
+				t.Errorf("%+v", b)
+			}
+		})
+	}
+}
+
+func TestMoneyAndTimesAreWordedTheSameEverywhere(t *testing.T) {
+	for in, want := range map[string]string{"1234.5": "$1,234.50", "0": "$0.00", "-3.10": "−$3.10", "1000000.00": "$1,000,000.00", "n/a": "n/a", "12.345": "$12.345"} {
+		if got := dollars(in); got != want {
+			t.Errorf("%s is %s, want %s", in, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		600 * time.Millisecond: "0.6 s", 12 * time.Second: "12 s", 168 * time.Second: "2 min 48 s",
+		21*time.Hour + 53*time.Minute: "21 h 53 min", 3 * time.Hour: "3 h", 82 * 24 * time.Hour: "82 days",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}

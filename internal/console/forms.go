@@ -1,0 +1,18 @@
+package console
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/keybrake/keybrake/internal/admin"
+)
+
+// refused reports whether an error is the API's refusal of what was typed, and its words. What the API could not do for
+// another reason is no refusal.
+func refused(err error) (string, bool) {
+	var p *admin.Problem
+	if errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusUnauthorized {
+		return p.Error(), true
+	}
+	return "", false
+}

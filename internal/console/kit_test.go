@@ -1,0 +1,138 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/store/sqlite"
+	"github.com/keybrake/keybrake/internal/upstream/stripe"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// site is the console over a real control plane with a real store, and a browser that is signed in.
+type site struct {
+	t       *testing.T
+	service *admin.Service
+	db      *sqlite.DB
+	api     *admin.Client // an operator's
+	server  *httptest.Server
+	browser *http.Client
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	master, err := vault.EphemeralMaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "keybrake.db"), Signer: master, MasterCheck: master.CheckValue()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	adapter, err := stripe.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := admin.New(admin.Config{
+		Store: db, Ring: vault.NewRing(master), Vocabulary: adapter.Catalog().Vocabulary(),
+		BaseURL: "https://api.stripe.com", Version: stripe.DefaultVersion,
+	})
+	if _, err := service.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	api := service.Handler()
+	pages, err := New(Config{API: api, Door: door{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test"}), server: httptest.NewServer(pages)}
+	t.Cleanup(func() {
+		s.server.CloseClientConnections()
+		s.server.Close()
+		service.Close()
+		_ = db.Close() // a test may have closed it
+	})
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.browser = &http.Client{Jar: jar}
+	if _, err := s.api.AddUpstream(t.Context(), admin.UpstreamRequest{Name: "stripe-test", Secret: "rk_test_51CanaryCanaryCanary"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.post("/login", url.Values{"token": {"good"}}); got.status != http.StatusOK {
+		t.Fatalf("sign in: %d %s", got.status, got.body)
+	}
+	return s
+}
+
+// door lets in who says "good".
+type door struct{}
+
+func (door) SignIn(_ context.Context, token, _, _ string) (string, error) {
+	if token != "good" {
+		return "", errors.New("this is no valid token")
+	}
+	return "session", nil
+}
+
+func (door) Whose(_ context.Context, session string) (admin.Actor, bool) {
+	return admin.Actor{Name: "ines"}, session == "session"
+}
+
+func (door) SignOut(context.Context, string) {}
+
+// seen is an answer as a browser has it after redirects.
+type seen struct {
+	status int
+	url    string
+	header http.Header
+	body   string
+}
+
+func (s *site) get(path string) seen {
+	s.t.Helper()
+	resp, err := s.browser.Get(s.server.URL + path)
+	return s.read(resp, err)
+}
+
+func (s *site) post(path string, form url.Values) seen {
+	s.t.Helper()
+	resp, err := s.browser.PostForm(s.server.URL+path, form)
+	return s.read(resp, err)
+}
+
+func (s *site) read(resp *http.Response, err error) seen {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return seen{resp.StatusCode, strings.TrimPrefix(resp.Request.URL.String(), s.server.URL), resp.Header, string(b)}
+}
+
+// key makes a vault key that refunds up to a hundred dollars a day.
+func (s *site) key(name string) admin.KeyCreated {
+	s.t.Helper()
+	k, err := s.api.CreateKey(s.t.Context(), admin.KeyRequest{
+		Name: name, Preset: "refund-support",
+		PolicyEdit: admin.PolicyEdit{Caps: []string{"refunds/day=100"}, Customers: []string{"cus_A", "cus_B"}},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return k
+}

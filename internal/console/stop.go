@@ -1,0 +1,161 @@
+package console
+
+import (
+	"crypto/rand"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/admin"
+)
+
+// measured is a stop that was made here, as it was measured.
+type measured struct {
+	ID     string
+	At     time.Time
+	Who    string
+	Reason string
+	Answer admin.KillAnswer
+}
+
+// maxMeasured is how many stops are remembered for their page. The audit has all of them, without the measurement.
+const maxMeasured = 100
+
+// measurements are the last stops. Safe for concurrent use.
+type measurements struct {
+	mu   sync.Mutex
+	list []measured
+}
+
+func (m *measurements) keep(s measured) string {
+	s.ID = rand.Text()[:10]
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.list = append(m.list, s)
+	if len(m.list) > maxMeasured {
+		m.list = append([]measured(nil), m.list[1:]...)
+	}
+	return s.ID
+}
+
+func (m *measurements) find(id string) *measured {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.list {
+		if m.list[i].ID == id {
+			s := m.list[i]
+			return &s
+		}
+	}
+	return nil
+}
+
+// stopForm is the stop panel as a page, where popovers are missing.
+func (v *visit) stopForm() (*page, error) {
+	return &page{Title: "Stop", Heading: "What should stop?", Template: "stop"}, nil
+}
+
+// target reads what the stop panel's button names.
+func target(value string) admin.Target {
+	kind, id, _ := strings.Cut(value, ":")
+	switch {
+	case kind == "key" && id != "":
+		return admin.Target{Keys: []string{id}}
+	case kind == "upstream" && id != "":
+		return admin.Target{Upstream: id}
+	case value == "all":
+		return admin.Target{All: true}
+	default:
+		return admin.Target{} // which the API refuses
+	}
+}
+
+// stop is the second of the two presses.
+func (v *visit) stop() (*page, error) {
+	what := v.r.PostFormValue("target")
+	req := admin.KillRequest{Target: target(what), ReadOnly: v.r.PostFormValue("mode") == "read-only", Reason: v.r.PostFormValue("reason")}
+	answer, err := v.api.Kill(v.ctx(), req)
+	if err != nil {
+		return nil, err
+	}
+	id := v.stops.keep(measured{At: v.now, Who: v.who.Name, Reason: req.Reason, Answer: answer})
+	return nil, redirect("/stopped?" + url.Values{"stop": {id}, "target": {what}}.Encode())
+}
+
+// stoppedPage says what a stop did and what is stopped now.
+type stoppedPage struct {
+	Measured *measured // nil: it was not made here, or long ago
+	Brakes   []brakeView
+	Open     []admin.OpenCall
+	Problem  string // of a resumption
+	Reason   string // as it was typed
+}
+
+// brakeView is a brake with its time read.
+type brakeView struct {
+	admin.Brake
+	Since  time.Time
+	Target string // as the form says it
+}
+
+func viewBrake(b admin.Brake) brakeView {
+	v := brakeView{Brake: b, Target: b.Scope}
+	v.Since, _ = time.Parse(time.RFC3339Nano, b.At) // the zero time where there is none
+	if b.ID != "" {
+		v.Target += ":" + b.ID
+	}
+	return v
+}
+
+func (v *visit) stopped() (*page, error) { return v.stoppedWith("", "") }
+
+func (v *visit) stoppedWith(problem, reason string) (*page, error) {
+	d := stoppedPage{Measured: v.stops.find(v.r.FormValue("stop")), Problem: problem, Reason: reason}
+	all := false
+	for _, b := range v.status.Brakes {
+		d.Brakes = append(d.Brakes, viewBrake(b))
+		all = all || b.Scope == "all" && b.Mode == "stopped"
+	}
+	open, err := v.api.OpenCalls(v.ctx(), "")
+	if err != nil {
+		return nil, err
+	}
+	d.Open = open.Items
+	p := &page{Title: "Stopped", Template: "stopped", Data: d, Nav: "/stopped"}
+	switch {
+	case all:
+		p.Heading = "Everything is stopped."
+	case len(d.Brakes) == 1 && d.Brakes[0].Name != "":
+		p.Heading = d.Brakes[0].Name + " is " + d.Brakes[0].Mode + "."
+	case len(d.Brakes) > 0:
+		p.Heading = plural(len(d.Brakes), "brake") + " on."
+	default:
+		p.Heading = "Nothing is stopped."
+	}
+	return p, nil
+}
+
+// resume lifts one brake.
+func (v *visit) resume() (*page, error) {
+	req := admin.ResumeRequest{Target: target(v.r.PostFormValue("target")), Reason: v.r.PostFormValue("reason")}
+	kind, id, _ := strings.Cut(v.r.PostFormValue("target"), ":")
+	switch kind {
+	case "freeze":
+		req.Target = admin.Target{Keys: []string{id}}
+	case "books":
+		req.Books = true
+	}
+	_, err := v.api.Resume(v.ctx(), req)
+	if problem, ok := refused(err); ok {
+		p, err := v.stoppedWith(problem, req.Reason)
+		if p != nil {
+			p.Status = 422
+		}
+		return p, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, redirect("/stopped")
+}
