@@ -35,6 +35,8 @@ const (
 	idleTimeout  = 2 * time.Minute
 	// giveUpTimeout is how long what was given up may take to be written down and answered when the server stops.
 	giveUpTimeout = 5 * time.Second
+	// operatorConnections is apart from the agents': a stop gets in, whatever they do.
+	operatorConnections = 512
 	// signEvery bounds how much of the record a thief of the store could rewrite unseen.
 	signEvery = time.Second
 )
@@ -243,8 +245,8 @@ func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err erro
 	}})
 	// The gateway closes first and waits for what is on the wire; operators can stop things until the end.
 	// Their tails and exports take as long as they take.
-	s.serve(operators, pages, 0, s.finishOperators, fail)
-	s.serve(guarded, s.gateway, writeTimeout, s.finishAgents, fail)
+	s.serve(newCrowd(operators, operatorConnections), pages, 0, s.finishOperators, fail)
+	s.serve(newCrowd(guarded, s.settings.MaxConnections), s.gateway, writeTimeout, s.finishAgents, fail)
 	return addresses{
 		Gateway: scheme + agents.Addr().String(), Admin: scheme + operators.Addr().String(),
 	}, nil
@@ -263,12 +265,13 @@ func (s *server) tls() (*tls.Config, error) {
 }
 
 // serve runs one listener until close, which ends it with finish.
-func (s *server) serve(l net.Listener, h http.Handler, write time.Duration, finish func(*http.Server), fail context.CancelCauseFunc) {
+func (s *server) serve(l *crowd, h http.Handler, write time.Duration, finish func(*http.Server), fail context.CancelCauseFunc) {
 	base, end := context.WithCancel(context.Background())
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headTimeout, ReadTimeout: readTimeout, WriteTimeout: write, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return base },
+		ConnState:   l.noticed,
 		// net/http would answer `OPTIONS *` by itself, past everything that records.
 		DisableGeneralOptionsHandler: true,
 	}

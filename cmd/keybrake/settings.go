@@ -42,6 +42,8 @@ type settings struct {
 	// upstream.
 	CallsPerKey      int `yaml:"calls_per_key"`
 	CallsPerUpstream int `yaml:"calls_per_upstream"`
+	// MaxConnections bounds the agents' connections; the longest idle one makes room for the next.
+	MaxConnections int `yaml:"max_connections"`
 	// StoreWait is how many seconds a call waits for the store, DrainTimeout how long those on the wire may finish.
 	StoreWait    int `yaml:"store_wait"`
 	DrainTimeout int `yaml:"drain_timeout"`
@@ -70,7 +72,7 @@ func defaultSettings() settings {
 	return settings{
 		GatewayListen: "127.0.0.1:8787", AdminListen: "127.0.0.1:8788", Store: "sqlite:keybrake.db",
 		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80,
-		CallsPerKey: 64, CallsPerUpstream: 512, StoreWait: 5, DrainTimeout: 20, UpstreamDeadline: 70, ReconcilePerSecond: 2, LogFormat: "text", LogLevel: "info",
+		CallsPerKey: 64, CallsPerUpstream: 512, MaxConnections: 4096, StoreWait: 5, DrainTimeout: 20, UpstreamDeadline: 70, ReconcilePerSecond: 2, LogFormat: "text", LogLevel: "info",
 	}
 }
 
@@ -91,6 +93,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.Float64Var(&s.LookupsPerUpstream, "lookups-per-upstream", s.LookupsPerUpstream, "look-ups at one upstream for all keys")
 	f.IntVar(&s.CallsPerKey, "calls-per-key", s.CallsPerKey, "calls of one vault key that speak with its upstream at once")
 	f.IntVar(&s.CallsPerUpstream, "calls-per-upstream", s.CallsPerUpstream, "calls that speak with one upstream at once")
+	f.IntVar(&s.MaxConnections, "max-connections", s.MaxConnections, "agents' connections; the longest idle one makes room for the next")
 	f.IntVar(&s.StoreWait, "store-wait", s.StoreWait, "seconds that a call waits for the store before it is turned away")
 	f.IntVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "seconds that calls on the wire may take to finish when the server is told to stop")
 	f.IntVar(&s.UpstreamDeadline, "upstream-deadline", s.UpstreamDeadline, "seconds after which a call that is not answered is given up; SDKs wait for 80")
@@ -183,6 +186,9 @@ func (s *settings) check() error {
 	}
 	if s.CallsPerKey < 1 || s.CallsPerUpstream < 1 {
 		return errors.New("--calls-per-key and --calls-per-upstream must be greater than zero")
+	}
+	if s.MaxConnections < 1 {
+		return fmt.Errorf("--max-connections %d: write how many connections agents may have together", s.MaxConnections)
 	}
 	if s.StoreWait < 1 || s.StoreWait > maxStoreWait {
 		return fmt.Errorf("--store-wait %d: write 1 to %d seconds", s.StoreWait, maxStoreWait)

@@ -201,3 +201,6 @@ func (db *DB) Sizes(t testing.TB) map[string]int64 {
 	}
 	return out
 }
+
+// FreezeFound is what the daily round does when it finds damage.
+func (db *DB) FreezeFound(why string) { db.freezeFound(why) }

@@ -22,8 +22,10 @@ const (
 	scrubEvery = 24 * time.Hour
 	// scrubPage is how many records are read at once, and scrubPause the rest after that: together some ten thousand
 	// records a second, which leaves the disk to the calls.
-	scrubPage  = 500
-	scrubPause = 50 * time.Millisecond
+	scrubPage = 500
+	// freezeAgain is the wait before damage that could not be written down is told again.
+	freezeAgain = time.Second
+	scrubPause  = 50 * time.Millisecond
 )
 
 // damaged says what is not as it was written.
@@ -70,8 +72,26 @@ func (db *DB) scrub() {
 		if why == "" {
 			continue
 		}
-		// If this cannot be written now it is found again in the next round; readiness tells what stands against it.
-		_ = db.Update(context.Background(), store.LaneBrake, func(t store.Tx) error { return freezeBooks(t, why) })
+		db.freezeFound(why)
+	}
+}
+
+// freezeFound freezes the books for damage that was found while serving. It does not give up: stops may fill the lane, or
+// the disk may be full, and the next round is a day away.
+func (db *DB) freezeFound(why string) {
+	for {
+		err := db.Update(context.Background(), store.LaneBrake, func(t store.Tx) error { return freezeBooks(t, why) })
+		if err == nil {
+			return
+		}
+		db.look("freeze the books", err)
+		again := time.NewTimer(freezeAgain)
+		select {
+		case <-db.writer.quit:
+			again.Stop()
+			return // the damage is found again after the start
+		case <-again.C:
+		}
 	}
 }
 

@@ -225,6 +225,32 @@ func TestFiguresAreReadWhileTheStoreHangs(t *testing.T) {
 	}
 }
 
+// TestDamageIsWrittenDownHoweverFullTheLaneIs: the next round that would find it is a day away.
+func TestDamageIsWrittenDownHoweverFullTheLaneIs(t *testing.T) {
+	db := open(t, sqlite.Options{})
+	release := stall(t, db)
+	var stops sync.WaitGroup
+	var busy atomic.Int64
+	for range 500 {
+		stops.Go(func() {
+			if err := db.Update(context.Background(), store.LaneBrake, appendOne); errors.Is(err, store.ErrBusy) {
+				busy.Add(1)
+			}
+		})
+	}
+	for busy.Load() == 0 {
+		runtime.Gosched()
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); db.FreezeFound("record 7 is missing") }()
+	release()
+	stops.Wait()
+	<-done
+	if err := db.Check(t.Context()); err == nil {
+		t.Error("the books are not frozen")
+	}
+}
+
 // TestStopsThatCannotBeWrittenDoNotPileUp: an operator, or the KILL file, asks again and again.
 func TestStopsThatCannotBeWrittenDoNotPileUp(t *testing.T) {
 	db := open(t, sqlite.Options{})
