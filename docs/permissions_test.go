@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keybrake/keybrake/internal/observe"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
 )
@@ -26,6 +27,21 @@ func TestGeneratedPartsAreTheCatalogs(t *testing.T) {
 	holds(t, "permissions.md", "later", laterTable(all))
 	holds(t, "permissions.md", "map", permissionMap(all))
 	holds(t, "policies.md", "presets", presetTable(t, adapter.Catalog().Vocabulary()))
+	holds(t, "operating.md", "metrics", metricTable())
+}
+
+// metricTable shows the metrics.
+func metricTable() string {
+	var b strings.Builder
+	b.WriteString("| metric | kind | labels | |\n|---|---|---|---|\n")
+	for _, m := range observe.Definitions() {
+		labels := "`" + strings.Join(m.Labels, "` `") + "`"
+		if len(m.Labels) == 0 {
+			labels = ""
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Kind, labels, m.Help)
+	}
+	return b.String()
 }
 
 // holds compares one generated part of a page, and writes it anew where the test was asked to.

@@ -20,6 +20,7 @@ import (
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/gateway"
 	"github.com/keybrake/keybrake/internal/gateway/wire"
+	"github.com/keybrake/keybrake/internal/observe"
 	"github.com/keybrake/keybrake/internal/reconcile"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 	"github.com/keybrake/keybrake/internal/upstream"
@@ -55,6 +56,7 @@ type server struct {
 	client  *upstream.Client
 	admin   *admin.Service
 	gateway *gateway.Gateway
+	metrics *observe.Metrics
 	// reconciler asks what became of calls whose answer never came.
 	reconciler reconciler
 	demo       *demo  // with --dev
@@ -130,8 +132,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.adapter, err = stripe.New(); err != nil {
 		return err
 	}
+	s.openMetrics()
 	if s.store, err = sqlite.Open(ctx, sqlite.Options{
 		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(), Wait: s.storeWait(), Archives: s.settings.AuditArchive,
+		Observer: s.metrics.Store(),
 	}); err != nil {
 		return err
 	}
@@ -155,7 +159,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		Backup: s.store.Backup, BackupFolder: filepath.Dir(path),
 		KillFile: path + ".KILL", Hosts: s.settings.AdminHost, Log: s.log,
 		Ready:      func(ctx context.Context) error { return s.gateway.Ready(ctx) },
-		Reconciler: asking,
+		Reconciler: asking, Metrics: s.metrics.Handler(s.log),
 	})
 	s.closers = append(s.closers, func() error { s.admin.Close(); return nil })
 	proxies, err := s.settings.proxies()
@@ -168,8 +172,10 @@ func (s *server) open(ctx context.Context) (err error) {
 		LookupsPerSecond: s.settings.LookupsPerSecond, LookupsPerUpstream: s.settings.LookupsPerUpstream,
 		Webhook: asking.message, Deadline: s.deadline(),
 		CallsPerKey: s.settings.CallsPerKey, CallsPerUpstream: s.settings.CallsPerUpstream, StoreWait: s.storeWait(),
+		Ended: s.tellCalls(),
 	})
 	s.closers = append(s.closers, func() error { s.gateway.Close(); return nil })
+	s.watchMetrics()
 	loaded, err := s.admin.Load(ctx)
 	if err != nil {
 		return err

@@ -60,6 +60,8 @@ type settings struct {
 	MemoryLimit int    `yaml:"memory_limit"`
 	LogFormat   string `yaml:"log_format"` // text or json
 	LogLevel    string `yaml:"log_level"`  // debug, info, warn, error
+	// LogCalls writes one line for each call into the log.
+	LogCalls bool `yaml:"log_calls"`
 }
 
 // maxUpstreamDeadline leaves five seconds of the SDKs' eighty for ourselves.
@@ -72,7 +74,8 @@ func defaultSettings() settings {
 	return settings{
 		GatewayListen: "127.0.0.1:8787", AdminListen: "127.0.0.1:8788", Store: "sqlite:keybrake.db",
 		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80,
-		CallsPerKey: 64, CallsPerUpstream: 512, MaxConnections: 4096, StoreWait: 5, DrainTimeout: 20, UpstreamDeadline: 70, ReconcilePerSecond: 2, LogFormat: "text", LogLevel: "info",
+		CallsPerKey: 64, CallsPerUpstream: 512, MaxConnections: 4096, StoreWait: 5, DrainTimeout: 20, UpstreamDeadline: 70, ReconcilePerSecond: 2,
+		LogFormat: "text", LogLevel: "info", LogCalls: true,
 	}
 }
 
@@ -102,6 +105,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.AuditArchive, "audit-archive", s.AuditArchive, "folder of the archive files (default: the store's file + .archive)")
 	f.IntVar(&s.MemoryLimit, "memory-limit", s.MemoryLimit, "megabytes above which memory is given back sooner, at the cost of CPU (default: by what is in use)")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")
+	f.BoolVar(&s.LogCalls, "log-calls", s.LogCalls, "one line in the log for each call")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
 }
 

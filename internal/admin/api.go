@@ -56,6 +56,9 @@ func (s *Service) Handler() http.Handler {
 	stream(a, route{http.MethodPost, "backup", "backup", "Write a copy of the store", 0}, a.backup)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
 	return s.guard(mux)
 }
 
@@ -325,7 +328,7 @@ type auditQuery struct {
 	Code      string `query:"code" doc:"of any rule that was broken"`
 	Customer  string `query:"customer"`
 	Call      string `query:"call" doc:"aud_... of any of its records, rsv_..., or a request id, ours or the vendor's"`
-	Agent     string `query:"agent" doc:"a part of the User-Agent or the run id, letter for letter"`
+	Agent     string `query:"agent" doc:"a part of the User-Agent, the run id or the trace id, letter for letter"`
 	MinUSD    string `query:"min_usd" doc:"some movement of money is at least that large, like 20.00"`
 	Since     string `query:"since" doc:"a time, a date, or how long ago (24h, 7d); inclusive"`
 	Until     string `query:"until" doc:"likewise; exclusive"`

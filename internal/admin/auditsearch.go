@@ -32,7 +32,7 @@ type AuditFilter struct {
 	Code      string // of any rule that was broken
 	Customer  string
 	Call      string // aud_... (of any record of the call), rsv_..., or a request id of ours or the vendor's
-	Agent     string // a part of the User-Agent or the run id, letter for letter
+	Agent     string // a part of the User-Agent, the run id or the trace id, letter for letter
 	MinUSD    string // some movement of money is at least that large
 	// Since and Until bound the time of records (inclusive, exclusive); zero = open.
 	Since, Until time.Time

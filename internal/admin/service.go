@@ -65,6 +65,8 @@ type Config struct {
 	KillFile string
 	// Ready adds to what /readyz asks; nil: the store alone decides.
 	Ready func(context.Context) error
+	// Metrics answers GET /metrics, for whoever may see; nil: there is no such place.
+	Metrics http.Handler
 	// Hosts are the names under which the API may be called beside addresses and localhost.
 	Hosts []string
 	Log   *slog.Logger // nil: the default logger

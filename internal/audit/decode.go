@@ -41,6 +41,11 @@ type recordJSON struct {
 	RunID     string            `json:"run_id"`
 	Node      string            `json:"node"`
 
+	Trace      string `json:"trace"`
+	ParentSpan string `json:"parent_span"`
+	Span       string `json:"span"`
+	TraceState string `json:"trace_state"`
+
 	Request   string               `json:"request"`
 	Operation policy.OperationName `json:"operation"`
 	Method    string               `json:"method"`
@@ -83,6 +88,7 @@ func (in *recordJSON) record() (*Record, error) {
 		Seq: in.Seq, Chain: in.Chain, At: in.At.UTC(), Kind: in.Kind, Ref: in.Ref,
 		Key: in.Key, KeyName: in.KeyName, Presented: in.Presented, Upstream: in.Upstream, Mode: in.Mode,
 		Policy: in.Policy, From: in.From, UserAgent: in.UserAgent, RunID: in.RunID, Node: in.Node,
+		Trace: in.Trace, ParentSpan: in.ParentSpan, Span: in.Span, TraceState: in.TraceState,
 		Request: in.Request, Operation: in.Operation, Method: in.Method, Route: in.Route, Object: in.Object,
 		Customers: in.Customers, Account: in.Account, Repeat: in.Repeat,
 		Verdict: in.Verdict, Shadowed: in.Shadowed,

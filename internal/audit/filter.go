@@ -22,7 +22,7 @@ type Filter struct {
 	Code        policy.Code          // of any rule that was broken
 	Customer    policy.CustomerID
 	MinUSD      money.USD // some movement of money is at least that large; 0 = not set
-	Agent       string    // a part of the User-Agent or of the run id, letter for letter
+	Agent       string    // a part of the User-Agent, of the run id or of the trace id, letter for letter
 	// Since and Until bound the time: inclusive, exclusive; zero = open.
 	Since, Until time.Time
 }
@@ -122,7 +122,7 @@ func (f *Filter) says(r *Record) bool {
 		f.Code != "" && !slices.ContainsFunc(r.Failures, func(x policy.Failure) bool { return x.Code == f.Code }),
 		f.Customer != "" && !slices.Contains(r.Customers, f.Customer),
 		f.MinUSD != 0 && !slices.ContainsFunc(r.Effects, func(e Effect) bool { return e.USD >= f.MinUSD }),
-		f.Agent != "" && !strings.Contains(r.UserAgent, f.Agent) && !strings.Contains(r.RunID, f.Agent):
+		f.Agent != "" && !strings.Contains(r.UserAgent, f.Agent) && !strings.Contains(r.RunID, f.Agent) && !strings.Contains(r.Trace, f.Agent):
 		return false
 	}
 	return true

@@ -7,6 +7,8 @@ const (
 	maxRoute   = 255  // the catalog's longest template has about 120
 	maxAgent   = 256  // User-Agent
 	maxRunID   = 128  // X-Agent-Run-Id
+	maxTrace   = 32   // ids of a trace
+	maxState   = 512  // tracestate
 	maxMessage = 1024 // a failure's sentence, a reason, why
 	maxDiff    = 8192 // a policy's change
 

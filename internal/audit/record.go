@@ -74,6 +74,10 @@ type Record struct {
 	OursMicros      int64 // time spent in Keybrake
 	TheirsMicros    int64 // time spent waiting for the vendor
 
+	// Trace is where the agent's own trace has the call, on its first record: W3C Trace Context, ids in lower-case hex.
+	Trace, ParentSpan, Span string
+	TraceState              string
+
 	UserAgent string
 	RunID     string
 	From      string // address

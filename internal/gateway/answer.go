@@ -241,6 +241,8 @@ func (g *Gateway) settle(ctx context.Context, j *journey, r *store.Resolution) b
 	})
 	late := time.NewTimer(g.StoreWait)
 	defer late.Stop()
+	start := time.Now()
+	defer func() { j.took.Settle += time.Since(start) }()
 	select {
 	case <-failed:
 		return false
@@ -400,6 +402,7 @@ const credentialRefused = "Stripe refused the credential that Keybrake holds for
 
 // denial fills in what every refusal carries.
 func (g *Gateway) denial(j *journey, f policy.Failure) upstream.Denial {
+	j.code, j.rule = f.Code, f.Rule
 	return upstream.Denial{
 		Code: f.Code, Message: f.Message, Param: f.Param, Rule: f.Rule, Cap: f.Cap,
 		AuditID: j.auditID(), RequestID: j.request, ScopeStatus: g.ScopeStatus,
@@ -419,6 +422,9 @@ func (g *Gateway) finish(j *journey, r upstream.Response) upstream.Response {
 	}
 	if j.call != nil && j.call.IdempotencyKey != "" {
 		r.Header["Idempotency-Key"] = []string{j.call.IdempotencyKey}
+	}
+	if parent := j.trace.parent(); parent != "" {
+		r.Header["Traceparent"] = []string{parent}
 	}
 	return r
 }

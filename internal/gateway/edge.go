@@ -38,27 +38,29 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	j := &journey{
 		start: time.Now(), request: "req_kb" + newToken(), from: g.clientAddr(r),
 		agent: bounded(r.Header.Get("User-Agent"), maxUserAgent), run: bounded(r.Header.Get("X-Agent-Run-Id"), maxRunID),
-		raw: &upstream.RawCall{Method: r.Method, Path: path, Query: query, Header: r.Header},
+		raw: &upstream.RawCall{Method: r.Method, Path: path, Query: query, Header: r.Header}, trace: traceOf(r.Header),
 	}
+	defer g.tell(j)
 	defer g.survive(w, j)
 	if refused := g.authenticate(j); refused != nil {
 		// Nobody without a key has us keep a body. It is read all the same: an SDK that still sends hears no answer.
 		_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, MaxBody))
-		if !answered(err) {
-			reply(w, g.deny(r.Context(), j, *refused))
+		j.took.Read = time.Since(j.start)
+		if j.told = answered(err); !j.told {
+			j.reply(w, g.deny(r.Context(), j, *refused))
 		}
 		return
 	}
 	leave, ok := g.inside.take(j.key.ID)
 	if !ok {
-		reply(w, g.busy(r.Context(), j, errTooManyInside))
+		j.reply(w, g.busy(r.Context(), j, errTooManyInside))
 		return
 	}
 	defer leave()
 	if g.Adapter.TakesUpload(r.Method, path, r.Header.Get("Content-Type")) {
 		leave, ok := g.uploads.take(j.key.ID)
 		if !ok {
-			reply(w, g.busy(r.Context(), j, errTooManyLarge))
+			j.reply(w, g.busy(r.Context(), j, errTooManyLarge))
 			return
 		}
 		defer leave()
@@ -68,21 +70,22 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				g.Log.Warn("an upload's temporary file was not closed", "request", j.request, "err", err)
 			}
 		}()
-		reply(w, g.serve(r.Context(), j))
+		j.reply(w, g.serve(r.Context(), j))
 		return
 	}
 	body, release, err := g.readBody(w, r, j)
 	defer release()
+	j.took.Read = time.Since(j.start)
 	if err != nil {
 		g.refuseBody(r.Context(), w, j, err)
 		return
 	}
 	j.raw.Body = body
 	if path == selfPath {
-		reply(w, g.self(r.Context(), j))
+		j.reply(w, g.self(r.Context(), j))
 		return
 	}
-	reply(w, g.serve(r.Context(), j))
+	j.reply(w, g.serve(r.Context(), j))
 }
 
 var (
@@ -109,7 +112,7 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, j *journey) (
 // refuseBody ends a call whose body is too large, or did not arrive whole in time. It is answered and recorded even if the
 // agent seems to have left: a handler that only returned would have net/http tell it 200, and it would take that for done.
 func (g *Gateway) refuseBody(ctx context.Context, w http.ResponseWriter, j *journey, err error) {
-	if answered(err) {
+	if j.told = answered(err); j.told {
 		return
 	}
 	message := "The request's body did not arrive whole in time. Nothing was sent on; send it again."
@@ -118,10 +121,10 @@ func (g *Gateway) refuseBody(ctx context.Context, w http.ResponseWriter, j *jour
 		message = "The request body is larger than " + strconv.Itoa(MaxBody) + " bytes. Send less in one call."
 	}
 	if _, crowded := isCrowded(err); crowded {
-		reply(w, g.busy(ctx, j, err))
+		j.reply(w, g.busy(ctx, j, err))
 		return
 	}
-	reply(w, g.deny(ctx, j, policy.Failure{Code: policy.CodeMalformed, Rule: "limits", Message: message}))
+	j.reply(w, g.deny(ctx, j, policy.Failure{Code: policy.CodeMalformed, Rule: "limits", Message: message}))
 }
 
 // answered reports whether the wire guard has refused a body and recorded that.
@@ -143,7 +146,7 @@ func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 	g.Log.Error("a call broke an invariant", "request", j.request, "reason", reason, "stack", string(debug.Stack()))
 	err := errors.New("internal error")
 	if j.admitted.Verdict != policy.Allow {
-		reply(w, g.unavailable(j, err))
+		j.reply(w, g.unavailable(j, err))
 		return
 	}
 	const why = "Keybrake failed while it handled the call"
@@ -156,7 +159,7 @@ func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 	if !j.ended {
 		g.settle(context.Background(), j, &store.Resolution{Reservation: j.reservation(), Record: record, Fate: j.unchanged(why)})
 	}
-	reply(w, g.finish(j, response))
+	j.reply(w, g.finish(j, response))
 }
 
 func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {
@@ -167,7 +170,8 @@ func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-func reply(w http.ResponseWriter, r upstream.Response) {
+func (j *journey) reply(w http.ResponseWriter, r upstream.Response) {
+	j.status = r.Status
 	header := w.Header()
 	for name, values := range r.Header {
 		header[name] = values

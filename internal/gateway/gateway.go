@@ -76,6 +76,9 @@ type Config struct {
 	SlotWait time.Duration
 	// StoreWait is how long an agent's answer waits for its settlement to be written, which goes on behind; 0 = 5 s.
 	StoreWait time.Duration
+	// Ended is told of each call when its answer was handed over. It runs on the call's own goroutine, so it must be quick
+	// and wait for nothing, and it must be safe for concurrent use. Nil: nobody is told.
+	Ended func(*Ended)
 }
 
 // Default look-up rates; Stripe allows about 100 requests per second and account.
@@ -216,6 +219,9 @@ func (l *limiters) wait(ctx context.Context, k policy.KeyID, u policy.UpstreamID
 type journey struct {
 	start     time.Time
 	theirs    time.Duration // spent waiting for the vendor
+	took      Timings
+	lookups   int
+	trace     Trace
 	raw       *upstream.RawCall
 	from      netip.Addr
 	request   string // our request id
@@ -233,4 +239,13 @@ type journey struct {
 	admitted store.Admitted
 	resend   *ledger.Reservation
 	ended    bool // its outcome was handed to the store, or will be
+
+	// What Ended is told.
+	status         int // what the agent got
+	upstreamStatus int
+	fate           string
+	code           policy.Code // of the refusal; empty: the vendor's answer
+	rule           string
+	folded, told   bool
+	foldedInto     string // id of the record that the refusal is counted with
 }

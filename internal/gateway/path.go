@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -254,17 +255,21 @@ func (g *Gateway) read(ctx context.Context, j *journey) upstream.Response {
 	record := g.intent(j)
 	type admission struct {
 		admitted store.Admitted
+		took     time.Duration
 		err      error
 	}
 	recorded := make(chan admission, 1)
+	j.judged()
 	go func() {
+		start := time.Now()
 		a, err := g.Store.Admit(context.WithoutCancel(ctx), &store.Admission{
 			Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Record: record, StatusOf: g.statusOf,
 		})
-		recorded <- admission{a, err}
+		recorded <- admission{a, time.Since(start), err}
 	}()
 	answer, stopped := g.send(ctx, j, g.request(j), false)
 	done := <-recorded
+	j.took.Admit, j.took.Upstream = done.took, answer.Took
 	switch {
 	case done.err != nil:
 		return g.unavailable(j, done.err)
@@ -302,7 +307,10 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 	if err != nil {
 		return g.busy(ctx, j, err), false
 	}
+	j.judged()
+	start := time.Now()
 	j.admitted, err = g.Store.Admit(ctx, admission)
+	j.took.Admit += time.Since(start)
 	switch a := &j.admitted; {
 	case err != nil:
 		return g.unavailable(j, err), false
@@ -321,6 +329,7 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 		return g.stoppedAtLastLook(ctx, j, &late), false
 	}
 	answer, stopped := g.send(ctx, j, request, true)
+	j.took.Upstream = answer.Took
 	if stopped != nil {
 		return g.stoppedAtLastLook(ctx, j, stopped), false
 	}

@@ -66,7 +66,9 @@ func pathID(template, path string) string {
 
 // intent is the record of a call before it leaves (or is refused).
 func (g *Gateway) intent(j *journey) *audit.Record {
-	r := &audit.Record{Kind: audit.KindIntent}
+	r := &audit.Record{
+		Kind: audit.KindIntent, Trace: j.trace.ID, ParentSpan: j.trace.Parent, Span: j.trace.Span, TraceState: j.trace.State,
+	}
 	j.who(r)
 	if j.call != nil {
 		for _, e := range j.call.Operation.Effects {
@@ -92,6 +94,7 @@ func (g *Gateway) intent(j *journey) *audit.Record {
 func (g *Gateway) outcomeRecord(j *journey, answer *upstream.Answer, o upstream.Outcome) *audit.Record {
 	r := &audit.Record{Kind: audit.KindOutcome, Ref: j.admitted.Entry.Seq}
 	j.who(r)
+	j.fate = o.Fate.String()
 	r.Fate, r.Why, r.Replayed, r.UpstreamRequest = o.Fate.String(), o.Why, o.Replayed, o.RequestID
 	r.Customers = slices.Clip(r.Customers) // the operation's own
 	for _, id := range o.Customers {
@@ -101,6 +104,7 @@ func (g *Gateway) outcomeRecord(j *journey, answer *upstream.Answer, o upstream.
 	}
 	if answer != nil {
 		r.UpstreamStatus = answer.Status
+		j.upstreamStatus = answer.Status
 	}
 	for i, m := range o.Moved {
 		effect := audit.Effect{Amount: m.Amount, Object: string(m.Object)}
@@ -126,13 +130,17 @@ func usd(q money.Quote, minor int64) money.USD {
 // recordDenial writes the record of a refusal and returns its id. Refusals like one that was just
 // written are counted instead (a scan must not fill the disk) and go by the id of that one.
 func (g *Gateway) recordDenial(ctx context.Context, j *journey, r *audit.Record) (string, error) {
+	j.judged()
+	start := time.Now()
+	defer func() { j.took.Admit += time.Since(start) }()
 	group, first := g.folder.Fold(r, g.Store.Now())
 	if !first {
 		seq := group.Await()
 		if seq == 0 {
 			return "", errNotWritten
 		}
-		return audit.ID(audit.FirstChain, seq), nil
+		j.folded, j.foldedInto = true, audit.ID(audit.FirstChain, seq)
+		return j.foldedInto, nil
 	}
 	entries, err := g.Store.Log(ctx, r)
 	if err != nil {
@@ -166,6 +174,7 @@ func (g *Gateway) writeFolds(records []*audit.Record) {
 	if len(records) == 0 {
 		return
 	}
+	g.tellFolds(records)
 	if _, err := g.Store.Log(context.Background(), records...); err != nil {
 		g.Log.Warn("counts of folded denials were not recorded", "kinds", len(records), "err", err)
 	}
@@ -178,9 +187,11 @@ func (g *Gateway) Refused(from net.Addr, what string) (auditID string) {
 	if at, err := netip.ParseAddrPort(from.String()); err == nil {
 		j.from = at.Addr().Unmap()
 	}
+	defer g.tell(j)
 	record := g.intent(j)
-	record.Deny(policy.Failure{Code: policy.CodeMalformed, Rule: "wire", Message: what})
-	record.Status = http.StatusBadRequest
+	j.code, j.rule, j.status = policy.CodeMalformed, "wire", http.StatusBadRequest
+	record.Deny(policy.Failure{Code: j.code, Rule: j.rule, Message: what})
+	record.Status = j.status
 	id, err := g.recordDenial(context.Background(), j, record)
 	if err != nil {
 		g.Log.Warn("a refused connection was not recorded", "from", from.String(), "err", err)

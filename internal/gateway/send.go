@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/upstream"
@@ -58,7 +59,10 @@ func (g *Gateway) lookup(j *journey) upstream.Lookup {
 	return func(ctx context.Context, look upstream.Look) (int, []byte, error) {
 		waiting, cancel := context.WithTimeout(ctx, g.LookupWait)
 		defer cancel()
-		if err := g.lookups.wait(waiting, j.key.ID, j.key.Upstream); err != nil {
+		start := time.Now()
+		err := g.lookups.wait(waiting, j.key.ID, j.key.Upstream)
+		j.took.Wait += time.Since(start)
+		if err != nil {
 			return 0, nil, fmt.Errorf("%w: too many look-ups are waiting", errLookupBusy)
 		}
 		if err := g.takeSlot(ctx, j); err != nil {
@@ -67,6 +71,8 @@ func (g *Gateway) lookup(j *journey) upstream.Lookup {
 		answer, stopped := g.send(ctx, j, &upstream.Request{
 			Method: look.Method, Path: look.Path, Query: look.Query, Body: look.Body, Header: lookupHeader(j.call.Header, look.Body != nil),
 		}, false)
+		j.lookups++
+		j.took.Lookups += answer.Took
 		if stopped != nil {
 			return 0, nil, stoppedError{*stopped}
 		}

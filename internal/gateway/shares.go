@@ -232,8 +232,10 @@ func (g *Gateway) takeSlot(ctx context.Context, j *journey) error {
 	if j.giveBack != nil {
 		return nil
 	}
+	start := time.Now()
 	var err error
 	j.giveBack, err = g.shares.take(ctx, j.key.Upstream, j.key.ID)
+	j.took.Wait += time.Since(start)
 	return err
 }
 

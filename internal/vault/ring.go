@@ -346,6 +346,17 @@ func (r *Ring) Keys() []*Key {
 	return out
 }
 
+// Each calls f with every key, revoked ones included, in no order, until it returns false. f must not call the ring.
+func (r *Ring) Each(f func(*Key) bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, st := range r.keys {
+		if !f(st.key.Load()) {
+			return
+		}
+	}
+}
+
 // MatchKeys lists the keys that are not revoked whose names match a glob, by name: * any run of
 // characters, ? one, [a-z] one of a set. A malformed glob is an error and matches nothing.
 func (r *Ring) MatchKeys(glob string) ([]*Key, error) {

@@ -141,7 +141,8 @@ func (w *writer) load(ctx context.Context) error {
 	for _, r := range open {
 		w.track(r)
 	}
-	return nil
+	w.publish()
+	return w.loadHead(ctx)
 }
 
 type rowsQueryer interface {

@@ -44,10 +44,12 @@ func (t *tx) signHead(signer audit.Signer) error {
 	if t.chain.Seq == signed {
 		return nil
 	}
-	doc, err := json.Marshal(audit.SignHead(t.chain, t.now, signer))
+	head := audit.SignHead(t.chain, t.now, signer)
+	doc, err := json.Marshal(head)
 	if err != nil {
 		return err
 	}
+	t.signed = &head
 	_, err = t.w.stmts.putHead.ExecContext(t.ctx, t.chain.Seq, doc)
 	return err
 }

@@ -80,6 +80,8 @@ type Options struct {
 	// MaxBatch is the most callers in one transaction; 0 = the default. 1 switches group commit off, which
 	// only a benchmark wants.
 	MaxBatch int
+	// Observer is told what the writer does.
+	Observer store.Observer
 	// Wait is how long work may wait for its turn before it is withdrawn with ErrBusy, and a read for an answer;
 	// 0 = the default. Work that the writer has taken up is waited for, however long the disk takes.
 	Wait time.Duration
@@ -106,6 +108,9 @@ type DB struct {
 	attached *sql.Stmt     // finds a reservation by its idempotency key, on the readers
 	copied   chan struct{} // closed when copyLog has ended
 	scrubbed chan struct{} // closed when scrub has ended
+
+	observer store.Observer
+	figures  figures
 
 	last   atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
 	broken atomic.Pointer[error]
@@ -149,7 +154,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	db := &DB{
 		path: o.Path, archives: o.Archives, perArchive: o.ArchiveRecords, clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, wait: o.Wait,
-		accounts: make(map[ledger.AccountKey]ledger.Account),
+		observer: o.Observer, accounts: make(map[ledger.AccountKey]ledger.Account),
 	}
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", o.Path, err), db.closeFiles())

@@ -85,6 +85,10 @@ func (w *writer) adoptControl(t *tx) {
 			_ = w.failed("read back", err) // kept for Check
 		}
 	}
+	if t.signed != nil {
+		w.db.figures.signedUpTo(*t.signed)
+	}
+	w.publish()
 	if len(t.touchedAccounts) > 0 {
 		w.db.mu.Lock()
 		for _, k := range t.touchedAccounts {
@@ -124,6 +128,7 @@ type tx struct {
 	touchedReservations []*ledger.Reservation
 	touchedAccounts     []ledger.AccountKey
 	touchedBooks        bool
+	signed              *audit.Head
 	indexed             int64 // the search index covers the audit up to here, once this is committed
 }
 

@@ -70,14 +70,16 @@ type writer struct {
 	once       sync.Once
 
 	// What the writer knows of the committed state; only its goroutine touches these.
-	chain    audit.Chain
-	next     ledger.ReservationID
-	open     map[ledger.ReservationID]*ledger.Reservation
-	pending  map[repeat][]ledger.ReservationID // the open ones whose outcome is unknown, oldest first
-	versions map[policy.KeyID]int64
-	indexed  int64 // the search index covers the audit up to here
-	thinning thinning
-	mark     *mark // nil until the store is open
+	chain   audit.Chain
+	next    ledger.ReservationID
+	open    map[ledger.ReservationID]*ledger.Reservation
+	pending map[repeat][]ledger.ReservationID // the open ones whose outcome is unknown, oldest first
+	// unresolved are all of those, oldest first.
+	unresolved []ledger.ReservationID
+	versions   map[policy.KeyID]int64
+	indexed    int64 // the search index covers the audit up to here
+	thinning   thinning
+	mark       *mark // nil until the store is open
 
 	batches atomic.Int64 // taken so far
 }
@@ -253,6 +255,11 @@ func (w *writer) commit(units []*unit) (err error) {
 	if broken := w.db.broken.Load(); broken != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
 	}
+	begun := time.Now()
+	var flush time.Duration
+	if tell := w.db.observer.Batch; tell != nil {
+		defer func() { tell(len(units), time.Since(begun), flush, err) }()
+	}
 	if err := w.stmts.begin(ctx); err != nil {
 		return w.failed("begin", err)
 	}
@@ -277,7 +284,10 @@ func (w *writer) commit(units []*unit) (err error) {
 	if err := w.write(ctx, b, changes); err != nil {
 		return w.failed("write", err)
 	}
-	if err := w.stmts.commit(ctx); err != nil {
+	decided := time.Now()
+	err = w.stmts.commit(ctx)
+	flush = time.Since(decided)
+	if err != nil {
 		return w.failed("commit", err)
 	}
 	committed = true
@@ -348,6 +358,7 @@ func (w *writer) adopt(b *store.Batch, c ledger.Changes) {
 			w.track(r)
 		}
 	}
+	w.publish()
 	w.db.mu.Lock()
 	if len(w.db.accounts) > maxCachedAccounts {
 		clear(w.db.accounts)
@@ -367,6 +378,7 @@ func (w *writer) track(r *ledger.Reservation) {
 	} else {
 		delete(w.open, r.ID)
 	}
+	w.count(r)
 	i, has := slices.BinarySearch(w.pending[at], r.ID)
 	switch {
 	case r.State == ledger.Unresolved && !has:

@@ -1,0 +1,24 @@
+package store
+
+import "time"
+
+// Observer is told what an engine does. Its functions run on the engine's own goroutine, between two transactions: they
+// must be quick and wait for nothing. A nil one is not called.
+type Observer struct {
+	// Batch is told of each transaction of calls, whether it succeeded or not: how many callers' work was in it, how long it
+	// took in all, and how long its commit took, the flush included (0 if it did not come to that).
+	Batch func(callers int, took, commit time.Duration, err error)
+}
+
+// Figures is how an engine stands. Reading it waits for nobody, whatever the engine is doing.
+type Figures struct {
+	// Queued is the work of calls that waits for the writer, Actions that of operators.
+	Queued, Actions int
+	// Height is the number of the last audit record, Signed that of the last one under a signed head.
+	Height, Signed int64
+	SignedAt       time.Time // zero: there is no signed head
+	// Open reservations wait for their fate, Unresolved ones among them have an unknown outcome, of which the oldest was
+	// sent at Oldest (zero if there is none).
+	Open, Unresolved int64
+	Oldest           time.Time
+}
