@@ -21,7 +21,7 @@ func (s *server) operatorsHandler() (http.Handler, error) {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case strings.HasPrefix(r.URL.Path, "/admin/"), r.URL.Path == "/healthz", r.URL.Path == "/readyz":
+		case strings.HasPrefix(r.URL.Path, "/admin/"), r.URL.Path == "/healthz", r.URL.Path == "/readyz", r.URL.Path == "/metrics":
 			api.ServeHTTP(w, r)
 		case !s.admin.OurHost(r.Host):
 			http.Error(w, "the host name "+r.Host+" is not this server's", http.StatusForbidden)
