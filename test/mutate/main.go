@@ -1,7 +1,10 @@
 // Command mutate changes the packages that judge, one place at a time, and runs their tests: a change that no test notices
 // is a rule that nobody holds. It makes no file of the repository other: `go test -overlay` shows the compiler a changed copy.
 //
-//	go run ./mutate [-pkg money,policy,ledger] [-sample N -seed S]
+//	go run ./mutate [-pkg money,policy,ledger] [-sample N -seed S] [-again FILE]
+//
+// A survivor of a package's quick tests is tried on its long ones (the properties with many more draws), and then on those of
+// the packages that judge with it.
 //
 // Survivors that change no decision stand in accepted.txt, each with its reason. The command fails if one survives that is
 // not there, and, in a whole run, if one that is there does not survive any more.
@@ -32,9 +35,13 @@ var judged = map[string][]string{
 	"ledger": {"store/sqlite", "gateway"},
 }
 
+// long are the arguments of a package's own tests in their long form.
+var long = map[string][]string{"ledger": {"-rapid.checks=10000"}}
+
 // How long the tests of one package may take with a mutant: one that never ends is noticed too. Its own tests take seconds.
 const (
 	ownTime  = time.Minute
+	longTime = 3 * time.Minute
 	testTime = 5 * time.Minute
 )
 
@@ -52,15 +59,16 @@ func main() {
 	sample := flag.Int("sample", 0, "how many mutants are tried, drawn by -seed; 0: all of them")
 	seed := flag.Uint64("seed", 1, "draws the sample")
 	workers := flag.Int("p", runtime.NumCPU(), "how many are tried at a time")
+	again := flag.String("again", "", "try only those that this file of an earlier run's output tells as survivors")
 	near := flag.Bool("near", false, "do not try survivors on the tests of other packages")
 	flag.Parse()
-	if err := run(strings.Split(*packages, ","), *sample, *seed, *workers, *near); err != nil {
+	if err := run(strings.Split(*packages, ","), *sample, *seed, *workers, *near, *again); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(packages []string, sample int, seed uint64, workers int, near bool) error {
+func run(packages []string, sample int, seed uint64, workers int, near bool, again string) error {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		return err
@@ -77,6 +85,15 @@ func run(packages []string, sample int, seed uint64, workers int, near bool) err
 		all = append(all, found...)
 	}
 	made := len(all)
+	if again != "" {
+		told, err := os.ReadFile(again)
+		if err != nil {
+			return err
+		}
+		survivors := strings.Split(string(told), "\n")
+		all = slices.DeleteFunc(all, func(m mutant) bool { return !slices.Contains(survivors, "    "+m.key()) })
+		sample = len(all)
+	}
 	if sample > 0 && sample < made {
 		r := rand.New(rand.NewPCG(seed, 0))
 		r.Shuffle(made, func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -129,17 +146,19 @@ func try(root string, m *mutant, near bool) verdict {
 	if err = errors.Join(err, os.WriteFile(changed, m.text(), 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
 		return fatal(err)
 	}
-	tests := []string{m.pkg}
-	if !near {
-		tests = append(tests, judged[m.pkg]...)
+	own := func(within time.Duration, args ...string) trial { return trial{m.pkg, within, args} }
+	trials := []trial{own(ownTime, "-short")}
+	if args := long[m.pkg]; args != nil {
+		trials = append(trials, own(longTime, args...))
 	}
-	for i, pkg := range tests {
-		within := testTime
-		if i == 0 {
-			within = ownTime
+	if !near {
+		for _, pkg := range judged[m.pkg] {
+			trials = append(trials, trial{pkg, testTime, []string{"-short"}})
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), within)
-		cmd := exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-count=1", "-short", "-failfast", "-vet=off", "./internal/"+pkg)
+	}
+	for i, t := range trials {
+		ctx, cancel := context.WithTimeout(context.Background(), t.within)
+		cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-vet=off", "./internal/" + t.pkg}, t.args...)...)
 		cmd.Dir = root
 		out, err := cmd.CombinedOutput()
 		cancel()
@@ -152,6 +171,13 @@ func try(root string, m *mutant, near bool) verdict {
 		}
 	}
 	return survived
+}
+
+// trial is one run of a package's tests.
+type trial struct {
+	pkg    string
+	within time.Duration
+	args   []string
 }
 
 func fatal(err error) verdict {
