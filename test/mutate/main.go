@@ -84,7 +84,7 @@ func run(packages []string, sample int, seed uint64, workers int, near bool, aga
 		}
 		all = append(all, found...)
 	}
-	made := len(all)
+	made, whole := len(all), sample == 0 && again == ""
 	if again != "" {
 		told, err := os.ReadFile(again)
 		if err != nil {
@@ -92,11 +92,10 @@ func run(packages []string, sample int, seed uint64, workers int, near bool, aga
 		}
 		survivors := strings.Split(string(told), "\n")
 		all = slices.DeleteFunc(all, func(m mutant) bool { return !slices.Contains(survivors, "    "+m.key()) })
-		sample = len(all)
 	}
-	if sample > 0 && sample < made {
+	if sample > 0 && sample < len(all) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		r.Shuffle(made, func(i, j int) { all[i], all[j] = all[j], all[i] })
+		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		all = all[:sample]
 	}
 	accepted, err := readAccepted("mutate/accepted.txt")
@@ -105,7 +104,7 @@ func run(packages []string, sample int, seed uint64, workers int, near bool, aga
 	}
 	start := time.Now()
 	verdicts := tryAll(root, all, workers, near)
-	return report(all, verdicts, accepted, made, packages, sample == 0, time.Since(start))
+	return report(all, verdicts, accepted, made, packages, whole, time.Since(start))
 }
 
 func tryAll(root string, all []mutant, workers int, near bool) []verdict {
