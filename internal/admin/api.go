@@ -44,6 +44,8 @@ func (s *Service) Handler() http.Handler {
 	a := &api{s: s, huma: humago.New(mux, config)}
 	handle(a, route{http.MethodGet, "status", "status", "How the server is, and how far the record", 0},
 		func(ctx context.Context, _ Actor, _ *none) (Status, error) { return s.Status(ctx) })
+	handle(a, route{http.MethodGet, "overview", "overview", "What stands out among all keys", 0},
+		func(ctx context.Context, _ Actor, _ *none) (Overview, error) { return s.Overview(ctx) })
 	a.upstreams()
 	a.keys()
 	a.brakes()
@@ -218,6 +220,16 @@ type Reason struct {
 func (a *api) keys() {
 	handle(a, route{http.MethodGet, "keys", "list-keys", "List vault keys", 0},
 		func(_ context.Context, _ Actor, in *keyQuery) (List[KeyView], error) { return a.s.Keys(in.filter()) })
+	handle(a, route{http.MethodGet, "standings", "list-standings", "List vault keys with how close they are to their caps", 0},
+		func(ctx context.Context, _ Actor, in *struct {
+			keyQuery
+			Search string `query:"search" doc:"a part of the name, or an id"`
+			Brake  string `query:"brake" enum:"normal,read-only,stopped"`
+			Mode   string `query:"mode" enum:"test,live"`
+			Sort   string `query:"sort" enum:"closest,name,created" default:"closest"`
+		}) (List[KeyStanding], error) {
+			return a.s.Standings(ctx, StandingFilter{in.Search, in.Brake, in.Mode, in.Sort, in.filter()})
+		})
 	handle(a, route{http.MethodPost, "keys", "create-key", "Create a vault key", maxPolicyBody},
 		func(ctx context.Context, who Actor, in *body[KeyRequest]) (KeyCreated, error) {
 			return a.s.CreateKey(ctx, who, in.Body)

@@ -144,6 +144,22 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, "status", nil, nil)
 }
 
+// Overview calls Service.Overview.
+func (c *Client) Overview(ctx context.Context) (Overview, error) {
+	return call[Overview](ctx, c, http.MethodGet, "overview", nil, nil)
+}
+
+// Standings calls Service.Standings: one page.
+func (c *Client) Standings(ctx context.Context, f StandingFilter) (List[KeyStanding], error) {
+	v := f.values()
+	for name, value := range map[string]string{"search": f.Search, "brake": f.Brake, "mode": f.Mode, "sort": f.Sort} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	return call[List[KeyStanding]](ctx, c, http.MethodGet, "standings", v, nil)
+}
+
 // AddUpstream calls Service.AddUpstream.
 func (c *Client) AddUpstream(ctx context.Context, req UpstreamRequest) (UpstreamView, error) {
 	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams", nil, req)

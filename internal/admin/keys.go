@@ -91,22 +91,31 @@ func (s *Service) Keys(f KeyFilter) (List[KeyView], error) {
 	return out, nil
 }
 
-func (s *Service) selectKeys(f KeyFilter) (page []*vault.Key, next string, err error) {
-	keys := s.Ring.Keys()
+// filtered are the keys that a filter selects, by name; its page aside.
+func (s *Service) filtered(f KeyFilter) (keys []*vault.Key, err error) {
+	keys = s.Ring.Keys()
 	if f.Match != "" {
 		if keys, err = s.Ring.MatchKeys(f.Match); err != nil {
-			return nil, "", refuse(Invalid, "%v", err)
+			return nil, refuse(Invalid, "%v", err)
 		}
 	}
 	if f.Upstream != "" {
 		u, err := s.upstream(f.Upstream)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		keys = slices.DeleteFunc(keys, func(k *vault.Key) bool { return k.Upstream != u.ID })
 	}
 	if !f.Revoked {
 		keys = slices.DeleteFunc(keys, func(k *vault.Key) bool { return !k.Revoked.IsZero() })
+	}
+	return keys, nil
+}
+
+func (s *Service) selectKeys(f KeyFilter) (page []*vault.Key, next string, err error) {
+	keys, err := s.filtered(f)
+	if err != nil {
+		return nil, "", err
 	}
 	if f.After != "" {
 		i := slices.IndexFunc(keys, func(k *vault.Key) bool { return string(k.ID) == f.After })

@@ -79,6 +79,7 @@ type Service struct {
 	rates     atomic.Pointer[money.Table]
 	operators atomic.Pointer[[]vault.Operator] // of the store
 	brakes    brakes
+	figures   figures
 
 	// changes keeps operators' changes in order, so that what is checked in the ring still holds when it is
 	// written. Brakes do not take it: a stop waits for nobody.

@@ -1,0 +1,261 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// Overview is what stands out among all keys.
+type Overview struct {
+	AsOf     time.Time `json:"as_of"`
+	Keys     int       `json:"keys" doc:"that are live"`
+	Stopped  int       `json:"stopped" doc:"of them"`
+	ReadOnly int       `json:"read_only"`
+	// Day sums up all caps in dollars per day of keys that are live.
+	Day     SpendCap   `json:"day"`
+	Minutes []Minute   `json:"minutes" doc:"calls of the last hour, oldest first"`
+	Closest []KeyCap   `json:"closest" doc:"caps that are closest to their limits"`
+	Oldest  *KeyView   `json:"oldest,omitempty" doc:"the live key that was made, or rotated, longest ago"`
+	Rotated time.Time  `json:"rotated,omitzero" doc:"when that was"`
+	Open    int        `json:"open" doc:"calls whose outcome is not known, at most 100"`
+	OpenUSD string     `json:"open_usd" doc:"what they hold"`
+	Since   *time.Time `json:"since,omitempty" doc:"of open calls: when the oldest left"`
+}
+
+// KeyCap is a cap with its key.
+type KeyCap struct {
+	Key  string   `json:"key"`
+	Name string   `json:"name"`
+	Cap  SpendCap `json:"cap"`
+}
+
+// closestCaps is how many caps an Overview names.
+const closestCaps = 6
+
+// KeyStanding is a key with its cap that is closest to its limit.
+type KeyStanding struct {
+	KeyView
+	Writes bool `json:"writes" doc:"its policy opens anything to writing"`
+	Shadow bool `json:"shadow"`
+	// Closest is absent where the key has no cap.
+	Closest *SpendCap `json:"closest,omitempty"`
+	Caps    int       `json:"caps"`
+	// Permille is how much of that cap is used, in thousandths; -1 without a cap.
+	Permille int `json:"permille"`
+}
+
+// StandingFilter selects and orders keys for a list that people read.
+type StandingFilter struct {
+	Search string // a part of the name, whatever its case, or an id
+	Brake  string // normal, read-only, stopped; empty: all
+	Mode   string // test, live; empty: all
+	Sort   string // closest (the default), name, created
+	KeyFilter
+}
+
+// Overview says what stands out.
+func (s *Service) Overview(ctx context.Context) (Overview, error) {
+	s.figures.mu.Lock()
+	defer s.figures.mu.Unlock()
+	if err := s.figures.follow(ctx, s); err != nil {
+		return Overview{}, understood("sum up", err)
+	}
+	now := s.Store.Now()
+	out := Overview{AsOf: now.UTC(), Closest: []KeyCap{}, Minutes: s.figures.lastHour(now)}
+	w := windows{now: now}
+	var ranked []ranking
+	var limit, held, settled money.USD
+	for _, k := range s.Ring.Keys() {
+		if s.keyView(k, now).State != "live" {
+			continue
+		}
+		out.Keys++
+		switch s.Ring.EffectiveBrake(k.ID) {
+		case vault.Stopped:
+			out.Stopped++
+		case vault.ReadOnly:
+			out.ReadOnly++
+		}
+		if made := rotated(k); out.Rotated.IsZero() || made.Before(out.Rotated) {
+			view := s.keyView(k, now)
+			out.Oldest, out.Rotated = &view, made.UTC()
+		}
+		caps, used := s.figures.capsAt(k, &w)
+		for i, c := range k.Policy.Caps {
+			if i >= len(used) {
+				break
+			}
+			ranked = append(ranked, ranking{used[i], k, &caps[i]})
+			if c.Unit == policy.UnitUSD && c.Per == policy.PerDay {
+				a := s.figures.caps[k.ID].states[i]
+				limit, held, settled = saturated(limit, c.Limit), saturated(held, a.Held), saturated(settled, a.Settled)
+				if r := utc(w.of(c.Per, k.Policy.Timezone).resets); out.Day.ResetsAt.IsZero() || r.Before(out.Day.ResetsAt) {
+					out.Day.ResetsAt = r
+				}
+			}
+		}
+	}
+	out.Day.Resource, out.Day.Per, out.Day.Unit = "*", policy.PerDay.String(), policy.UnitUSD.String()
+	out.Day.Limit, out.Day.Held, out.Day.Settled = figure(policy.UnitUSD, int64(limit)), figure(policy.UnitUSD, int64(held)), figure(policy.UnitUSD, int64(settled))
+	out.Day.Left = figure(policy.UnitUSD, ledger.Left(ledger.Account{Held: int64(held), Settled: int64(settled)}, int64(limit)))
+	slices.SortFunc(ranked, closer)
+	for _, r := range ranked[:min(closestCaps, len(ranked))] {
+		out.Closest = append(out.Closest, KeyCap{string(r.key.ID), r.key.Name, *r.cap})
+	}
+	return out, s.open(ctx, &out)
+}
+
+// ranking is a key with a cap and how much of it is used.
+type ranking struct {
+	used int
+	key  *vault.Key
+	cap  *SpendCap
+}
+
+// closer orders by what is used, then by name, so that an order of equals stays.
+func closer(a, b ranking) int {
+	return cmp.Or(cmp.Compare(b.used, a.used), cmp.Compare(a.key.Name, b.key.Name))
+}
+
+// saturated adds; what does not fit is as much as fits.
+func saturated(a money.USD, b int64) money.USD {
+	if sum := int64(a) + b; sum >= int64(a) {
+		return money.USD(sum)
+	}
+	return money.USD(int64(^uint64(0) >> 1))
+}
+
+// rotated is when the key's newest text was made.
+func rotated(k *vault.Key) time.Time {
+	at := k.Created
+	for _, c := range k.Credentials {
+		if c.Created.After(at) {
+			at = c.Created
+		}
+	}
+	return at
+}
+
+// open sums up what is open.
+func (s *Service) open(ctx context.Context, out *Overview) error {
+	calls, err := s.OpenCalls(ctx, "")
+	if err != nil {
+		return err
+	}
+	out.Open = len(calls.Items)
+	var sum money.USD
+	for _, c := range calls.Items {
+		for _, m := range c.Held {
+			if usd, err := money.ParseUSD(m.USD); err == nil {
+				sum = saturated(sum, int64(usd))
+			}
+		}
+	}
+	if len(calls.Items) > 0 {
+		out.Since = &calls.Items[0].Sent
+	}
+	out.OpenUSD = sum.String()
+	return nil
+}
+
+// lastHour is each of the last minutes, also those without a call.
+func (f *figures) lastHour(now time.Time) []Minute {
+	out := make([]Minute, trafficMinutes)
+	first := now.UTC().Truncate(time.Minute).Add(-(trafficMinutes - 1) * time.Minute)
+	for i := range out {
+		out[i].At = first.Add(time.Duration(i) * time.Minute)
+	}
+	for _, m := range f.minutes {
+		if i := int(m.At.Sub(first) / time.Minute); i >= 0 && i < len(out) && !m.At.Before(first) {
+			out[i].Allowed, out[i].Denied = m.Allowed, m.Denied
+		}
+	}
+	return out
+}
+
+// Standings lists keys with how close they are to their caps.
+func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStanding], error) {
+	out := List[KeyStanding]{Items: []KeyStanding{}}
+	after, limit := f.After, f.Limit
+	f.After, f.Limit = "", int(^uint(0)>>1)
+	keys, err := s.filtered(f.KeyFilter)
+	if err != nil {
+		return out, err
+	}
+	s.figures.mu.Lock()
+	defer s.figures.mu.Unlock()
+	if err := s.figures.follow(ctx, s); err != nil {
+		return out, understood("list the keys", err)
+	}
+	now := s.Store.Now()
+	w := windows{now: now}
+	search := strings.ToLower(f.Search)
+	var rows []ranking
+	capsOf := map[policy.KeyID]*SpendCap{}
+	for _, k := range keys {
+		if search != "" && !strings.Contains(strings.ToLower(k.Name), search) && string(k.ID) != f.Search ||
+			f.Mode != "" && k.Mode.String() != f.Mode || f.Brake != "" && s.Ring.EffectiveBrake(k.ID).String() != f.Brake {
+			continue
+		}
+		r := ranking{used: -1, key: k}
+		if caps, used := s.figures.capsAt(k, &w); len(caps) > 0 {
+			at := closest(used)
+			r.used, r.cap = used[at], &caps[at]
+			capsOf[k.ID] = r.cap
+		}
+		rows = append(rows, r)
+	}
+	slices.SortFunc(rows, orderOf(f.Sort))
+	if after != "" {
+		i := slices.IndexFunc(rows, func(r ranking) bool { return string(r.key.ID) == after })
+		if i < 0 {
+			return out, refuse(Invalid, "the page %q is gone; start again from the first", after)
+		}
+		rows = rows[i+1:]
+	}
+	if limit <= 0 || limit > maxPage {
+		limit = maxPage
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		out.Next = string(rows[limit-1].key.ID)
+	}
+	for _, r := range rows {
+		out.Items = append(out.Items, KeyStanding{
+			KeyView: s.keyView(r.key, now), Writes: writes(r.key.Policy), Shadow: r.key.Policy.Enforcement == policy.Shadow, Closest: r.cap,
+			Caps: len(r.key.Policy.Caps), Permille: r.used,
+		})
+	}
+	return out, nil
+}
+
+func orderOf(sort string) func(a, b ranking) int {
+	switch sort {
+	case "name":
+		return func(a, b ranking) int { return cmp.Compare(a.key.Name, b.key.Name) }
+	case "created":
+		return func(a, b ranking) int {
+			return cmp.Or(b.key.Created.Compare(a.key.Created), cmp.Compare(a.key.Name, b.key.Name))
+		}
+	default:
+		return closer
+	}
+}
+
+// writes reports whether a policy opens anything to writing.
+func writes(p *policy.Policy) bool {
+	for _, access := range p.Scopes {
+		if access == policy.Write {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/policy"
+)
+
+// TestFiguresOverAllKeysFollowTheBooks: what is kept in memory says the same as the books, call by call.
+func TestFiguresOverAllKeysFollowTheBooks(t *testing.T) {
+	w := newWorld(t)
+	var made []KeyCreated
+	for i := range 8 {
+		made = append(made, w.key(t, fmt.Sprintf("agent-support-refunds-%d", i)))
+	}
+	for step := range 20 {
+		k, ok := w.Ring.Key(policy.KeyID(made[step*step%8].ID))
+		if !ok {
+			t.Fatal("the key is gone")
+		}
+		admit(t, w.db, k, int64(1+step%5))
+		spend, err := w.client.Spend(t.Context(), KeyFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := w.client.Standings(t.Context(), StandingFilter{Sort: "name"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, row := range list.Items {
+			if row.Name != spend.Keys[i].Name || *row.Closest != spend.Keys[i].Caps[0] {
+				t.Fatalf("step %d: %s stands at %+v, the books say %+v", step, row.Name, *row.Closest, spend.Keys[i].Caps[0])
+			}
+		}
+	}
+	got, err := w.client.Overview(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Day.Settled.String() != "60.00" || got.Day.Limit.String() != "800.00" || got.Day.Left.String() != "740.00" {
+		t.Errorf("the day sums up to %+v", got.Day)
+	}
+	calls := int64(0)
+	for _, m := range got.Minutes {
+		calls += m.Allowed
+	}
+	if len(got.Minutes) != trafficMinutes || calls != 20 {
+		t.Errorf("%d calls in %d minutes", calls, len(got.Minutes))
+	}
+	for i := 1; i < len(got.Closest); i++ {
+		if number(t, got.Closest[i].Cap.Left) < number(t, got.Closest[i-1].Cap.Left) {
+			t.Errorf("%+v stands before %+v", got.Closest[i-1], got.Closest[i])
+		}
+	}
+}
+
+func number(t *testing.T, f Figure) (n float64) {
+	t.Helper()
+	if _, err := fmt.Sscan(f.String(), &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestDenialsCountWithWhatWasFolded(t *testing.T) {
+	w := newWorld(t)
+	for _, r := range []*audit.Record{
+		{Kind: audit.KindDenied, Verdict: "deny"}, {Kind: audit.KindFolded, Count: 41}, {Kind: audit.KindOutcome}, {Kind: audit.KindSystem, Action: "x"},
+	} {
+		if _, err := w.db.Log(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := w.client.Overview(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied := int64(0)
+	for _, m := range got.Minutes {
+		denied += m.Denied
+	}
+	if denied != 42 {
+		t.Errorf("%d denied, want 42", denied)
+	}
+}
+
+func TestKeysAreListedByHowCloseTheyAreAndFound(t *testing.T) {
+	w := newWorld(t)
+	for i, usd := range []int64{5, 90, 40} {
+		k := w.key(t, fmt.Sprintf("agent-support-refunds-%d", i))
+		stored, _ := w.Ring.Key(policy.KeyID(k.ID))
+		admit(t, w.db, stored, usd)
+	}
+	reader, err := w.client.CreateKey(t.Context(), KeyRequest{
+		Name: "agent-finance-reads-1", PolicyEdit: PolicyEdit{Policy: "scopes: {charges: read}\ncustomers: any\n"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client.Kill(t.Context(), KillRequest{Target: Target{Keys: []string{"agent-support-refunds-2"}}}); err != nil {
+		t.Fatal(err)
+	}
+	names := func(f StandingFilter) (out []string) {
+		t.Helper()
+		for {
+			page, err := w.client.Standings(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, row := range page.Items {
+				out = append(out, row.Name)
+			}
+			if f.After = page.Next; f.After == "" {
+				return out
+			}
+		}
+	}
+	closest := []string{"agent-support-refunds-1", "agent-support-refunds-2", "agent-support-refunds-0", "agent-finance-reads-1"}
+	for name, tt := range map[string]struct {
+		filter StandingFilter
+		want   []string
+	}{
+		"closest first, without a cap last": {StandingFilter{}, closest},
+		"page by page":                      {StandingFilter{KeyFilter: KeyFilter{Limit: 1}}, closest},
+		"by name":                           {StandingFilter{Sort: "name"}, []string{"agent-finance-reads-1", "agent-support-refunds-0", "agent-support-refunds-1", "agent-support-refunds-2"}},
+		"a part of the name":                {StandingFilter{Search: "FINANCE"}, []string{"agent-finance-reads-1"}},
+		"its id":                            {StandingFilter{Search: reader.ID}, []string{"agent-finance-reads-1"}},
+		"what is stopped":                   {StandingFilter{Brake: "stopped"}, []string{"agent-support-refunds-2"}},
+		"another mode":                      {StandingFilter{Mode: "live"}, nil},
+	} {
+		if got := names(tt.filter); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+	overview, err := w.client.Overview(t.Context())
+	if err != nil || overview.Keys != 4 || overview.Stopped != 1 {
+		t.Errorf("%+v, %v", overview, err)
+	}
+}
