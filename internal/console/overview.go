@@ -1,16 +1,27 @@
 package console
 
 import (
+	"html/template"
 	"slices"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
 )
 
 // overviewPage answers: does something need me now?
 type overviewPage struct {
-	Tightest []keyCap
-	Brakes   []brakeView
-	Open     []admin.OpenCall
+	admin.Overview
+	Day     capBar
+	Closest []keyCap
+	// Near are the caps that need a look: from 80 per cent.
+	Near      []keyCap
+	Brakes    []brakeView
+	Last      []record
+	Chart     template.HTML
+	Spark     template.HTML
+	PerMinute int64
+	Denied    int64
+	Keys      int
 }
 
 // keyCap is a cap with the key that it limits.
@@ -19,39 +30,102 @@ type keyCap struct {
 	capBar
 }
 
-// tightest is how many caps the overview shows.
-const tightest = 6
+const (
+	// lastCalls is how many calls the overview shows, and maxNotices how many notices before they are only counted.
+	lastCalls  = 8
+	maxNotices = 3
+)
 
 func (v *visit) overview() (*page, error) {
-	spend, err := v.api.Spend(v.ctx(), admin.KeyFilter{})
+	o, err := v.api.Overview(v.ctx())
 	if err != nil {
 		return nil, err
 	}
-	open, err := v.api.OpenCalls(v.ctx(), "")
-	if err != nil {
-		return nil, err
-	}
-	d := overviewPage{Open: open.Items}
-	for _, k := range spend.Keys {
-		for _, c := range k.Caps {
-			d.Tightest = append(d.Tightest, keyCap{k.ID, k.Name, newCapBar(c)})
+	d := overviewPage{Overview: o, Day: newCapBar(o.Day), Chart: minuteChart(o.Minutes, v.Zone), Spark: spark(o.Minutes), Keys: o.Keys}
+	for _, c := range o.Closest {
+		bar := keyCap{c.Key, c.Name, newCapBar(c.Cap)}
+		d.Closest = append(d.Closest, bar)
+		if bar.Level != "fine" {
+			d.Near = append(d.Near, bar)
 		}
 	}
-	slices.SortStableFunc(d.Tightest, func(a, b keyCap) int { return b.Percent - a.Percent })
-	d.Tightest = d.Tightest[:min(tightest, len(d.Tightest))]
+	if n := len(o.Minutes); n > 0 {
+		d.PerMinute, d.Denied = o.Minutes[n-1].Allowed+o.Minutes[n-1].Denied, o.Minutes[n-1].Denied
+		if n > 1 && v.now.Sub(o.Minutes[n-1].At) < 30*time.Second { // the present minute is not over: the one before tells more
+			d.PerMinute, d.Denied = o.Minutes[n-2].Allowed+o.Minutes[n-2].Denied, o.Minutes[n-2].Denied
+		}
+	}
 	for _, b := range v.status.Brakes {
 		d.Brakes = append(d.Brakes, viewBrake(b))
 	}
-	p := &page{Title: "Overview", Nav: "/", Template: "overview", Data: d, Heading: "All keys are inside their caps."}
+	if d.Last, err = v.lastCalls(admin.AuditFilter{}, lastCalls); err != nil {
+		return nil, err
+	}
+	p := &page{Title: "Overview", Nav: "/", Template: "overview", Data: d}
+	p.Heading = overviewHeading(v, &d)
+	return p, nil
+}
+
+// overviewHeading says what needs somebody, most urgent first.
+func overviewHeading(v *visit, d *overviewPage) string {
+	all := slices.ContainsFunc(d.Brakes, func(b brakeView) bool { return b.Scope == "all" })
 	switch {
 	case v.status.Trouble != "":
-		p.Heading = "Money calls are not taken."
+		return "Money calls are not taken."
+	case all:
+		return "Everything is stopped."
+	case len(d.Near) == 1:
+		return "One key needs you."
+	case len(d.Near) > 1:
+		return "Several keys need you."
 	case len(d.Brakes) > 0:
-		p.Heading = "Something is stopped."
-	case len(d.Tightest) > 0 && d.Tightest[0].Level != "fine":
-		p.Heading = "A cap is near."
-	case len(d.Open) > 0:
-		p.Heading = "The outcome of " + plural(len(d.Open), "call") + " is not known."
+		return plural(len(d.Brakes), "brake") + " on, the other keys are inside their caps."
+	case d.Open > 0:
+		return "The outcome of " + plural(d.Open, "call") + " is not known."
+	case d.Keys == 0:
+		return "No keys yet."
+	default:
+		return "All keys are inside their caps."
 	}
-	return p, nil
+}
+
+// lastCalls are the newest calls that a filter selects: their intents and denials, with what became of those that have an
+// outcome among what is read.
+func (v *visit) lastCalls(f admin.AuditFilter, n int) ([]record, error) {
+	f.Limit = 4 * n // an intent and an outcome each, and operators' actions between
+	page, err := v.api.Audit(v.ctx(), f)
+	if err != nil {
+		return nil, err
+	}
+	all, err := readRecords(page.Items)
+	if err != nil {
+		return nil, err
+	}
+	return calls(all, n), nil
+}
+
+// calls puts outcomes to their intents, newest first.
+func calls(newestFirst []record, n int) []record {
+	outcomes := map[int64]*record{}
+	var out []record
+	for i := range newestFirst {
+		r := &newestFirst[i]
+		switch r.Kind {
+		case "outcome", "reconciled":
+			if _, later := outcomes[r.Ref]; !later {
+				outcomes[r.Ref] = r
+			}
+		case "intent", "denied":
+			if o := outcomes[r.Seq]; o != nil {
+				r.Fate, r.Why, r.Status = o.Fate, o.Why, o.Status
+				if len(o.Effects) > 0 {
+					r.Effects = o.Effects
+				}
+			}
+			if out = append(out, *r); len(out) == n {
+				return out
+			}
+		}
+	}
+	return out
 }

@@ -54,6 +54,8 @@ func verdictChip(verdict string) template.HTML {
 		return chip("danger", "no", "denied")
 	case "operator":
 		return chip("", "person", "operator")
+	case "system":
+		return chip("", "run", "system")
 	default:
 		return chip("warn", "ask", "unknown")
 	}

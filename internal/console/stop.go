@@ -51,9 +51,18 @@ func (m *measurements) find(id string) *measured {
 	return nil
 }
 
-// stopForm is the stop panel as a page, where popovers are missing.
+// stopForm is the stop panel as a page: for links to it, and where popovers are missing.
 func (v *visit) stopForm() (*page, error) {
-	return &page{Title: "Stop", Heading: "What should stop?", Template: "stop"}, nil
+	p := &page{Title: "Stop", Heading: "What should stop?", Template: "stop"}
+	if id := v.r.FormValue("key"); id != "" {
+		k, err := v.api.Key(v.ctx(), id)
+		if err != nil {
+			return nil, err
+		}
+		p.Key = stopTarget{ID: k.ID, Name: k.Name}
+		p.Upstream = stopTarget{ID: k.Upstream, Name: k.Upstream}
+	}
+	return p, nil
 }
 
 // target reads what the stop panel's button names.
