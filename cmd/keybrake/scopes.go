@@ -9,69 +9,35 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
 )
 
-// scope is one resource of the permission map.
-type scope struct {
-	Resource string `json:"resource"`
-	Title    string `json:"title"`
-	Group    string `json:"group"`
-	Risk     string `json:"risk"`
-	// Worst is the worst case by morning, if an agent with all access to it repeats itself all night.
-	Worst string `json:"worst"`
-	// Shows is what reading shows; empty where nothing can be read.
-	Shows  string `json:"shows"`
-	Reads  int    `json:"reads"`  // operations that Read grants
-	Writes int    `json:"writes"` // further operations that Write grants
-	// Moves are the buckets in which its writes move or commit money by an amount that is counted: a write scope
-	// needs a cap for each.
-	Moves []string `json:"moves"`
-	// Money is all that its writes can do to money, counted or not.
-	Money []movement `json:"money"`
-	// ReachesCustomers: a policy that grants it must say whose customers. Customers says whether a list can
-	// follow: none, followed, partly, any.
-	ReachesCustomers bool     `json:"reaches_customers"`
-	Customers        string   `json:"customers"`
-	SuggestedCaps    []string `json:"suggested_caps"` // as --cap takes them
-	Presets          []string `json:"presets"`
-	// RestrictedRead and RestrictedWrite are Stripe's names for the permission on a restricted key.
-	RestrictedRead  []string `json:"restricted_read"`
-	RestrictedWrite []string `json:"restricted_write"`
-}
-
-// movement is one way in which money moves.
-type movement struct {
-	Direction string `json:"direction"` // in, out, in later, out later, owed
-	Bucket    string `json:"bucket"`
-	Counted   bool   `json:"counted"` // else calls that make it are denied unless the policy names them
-}
-
 // scopeOperation is one operation of a resource.
 type scopeOperation struct {
-	Name            string     `json:"name"`
-	Access          string     `json:"access"`
-	Method          string     `json:"method"`
-	Path            string     `json:"path"`
-	Default         string     `json:"default"` // what happens to it without a special grant
-	Moves           []string   `json:"moves"`
-	Money           []movement `json:"money"`
-	Effect          string     `json:"effect"` // what it does to money and how that is dealt with, in words
-	ReachesCustomer bool       `json:"reaches_customer"`
-	Customer        string     `json:"customer"` // how a call is tied to its customer
+	Name            string           `json:"name"`
+	Access          string           `json:"access"`
+	Method          string           `json:"method"`
+	Path            string           `json:"path"`
+	Default         string           `json:"default"` // what happens to it without a special grant
+	Moves           []string         `json:"moves"`
+	Money           []admin.Movement `json:"money"`
+	Effect          string           `json:"effect"` // what it does to money and how that is dealt with, in words
+	ReachesCustomer bool             `json:"reaches_customer"`
+	Customer        string           `json:"customer"` // how a call is tied to its customer
 	// Later is what may happen afterwards without a call, and how much of it was counted; empty for nothing.
 	Later string `json:"later"`
 }
 
 // scopesAnswer and scopeAnswer are lists like all others; the second says what resource it is about.
 type scopesAnswer struct {
-	Items []scope `json:"items"`
-	Next  string  `json:"next"` // always empty: all are there
+	Items []admin.Scope `json:"items"`
+	Next  string        `json:"next"` // always empty: all are there
 }
 
 type scopeAnswer struct {
-	Resource scope            `json:"resource"`
+	Resource admin.Scope      `json:"resource"`
 	Items    []scopeOperation `json:"items"`
 	Next     string           `json:"next"`
 }
@@ -106,8 +72,8 @@ func newScopes(s streams) *cobra.Command {
 	return cmd
 }
 
-func scopeView(p *stripe.Permission, voc *policy.Vocabulary) scope {
-	out := scope{
+func scopeView(p *stripe.Permission, voc *policy.Vocabulary) admin.Scope {
+	out := admin.Scope{
 		Resource: string(p.Resource), Title: p.Title, Group: string(p.Group), Risk: string(p.Risk), Worst: p.Worst, Shows: p.Shows,
 		Moves: []string{}, Money: movements(p.Moves), Customers: string(p.Reach), ReachesCustomers: p.Reach != stripe.ReachNone,
 		SuggestedCaps: capFlags(p.Caps), Presets: append([]string{}, p.Presets...),
@@ -129,6 +95,16 @@ func scopeView(p *stripe.Permission, voc *policy.Vocabulary) scope {
 	return out
 }
 
+// permissionMap is the whole map.
+func permissionMap(catalog *stripe.Catalog) []admin.Scope {
+	all, voc := catalog.Permissions(), catalog.Vocabulary()
+	out := make([]admin.Scope, len(all))
+	for i := range all {
+		out[i] = scopeView(&all[i], voc)
+	}
+	return out
+}
+
 // buckets are those that a policy which grants the operation must cap.
 func buckets(voc *policy.Vocabulary, name policy.OperationName) []string {
 	out := []string{}
@@ -140,10 +116,10 @@ func buckets(voc *policy.Vocabulary, name policy.OperationName) []string {
 	return out
 }
 
-func movements(list []stripe.Movement) []movement {
-	out := []movement{}
+func movements(list []stripe.Movement) []admin.Movement {
+	out := []admin.Movement{}
 	for _, m := range list {
-		out = append(out, movement{Direction: m.Direction(), Bucket: string(m.Bucket), Counted: m.Counted})
+		out = append(out, admin.Movement{Direction: m.Direction(), Bucket: string(m.Bucket), Counted: m.Counted})
 	}
 	return out
 }
@@ -158,7 +134,7 @@ func capFlags(caps []policy.Cap) []string {
 
 // moneyCell says what moves which way: "out", "in later on subscriptions", with a star where it is denied
 // unless named. A bucket is named where it is another resource.
-func moneyCell(resource string, list []movement) string {
+func moneyCell(resource string, list []admin.Movement) string {
 	cells := make([]string, len(list))
 	for i, m := range list {
 		cells[i] = m.Direction
@@ -186,7 +162,7 @@ func capsCell(resource policy.Resource, caps []policy.Cap) string {
 }
 
 func (s streams) printScopes(f format, all []stripe.Permission, voc *policy.Vocabulary) error {
-	out := scopesAnswer{Items: make([]scope, len(all))}
+	out := scopesAnswer{Items: make([]admin.Scope, len(all))}
 	for i := range all {
 		out.Items[i] = scopeView(&all[i], voc)
 	}
@@ -243,7 +219,7 @@ func printLater(w io.Writer, operations []scopeOperation) {
 }
 
 // describe says what the three accesses to a resource mean, and what is at stake.
-func describe(w io.Writer, sc *scope) {
+func describe(w io.Writer, sc *admin.Scope) {
 	fmt.Fprintf(w, "%s (%s), %s risk\n\n  worst case by morning: %s\n", sc.Title, sc.Resource, sc.Risk, sc.Worst)
 	fmt.Fprintf(w, "  none:  every call is refused with 401\n")
 	if sc.Reads > 0 {

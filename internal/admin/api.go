@@ -46,6 +46,8 @@ func (s *Service) Handler() http.Handler {
 		func(ctx context.Context, _ Actor, _ *none) (Status, error) { return s.Status(ctx) })
 	handle(a, route{http.MethodGet, "overview", "overview", "What stands out among all keys", 0},
 		func(ctx context.Context, _ Actor, _ *none) (Overview, error) { return s.Overview(ctx) })
+	a.permissions()
+	a.policies()
 	a.upstreams()
 	a.keys()
 	a.brakes()

@@ -52,6 +52,8 @@ type KeyDetail struct {
 	KeyView
 	Policy       string           `json:"policy" doc:"YAML, as policy files are written"`
 	PolicyDigest string           `json:"policy_digest"`
+	View         PolicyView       `json:"view" doc:"the policy in parts"`
+	Version      int64            `json:"version" doc:"grows with each change of the key"`
 	Credentials  []CredentialView `json:"credentials"`
 	// Joined are customers that the key created itself and that count as listed.
 	Joined []policy.CustomerID `json:"joined,omitempty"`
@@ -144,7 +146,7 @@ func (s *Service) Key(ctx context.Context, idOrName string) (KeyDetail, error) {
 	now := s.Store.Now()
 	whole := s.whole(k)
 	d := KeyDetail{
-		KeyView: s.keyView(k, now), Policy: string(policy.Format(whole)), PolicyDigest: k.PolicyDigest,
+		KeyView: s.keyView(k, now), Policy: string(policy.Format(whole)), PolicyDigest: k.PolicyDigest, View: viewPolicy(k.Policy), Version: k.Version,
 		Joined: k.Joined, Credentials: []CredentialView{}, RestrictedKey: s.restrictedKey(whole, k.Mode),
 	}
 	for _, c := range k.Credentials {

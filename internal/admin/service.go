@@ -46,6 +46,8 @@ type Config struct {
 	Needs  []Need
 	// Restricted describes the least credential at the vendor for a policy; nil: nobody can tell. It is pure.
 	Restricted func(p *policy.Policy, mode vault.Mode) RestrictedKey
+	// Scopes is the permission map; nil: there is none to show.
+	Scopes []Scope
 	// Probes are calls without an effect, one for each operation; none: nothing can be verified.
 	Probes []upstream.Probe
 	// Agents is the agents' listener: what a vault key sends goes in there. Nil: no key can be verified.

@@ -1,0 +1,74 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/keybrake/keybrake/internal/policy"
+)
+
+// Scope is one resource of the permission map: what opening it means.
+type Scope struct {
+	Resource string `json:"resource"`
+	Title    string `json:"title"`
+	Group    string `json:"group"`
+	Risk     string `json:"risk" doc:"low, medium, high, extreme"`
+	Worst    string `json:"worst" doc:"the state of things by morning, if an agent with all access to it repeats itself all night"`
+	Shows    string `json:"shows" doc:"what reading shows; empty where nothing can be read"`
+	Reads    int    `json:"reads" doc:"operations that Read grants"`
+	Writes   int    `json:"writes" doc:"further operations that Write grants"`
+	// Moves are the buckets in which its writes move or commit money by an amount that is counted: a write scope
+	// needs a cap for each.
+	Moves []string `json:"moves"`
+	// Money is all that its writes can do to money, counted or not.
+	Money []Movement `json:"money"`
+	// ReachesCustomers: a policy that grants it must say whose customers. Customers says whether a list can
+	// follow: none, followed, partly, any.
+	ReachesCustomers bool     `json:"reaches_customers"`
+	Customers        string   `json:"customers"`
+	SuggestedCaps    []string `json:"suggested_caps" doc:"as --cap takes them"`
+	Presets          []string `json:"presets"`
+	// RestrictedRead and RestrictedWrite are the vendor's names for the permission on a restricted key.
+	RestrictedRead  []string `json:"restricted_read"`
+	RestrictedWrite []string `json:"restricted_write"`
+}
+
+// Movement is one way in which money moves.
+type Movement struct {
+	Direction string `json:"direction" doc:"in, out, in later, out later, owed"`
+	Bucket    string `json:"bucket"`
+	Counted   bool   `json:"counted" doc:"else calls that make it are denied unless the policy names them"`
+}
+
+// PresetView is a preset as a form offers it.
+type PresetView struct {
+	Name        string `json:"name"`
+	Title       string `json:"title"`
+	Description string `json:"description"`
+	Policy      string `json:"policy" doc:"YAML"`
+}
+
+func (a *api) permissions() {
+	handle(a, route{http.MethodGet, "permissions", "list-permissions", "The permission map: every resource with what opening it means", 0},
+		func(_ context.Context, _ Actor, _ *none) (List[Scope], error) {
+			return List[Scope]{Items: append([]Scope{}, a.s.Scopes...)}, nil
+		})
+	handle(a, route{http.MethodGet, "presets", "list-presets", "Policies to begin with", 0},
+		func(_ context.Context, _ Actor, _ *none) (List[PresetView], error) {
+			out := List[PresetView]{Items: []PresetView{}}
+			for _, p := range policy.Presets() {
+				out.Items = append(out.Items, PresetView{p.Name, p.Title, p.Description, string(p.YAML)})
+			}
+			return out, nil
+		})
+}
+
+// Permissions lists the permission map.
+func (c *Client) Permissions(ctx context.Context) (List[Scope], error) {
+	return call[List[Scope]](ctx, c, http.MethodGet, "permissions", nil, nil)
+}
+
+// Presets lists policies to begin with.
+func (c *Client) Presets(ctx context.Context) (List[PresetView], error) {
+	return call[List[PresetView]](ctx, c, http.MethodGet, "presets", nil, nil)
+}
