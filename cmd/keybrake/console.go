@@ -15,7 +15,7 @@ import (
 // operatorsHandler is what the operators' listener serves: the API, health, and the console everywhere else.
 func (s *server) operatorsHandler() (http.Handler, error) {
 	api := s.admin.Handler()
-	pages, err := console.New(console.Config{API: api, Door: &door{admin: s.admin, sessions: map[string]string{}}, Log: s.log})
+	pages, err := console.New(console.Config{API: api, Door: &door{admin: s.admin, sessions: map[string]string{}}, Log: s.log, Gateway: func() string { return s.agentsURL }})
 	if err != nil {
 		return nil, err
 	}

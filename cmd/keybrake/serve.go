@@ -61,6 +61,7 @@ type server struct {
 	reconciler reconciler
 	demo       *demo  // with --dev
 	path       string // of the store
+	agentsURL  string // where agents call; set before operators' pages are served
 
 	closers []func() error // last opened, first closed
 }
@@ -251,6 +252,7 @@ func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err erro
 	}})
 	// The gateway closes first and waits for what is on the wire; operators can stop things until the end.
 	// Their tails and exports take as long as they take.
+	s.agentsURL = scheme + agents.Addr().String()
 	s.serve(newCrowd(operators, operatorConnections), pages, 0, s.finishOperators, fail)
 	s.serve(newCrowd(guarded, s.settings.MaxConnections), s.gateway, writeTimeout, s.finishAgents, fail)
 	return addresses{

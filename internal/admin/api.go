@@ -48,6 +48,7 @@ func (s *Service) Handler() http.Handler {
 		func(ctx context.Context, _ Actor, _ *none) (Overview, error) { return s.Overview(ctx) })
 	a.permissions()
 	a.policies()
+	a.history()
 	a.upstreams()
 	a.keys()
 	a.brakes()
@@ -344,10 +345,13 @@ type auditQuery struct {
 	Call      string `query:"call" doc:"aud_... of any of its records, rsv_..., or a request id, ours or the vendor's"`
 	Agent     string `query:"agent" doc:"a part of the User-Agent, the run id or the trace id, letter for letter"`
 	MinUSD    string `query:"min_usd" doc:"some movement of money is at least that large, like 20.00"`
+	Deeds     bool   `query:"deeds" doc:"only what operators and the server itself did"`
+	Text      string `query:"text" doc:"a part of a deed's action, subject, change or reason, whatever the case"`
 	Since     string `query:"since" doc:"a time, a date, or how long ago (24h, 7d); inclusive"`
 	Until     string `query:"until" doc:"likewise; exclusive"`
 
 	After     string `query:"after" doc:"listings only: go on after this record; a page's next"`
+	Scan      int    `query:"scan" doc:"listings only: the most records that a page looks at, up to 20000"`
 	Limit     int    `query:"limit" doc:"listings only: 100 if left out, at most 1000"`
 	Ascending bool   `query:"ascending" doc:"listings only: oldest first"`
 	Format    string `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"exports only"`
@@ -358,6 +362,7 @@ func (q *auditQuery) filter(now time.Time) (AuditFilter, error) {
 	f := AuditFilter{
 		Key: q.Key, Operation: q.Operation, Resource: q.Resource, Verdict: q.Verdict, Code: q.Code, Customer: q.Customer,
 		Call: q.Call, Agent: q.Agent, MinUSD: q.MinUSD, After: q.After, Limit: q.Limit, Ascending: q.Ascending,
+		Deeds: q.Deeds, Text: q.Text, Scan: q.Scan,
 	}
 	var err error
 	if f.Since, err = ParseInstant(q.Since, now); err != nil {

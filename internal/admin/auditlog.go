@@ -252,8 +252,11 @@ func (s *Service) PrepareExport(ctx context.Context, f AuditFilter) (*Export, er
 		return nil, err
 	}
 	x.after = store.Before(archives)
+	if search.query.Deeds {
+		x.filter = strings.TrimSpace(x.filter + " deeds " + f.Text)
+	}
 	if x.filter != "" {
-		x.keep = search.filter.Matcher()
+		x.keep = search.match
 	}
 	return x, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,12 +35,18 @@ type AuditFilter struct {
 	Call      string // aud_... (of any record of the call), rsv_..., or a request id of ours or the vendor's
 	Agent     string // a part of the User-Agent, the run id or the trace id, letter for letter
 	MinUSD    string // some movement of money is at least that large
+	// Deeds selects only what operators and the server itself did; Text those of them that have it in the action, its
+	// subject, what it changed or the reason, whatever the case.
+	Deeds bool
+	Text  string
 	// Since and Until bound the time of records (inclusive, exclusive); zero = open.
 	Since, Until time.Time
 
 	// After goes on after the record with this id; a page's Next. Not for exports and tails.
 	After string
 	Limit int // 0 = 100, at most 1000
+	// Scan bounds how many records a page looks at; 0 = 20,000, which is also the most.
+	Scan int
 	// Ascending reads from the oldest on.
 	Ascending bool
 }
@@ -66,6 +73,8 @@ type auditSearch struct {
 	s      *Service
 	filter audit.Filter
 	match  func(*audit.Entry) bool
+	text   bool // looks for a text
+	budget int  // records that a page looks at
 	query  store.RecordQuery
 }
 
@@ -105,7 +114,11 @@ func (s *Service) search(ctx context.Context, f AuditFilter) (auditSearch, error
 			return out, refuse(Invalid, "the amount %q: %v; write dollars, like 20.00", f.MinUSD, err)
 		}
 	}
-	out.query = store.RecordQuery{Key: key, Ascending: f.Ascending}
+	out.query = store.RecordQuery{Key: key, Ascending: f.Ascending, Deeds: f.Deeds || f.Text != ""}
+	out.text, out.budget = f.Text != "", f.Scan
+	if out.budget <= 0 || out.budget > maxAuditScan {
+		out.budget = maxAuditScan
+	}
 	if out.query.After, err = cursor(f.After); err != nil {
 		return out, err
 	}
@@ -116,6 +129,10 @@ func (s *Service) search(ctx context.Context, f AuditFilter) (auditSearch, error
 		return out, err
 	}
 	out.match = out.filter.Matcher()
+	if out.query.Deeds {
+		calls, text := out.match, strings.ToLower(f.Text)
+		out.match = func(e *audit.Entry) bool { return e.Call == 0 && calls(e) && says(e, text) }
+	}
 	return out, nil
 }
 
@@ -223,7 +240,7 @@ func (a *auditSearch) ofCall(ctx context.Context, id string) error {
 // behind what it has looked at. more is false at the end. Each read is short, on a connection of its own: no search
 // keeps the writer waiting, or a snapshot for long.
 func (a *auditSearch) page(ctx context.Context, limit int) (found []audit.Entry, more bool, err error) {
-	for scanned := 0; scanned < maxAuditScan; scanned += auditPage { // a query looks at no more
+	for scanned := 0; scanned < a.budget; scanned += auditPage { // a query looks at no more
 		if a.query.Limit = auditPage; a.whole() {
 			a.query.Limit = limit
 		}
@@ -249,9 +266,20 @@ func (a *auditSearch) page(ctx context.Context, limit int) (found []audit.Entry,
 	return found, true, nil
 }
 
+// says reports whether a deed has a text, which is in lower case.
+func says(e *audit.Entry, text string) bool {
+	if text == "" {
+		return true
+	}
+	r, err := audit.Decode(e.Bytes)
+	return err == nil && slices.ContainsFunc([]string{r.Action, r.Subject, r.Diff, r.Reason, r.Operator}, func(s string) bool {
+		return strings.Contains(strings.ToLower(s), text)
+	})
+}
+
 // whole reports whether every record that the store finds is selected.
 func (a *auditSearch) whole() bool {
-	return a.filter == audit.Filter{Key: a.query.Key, Call: a.query.Call, Since: a.filter.Since, Until: a.filter.Until}
+	return !a.text && a.filter == audit.Filter{Key: a.query.Key, Call: a.query.Call, Since: a.filter.Since, Until: a.filter.Until}
 }
 
 // Audit lists records, newest first unless the filter says otherwise: each the stored JSON with its id in

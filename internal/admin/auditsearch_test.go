@@ -256,3 +256,48 @@ func TestATailShowsWhatItsFilterSelects(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDeedsAreFoundByWhatTheySay(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-one")
+	stored, _ := w.Ring.Key(policy.KeyID(k.ID))
+	for range 30 {
+		admit(t, w.db, stored, 1)
+	}
+	if _, err := w.client.Kill(t.Context(), KillRequest{Target: Target{Keys: []string{k.ID}}, Reason: "It LOOPS again"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		filter AuditFilter
+		want   []string
+	}{
+		"all deeds about a key":     {AuditFilter{Key: k.ID, Deeds: true}, []string{"kill", "key.create"}},
+		"by the reason":             {AuditFilter{Text: "loops"}, []string{"kill"}},
+		"by what changed":           {AuditFilter{Text: "refunds/day"}, []string{"key.create"}},
+		"by the action":             {AuditFilter{Text: "upstream.add"}, []string{"upstream.add"}},
+		"nothing that is in a call": {AuditFilter{Text: "refunds.create"}, nil},
+	} {
+		page, err := w.client.Audit(t.Context(), tt.filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, raw := range page.Items {
+			var r struct{ Action string }
+			if err := json.Unmarshal(raw, &r); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, r.Action)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+	var out strings.Builder
+	if err := w.client.ExportAudit(t.Context(), AuditFilter{Text: "loops"}, "jsonl", &out); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "refunds.create") || !strings.Contains(out.String(), "It LOOPS again") || !strings.Contains(out.String(), "partial") {
+		t.Errorf("the export holds\n%s", out.String())
+	}
+}

@@ -291,6 +291,7 @@ func (f AuditFilter) values() url.Values {
 	for name, value := range map[string]string{
 		"key": f.Key, "operation": f.Operation, "resource": f.Resource, "verdict": f.Verdict, "code": f.Code,
 		"customer": f.Customer, "call": f.Call, "agent": f.Agent, "min_usd": f.MinUSD, "after": f.After,
+		"text": f.Text,
 	} {
 		if value != "" {
 			v.Set(name, value)
@@ -301,6 +302,12 @@ func (f AuditFilter) values() url.Values {
 	}
 	if f.Ascending {
 		v.Set("ascending", "true")
+	}
+	if f.Deeds {
+		v.Set("deeds", "true")
+	}
+	if f.Scan > 0 {
+		v.Set("scan", strconv.Itoa(f.Scan))
 	}
 	for name, t := range map[string]time.Time{"since": f.Since, "until": f.Until} {
 		if !t.IsZero() {

@@ -140,3 +140,27 @@ func TestKeysAreListedByHowCloseTheyAreAndFound(t *testing.T) {
 		t.Errorf("%+v, %v", overview, err)
 	}
 }
+
+func TestAKeysMoneyIsToldByHourAndDay(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-one")
+	stored, _ := w.Ring.Key(policy.KeyID(k.ID))
+	for _, usd := range []int64{5, 7} {
+		admit(t, w.db, stored, usd)
+	}
+	got, err := w.client.History(t.Context(), k.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Hours) != 24 || got.Hours[23].Settled.String() != "12.00" || got.Hours[22].Settled.String() != "0.00" || !got.Whole {
+		t.Errorf("hours %+v, whole %v", got.Hours, got.Whole)
+	}
+	if len(got.Days) != 1 || len(got.Days[0].Days) != 14 || got.Days[0].Days[13].Settled.String() != "12.00" || got.Days[0].Limit.String() != "100.00" {
+		t.Errorf("days %+v", got.Days)
+	}
+	for i := 1; i < 14; i++ {
+		if step := got.Days[0].Days[i].Start.Sub(got.Days[0].Days[i-1].Start); step.Hours() != 24 {
+			t.Errorf("day %d begins %v after the one before", i, step)
+		}
+	}
+}

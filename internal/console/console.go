@@ -20,6 +20,8 @@ type Config struct {
 	API http.Handler
 	// Door knows who comes in.
 	Door Door
+	// Gateway is the address that agents call, for examples; nil: unknown.
+	Gateway func() string
 	// Zone is whose times pages show; nil: UTC.
 	Zone *time.Location
 	Log  *slog.Logger // nil: the default logger
@@ -65,6 +67,10 @@ func (s *console) pages() {
 	s.page("POST /stop", (*visit).stop) // stop.go
 	s.page("GET /stopped", (*visit).stopped)
 	s.page("POST /resume", (*visit).resume)
+	s.page("GET /keys", (*visit).keys) // keys.go
+	s.page("GET /keys/{key}", (*visit).key)
+	s.page("POST /keys/{key}", (*visit).keyAction)
+	s.page("GET /permissions", (*visit).permissions)
 	s.page("GET /more", func(*visit) (*page, error) {
 		return &page{Title: "More", Heading: "Everything else.", Nav: "/more", Template: "more"}, nil
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math/big"
+	"strings"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
@@ -12,7 +13,36 @@ import (
 // parts are what templates make of values, whatever the page.
 var parts = template.FuncMap{
 	"dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
-	"riskChip": riskChip, "cap": newCapBar,
+	"riskChip": riskChip, "diff": diffLines,
+	"list":  func(items ...string) []string { return items },
+	"int":   func(n int64) int { return int(n) },
+	"risks": func() []string { return []string{"extreme", "high", "medium", "low"} },
+}
+
+// diffLine is one change as it is shown; one side may be empty.
+type diffLine struct{ Old, New string }
+
+// diffLines reads what a record says of changes, a line each: "field: old -> new".
+func diffLines(diff string) (out []diffLine) {
+	for line := range strings.Lines(diff) {
+		line = strings.TrimSuffix(line, "\n")
+		field, change, ok := strings.Cut(line, ": ")
+		before, after, both := strings.Cut(change, " -> ")
+		switch {
+		case !ok || !both:
+			out = append(out, diffLine{New: line})
+		default:
+			var l diffLine
+			if before != "(none)" {
+				l.Old = field + ": " + before
+			}
+			if after != "(none)" {
+				l.New = field + ": " + after
+			}
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // icon is a small picture; the word beside it says the same.

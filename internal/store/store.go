@@ -243,6 +243,7 @@ type TokenRow struct {
 type RecordQuery struct {
 	Key       policy.KeyID // empty = all
 	Call      int64        // with the records of one call: its intent's number
+	Deeds     bool         // only what belongs to no call: what operators and the server itself did
 	After     int64        // exclusive bound by number in the direction of reading; 0 = from the end
 	From, To  int64        // inclusive bounds by number, whatever the direction; 0 = open
 	Limit     int          // at most 1000; 0 = 100

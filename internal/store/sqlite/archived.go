@@ -191,7 +191,7 @@ func (t *tx) queryArchives(q store.RecordQuery, border int64) (page store.Record
 		if err != nil {
 			return page, err
 		}
-		if looked++; q.Key == "" || q.Key == e.Key {
+		if looked++; (q.Key == "" || q.Key == e.Key) && (!q.Deeds || e.Call == 0) {
 			page.Entries = append(page.Entries, e)
 		}
 		if len(page.Entries) == q.Limit || looked == maxLook {

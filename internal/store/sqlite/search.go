@@ -138,6 +138,10 @@ func searchFor(q store.RecordQuery, indexed int64) (query string, args []any) {
 			UNION SELECT seq FROM audit WHERE seq > ? AND call = ?) AS f CROSS JOIN audit a ON a.seq = f.seq
 			WHERE (? = '' OR a.key = ?) AND a.seq > ? AND a.seq < ?` + end
 		return query, []any{q.Call, q.Call, indexed, q.Call, string(q.Key), string(q.Key), from, to}
+	case q.Deeds && q.Key != "":
+		return columns + `audit a INDEXED BY audit_deeds_of_key WHERE a.call = 0 AND a.key = ? AND a.seq > ? AND a.seq < ?` + end, []any{string(q.Key), from, to}
+	case q.Deeds:
+		return columns + `audit a INDEXED BY audit_deeds WHERE a.call = 0 AND a.seq > ? AND a.seq < ?` + end, []any{from, to}
 	case q.Key != "":
 		query = columns + `(SELECT seq FROM (SELECT seq FROM audit_by_key WHERE key = ? AND seq > ? AND seq < ?` + page + `)
 			UNION SELECT seq FROM (SELECT seq FROM audit WHERE seq > ? AND seq < ? AND key = ?` + page + `)) AS f

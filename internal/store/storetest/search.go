@@ -51,6 +51,8 @@ func searchBounds(t *testing.T, open Open) {
 			"the next page downwards":       {store.RecordQuery{From: 4, To: 9, After: 6}, []int64{5, 4}},
 			"a key's":                       {store.RecordQuery{Key: "key_1", From: 4, To: 9}, []int64{9, 7, 5}},
 			"a call's":                      {store.RecordQuery{Call: 1, From: 4, To: 9}, []int64{7, 4}},
+			"what belongs to no call":       {store.RecordQuery{Deeds: true}, []int64{12, 11, 9, 8, 6, 5, 3, 2, 1}},
+			"of a key":                      {store.RecordQuery{Deeds: true, Key: "key_2", Limit: 2}, []int64{12, 8}},
 			"nothing":                       {store.RecordQuery{From: 9, To: 4}, nil},
 		} {
 			if diff := cmp.Diff(test.want, numbers(t, db, test.q)); diff != "" {
