@@ -10,6 +10,7 @@ import (
 
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // demo is what --dev sets up: a sandbox with data, and two keys of the refund-support preset.
@@ -43,7 +44,7 @@ func (s *server) openDemo(ctx context.Context) error {
 	s.closers = append(s.closers, srv.Close, func() error { d.sandbox.Close(); return nil })
 	d.url = "http://" + l.Addr().String()
 
-	who := admin.Actor{Name: "serve --dev"}
+	who := admin.Actor{Name: "serve --dev", Role: vault.RoleAdmin}
 	if _, err := s.admin.AddUpstream(ctx, who, admin.UpstreamRequest{
 		Name: demoUpstream, Secret: "sk_test_sandbox", BaseURL: d.url,
 	}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 func newToken(s streams) *cobra.Command {
@@ -18,8 +19,8 @@ func newTokenCreate(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a token; it is shown this once", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if req.Role != "operator" && req.Role != "stop" {
-				return usageError{fmt.Errorf("--role %q: write operator or stop", req.Role)}
+			if _, ok := vault.ParseRole(req.Role); !ok {
+				return usageError{fmt.Errorf("--role %q: write admin, responder, auditor or stop", req.Role)}
 			}
 			req.Name = args[0]
 			t, err := ask(func(c *admin.Client) (admin.TokenCreated, error) { return c.CreateToken(cmd.Context(), req) })
@@ -31,7 +32,7 @@ func newTokenCreate(s streams) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&req.Role, "role", "", "operator (everything) or stop (kill and nothing else)")
+	cmd.Flags().StringVar(&req.Role, "role", "", "admin (everything), responder (see, stop, lower), auditor (see, stop), or stop (kill and nothing else)")
 	cmd.Flags().StringVar(&req.Expires, "expires", "", "a span like 90d, or a date (default: never)")
 	outputFlag(cmd)
 	return cmd

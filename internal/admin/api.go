@@ -2,15 +2,15 @@ package admin
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // Bounds of what the API reads.
@@ -42,9 +42,9 @@ func (s *Service) Handler() http.Handler {
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"token": {}}}
 	a := &api{s: s, huma: humago.New(mux, config)}
-	handle(a, route{http.MethodGet, "status", "status", "How the server is, and how far the record", 0},
+	handle(a, route{http.MethodGet, "status", "status", "How the server is, and how far the record", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, _ *none) (Status, error) { return s.Status(ctx) })
-	handle(a, route{http.MethodGet, "overview", "overview", "What stands out among all keys", 0},
+	handle(a, route{http.MethodGet, "overview", "overview", "What stands out among all keys", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, _ *none) (Overview, error) { return s.Overview(ctx) })
 	a.permissions()
 	a.policies()
@@ -58,11 +58,11 @@ func (s *Service) Handler() http.Handler {
 	a.verify()
 	a.statement()
 	a.reconcile()
-	stream(a, route{http.MethodPost, "backup", "backup", "Write a copy of the store", 0}, a.backup)
+	stream(a, route{http.MethodPost, "backup", "backup", "Write a copy of the store", vault.ToChange, 0}, a.backup)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	if s.Metrics != nil {
-		mux.Handle("GET /metrics", s.Metrics)
+		mux.Handle("GET /metrics", permitted(vault.ToSee, s.Metrics))
 	}
 	return s.guard(mux)
 }
@@ -98,55 +98,6 @@ func writeText(w http.ResponseWriter, status int, text string) {
 // body is a JSON request, answer a JSON answer.
 type body[T any] struct{ Body T }
 
-// route is one operation.
-type route struct {
-	method, path, id, summary string
-	maxBody                   int64
-}
-
-// handle registers an operation; f's error becomes a problem document.
-func handle[I, O any](a *api, r route, f func(context.Context, Actor, *I) (O, error)) {
-	op := huma.Operation{
-		OperationID: r.id, Method: r.method, Path: prefix + r.path, Summary: r.summary, MaxBodyBytes: r.maxBody,
-		Errors: []int{400, 401, 403, 404, 409, 503},
-	}
-	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*body[O], error) {
-		out, err := f(ctx, actorOf(ctx), in)
-		if err != nil {
-			return nil, a.s.problem(r.id, err)
-		}
-		return &body[O]{out}, nil
-	})
-}
-
-// problem is the one place that turns errors into answers. What is not the operator's business goes to the
-// log under a number that the answer names.
-func (s *Service) problem(operation string, err error) error {
-	var refused *Refusal
-	if errors.As(err, &refused) {
-		return huma.NewError(statusOf(refused.Kind), refused.Message)
-	}
-	if errors.Is(err, context.Canceled) {
-		return huma.NewError(http.StatusServiceUnavailable, "the request was cancelled")
-	}
-	id := rand.Text()[:12]
-	s.Log.Error("an admin request failed", "operation", operation, "request", id, "error", err)
-	return huma.NewError(http.StatusInternalServerError, "internal error; the server's log has it under request "+id)
-}
-
-func statusOf(k Kind) int {
-	switch k {
-	case NotFound:
-		return http.StatusNotFound
-	case Conflict:
-		return http.StatusConflict
-	case Unavailable:
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusBadRequest
-	}
-}
-
 type none struct{}
 
 // Done is the answer of actions that have nothing else to say.
@@ -159,29 +110,29 @@ type upstreamPath struct {
 }
 
 func (a *api) upstreams() {
-	handle(a, route{http.MethodGet, "upstreams", "list-upstreams", "List upstreams", 0},
+	handle(a, route{http.MethodGet, "upstreams", "list-upstreams", "List upstreams", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, _ *none) (List[UpstreamView], error) {
 			return List[UpstreamView]{Items: a.s.Upstreams()}, nil
 		})
-	handle(a, route{http.MethodPost, "upstreams", "add-upstream", "Add an upstream", 0},
+	handle(a, route{http.MethodPost, "upstreams", "add-upstream", "Add an upstream", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *body[UpstreamRequest]) (UpstreamView, error) {
 			return a.s.AddUpstream(ctx, who, in.Body)
 		})
-	handle(a, route{http.MethodPost, "upstreams/{upstream}/rotate", "rotate-upstream", "Give an upstream another secret", 0},
+	handle(a, route{http.MethodPost, "upstreams/{upstream}/rotate", "rotate-upstream", "Give an upstream another secret", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
 			Body     UpstreamSecret
 		}) (UpstreamView, error) {
 			return a.s.RotateUpstream(ctx, who, in.Upstream, UpstreamRequest{Secret: in.Body.Secret, AllowUnrestricted: in.Body.AllowUnrestricted})
 		})
-	handle(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to", 0},
+	handle(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
 			Body     UpstreamUpdate
 		}) (UpstreamView, error) {
 			return a.s.UpdateUpstream(ctx, who, in.Upstream, in.Body)
 		})
-	handle(a, route{http.MethodDelete, "upstreams/{upstream}", "remove-upstream", "Remove an upstream", 0},
+	handle(a, route{http.MethodDelete, "upstreams/{upstream}", "remove-upstream", "Remove an upstream", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *upstreamPath) (Done, error) {
 			err := a.s.RemoveUpstream(ctx, who, in.Upstream)
 			return Done{err == nil}, err
@@ -221,9 +172,9 @@ type Reason struct {
 }
 
 func (a *api) keys() {
-	handle(a, route{http.MethodGet, "keys", "list-keys", "List vault keys", 0},
+	handle(a, route{http.MethodGet, "keys", "list-keys", "List vault keys", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, in *keyQuery) (List[KeyView], error) { return a.s.Keys(in.filter()) })
-	handle(a, route{http.MethodGet, "standings", "list-standings", "List vault keys with how close they are to their caps", 0},
+	handle(a, route{http.MethodGet, "standings", "list-standings", "List vault keys with how close they are to their caps", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *struct {
 			keyQuery
 			Search string `query:"search" doc:"a part of the name, or an id"`
@@ -233,20 +184,20 @@ func (a *api) keys() {
 		}) (List[KeyStanding], error) {
 			return a.s.Standings(ctx, StandingFilter{in.Search, in.Brake, in.Mode, in.Sort, in.filter()})
 		})
-	handle(a, route{http.MethodPost, "keys", "create-key", "Create a vault key", maxPolicyBody},
+	handle(a, route{http.MethodPost, "keys", "create-key", "Create a vault key", vault.ToChange, maxPolicyBody},
 		func(ctx context.Context, who Actor, in *body[KeyRequest]) (KeyCreated, error) {
 			return a.s.CreateKey(ctx, who, in.Body)
 		})
-	handle(a, route{http.MethodGet, "keys/{key}", "show-key", "Show a vault key", 0},
+	handle(a, route{http.MethodGet, "keys/{key}", "show-key", "Show a vault key", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *keyPath) (KeyDetail, error) { return a.s.Key(ctx, in.Key) })
-	handle(a, route{http.MethodPatch, "keys/{key}", "update-key", "Change what a vault key may do", maxPolicyBody},
+	handle(a, route{http.MethodPatch, "keys/{key}", "update-key", "Change what a vault key may do", vault.ToLower, maxPolicyBody},
 		func(ctx context.Context, who Actor, in *struct {
 			Key  string `path:"key" doc:"id or name"`
 			Body KeyUpdate
 		}) (KeyChanged, error) {
 			return a.s.UpdateKey(ctx, who, in.Key, in.Body)
 		})
-	handle(a, route{http.MethodPost, "keys/{key}/rotate", "rotate-key", "Give a vault key a new text", 0},
+	handle(a, route{http.MethodPost, "keys/{key}/rotate", "rotate-key", "Give a vault key a new text", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Key  string `path:"key" doc:"id or name"`
 			Body Rotation
@@ -260,14 +211,14 @@ func (a *api) keys() {
 			}
 			return a.s.RotateKey(ctx, who, in.Key, overlap)
 		})
-	handle(a, route{http.MethodPost, "keys/{key}/revoke", "revoke-key", "End a vault key for good", 0},
+	handle(a, route{http.MethodPost, "keys/{key}/revoke", "revoke-key", "End a vault key for good", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Key  string `path:"key" doc:"id or name"`
 			Body Reason
 		}) (KeyChanged, error) {
 			return a.s.RevokeKey(ctx, who, in.Key, in.Body.Reason)
 		})
-	handle(a, route{http.MethodGet, "spend", "spend", "How the caps stand", 0},
+	handle(a, route{http.MethodGet, "spend", "spend", "How the caps stand", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *keyQuery) (Spend, error) { return a.s.Spend(ctx, in.filter()) })
 }
 
@@ -279,15 +230,15 @@ type BrakeList struct {
 }
 
 func (a *api) brakes() {
-	handle(a, route{http.MethodPost, "kill", "kill", "Stop calls, now", 0},
+	handle(a, route{http.MethodPost, "kill", "kill", "Stop calls, now", vault.ToStop, 0},
 		func(ctx context.Context, who Actor, in *body[KillRequest]) (KillAnswer, error) {
 			return a.s.Kill(ctx, who, in.Body)
 		})
-	handle(a, route{http.MethodPost, "resume", "resume", "Lift one brake", 0},
+	handle(a, route{http.MethodPost, "resume", "resume", "Lift one brake", vault.ToLower, 0},
 		func(ctx context.Context, who Actor, in *body[ResumeRequest]) (ResumeAnswer, error) {
 			return a.s.Resume(ctx, who, in.Body)
 		})
-	handle(a, route{http.MethodGet, "brakes", "list-brakes", "List what is stopped", 0},
+	handle(a, route{http.MethodGet, "brakes", "list-brakes", "List what is stopped", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, _ *none) (BrakeList, error) {
 			return BrakeList{Items: append([]Brake{}, a.s.Brakes()...), InFlight: a.s.Ring.InFlight(ringScope("all"))}, nil
 		})
@@ -299,16 +250,16 @@ type RateInputs struct {
 }
 
 func (a *api) rates() {
-	handle(a, route{http.MethodGet, "rates", "list-rates", "List exchange rates", 0},
+	handle(a, route{http.MethodGet, "rates", "list-rates", "List exchange rates", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, _ *none) (List[Rate], error) {
 			return List[Rate]{Items: a.s.ListRates()}, nil
 		})
-	handle(a, route{http.MethodPost, "rates", "set-rates", "Set exchange rates", 0},
+	handle(a, route{http.MethodPost, "rates", "set-rates", "Set exchange rates", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *body[RateInputs]) (List[Rate], error) {
 			rates, err := a.s.SetRates(ctx, who, in.Body.Rates)
 			return List[Rate]{Items: rates}, err
 		})
-	handle(a, route{http.MethodPost, "rates/import", "import-rates", "Import a file of exchange rates", maxRatesBody},
+	handle(a, route{http.MethodPost, "rates/import", "import-rates", "Import a file of exchange rates", vault.ToChange, maxRatesBody},
 		func(ctx context.Context, who Actor, in *struct {
 			RawBody []byte `contentType:"text/csv"`
 		}) (List[Rate], error) {
@@ -318,15 +269,15 @@ func (a *api) rates() {
 }
 
 func (a *api) tokens() {
-	handle(a, route{http.MethodGet, "tokens", "list-tokens", "List operators' tokens", 0},
+	handle(a, route{http.MethodGet, "tokens", "list-tokens", "List operators' tokens", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, _ *none) (List[Token], error) {
 			return List[Token]{Items: a.s.Tokens()}, nil
 		})
-	handle(a, route{http.MethodPost, "tokens", "create-token", "Create an operator's token", 0},
+	handle(a, route{http.MethodPost, "tokens", "create-token", "Create an operator's token", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *body[TokenRequest]) (TokenCreated, error) {
 			return a.s.CreateToken(ctx, who, in.Body)
 		})
-	handle(a, route{http.MethodDelete, "tokens/{token}", "delete-token", "End an operator's token", 0},
+	handle(a, route{http.MethodDelete, "tokens/{token}", "delete-token", "End an operator's token", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Token string `path:"token" doc:"its name"`
 		}) (Done, error) {
@@ -373,7 +324,7 @@ func (q *auditQuery) filter(now time.Time) (AuditFilter, error) {
 }
 
 func (a *api) audit() {
-	handle(a, route{http.MethodGet, "audit", "list-audit", "List audit records; a page looks at a bounded number of them, so go on while there is a next", 0},
+	handle(a, route{http.MethodGet, "audit", "list-audit", "List audit records; a page looks at a bounded number of them, so go on while there is a next", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *auditQuery) (List[json.RawMessage], error) {
 			f, err := in.filter(a.s.Store.Now())
 			if err != nil {
@@ -381,14 +332,14 @@ func (a *api) audit() {
 			}
 			return a.s.Audit(ctx, f)
 		})
-	handle(a, route{http.MethodGet, "audit/records/{id}", "show-audit", "Show a record and its call's others", 0},
+	handle(a, route{http.MethodGet, "audit/records/{id}", "show-audit", "Show a record and its call's others", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *struct {
 			ID string `path:"id"`
 		}) (List[json.RawMessage], error) {
 			return a.s.AuditRecord(ctx, in.ID)
 		})
-	handle(a, route{http.MethodGet, "audit/verify", "verify-audit", "Check the audit chain", 0},
+	handle(a, route{http.MethodGet, "audit/verify", "verify-audit", "Check the audit chain", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, _ *none) (Verification, error) { return a.s.VerifyAudit(ctx) })
-	stream(a, route{http.MethodGet, "audit/export", "export-audit", "Export the audit as JSON Lines or CSV", 0}, a.export)
-	stream(a, route{http.MethodGet, "audit/tail", "tail-audit", "Follow the audit, one record per line", 0}, a.tail)
+	stream(a, route{http.MethodGet, "audit/export", "export-audit", "Export the audit as JSON Lines or CSV", vault.ToSee, 0}, a.export)
+	stream(a, route{http.MethodGet, "audit/tail", "tail-audit", "Follow the audit, one record per line", vault.ToSee, 0}, a.tail)
 }

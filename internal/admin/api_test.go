@@ -85,8 +85,8 @@ func operations(t *testing.T, w *world) []string {
 
 func TestRequestsThatAreNotAnOperators(t *testing.T) {
 	w := newWorld(t)
-	good := w.MintLocal("good", vault.RoleOperator).Reveal()
-	expired, old := w.master.MintOperator("old", vault.RoleOperator, w.db.Now())
+	good := w.MintLocal("good", vault.RoleAdmin).Reveal()
+	expired, old := w.master.MintOperator("old", vault.RoleAdmin, w.db.Now())
 	err := w.db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
 		return tx.PutToken(store.TokenRow{Digest: old.Digest[:], Name: "old", Role: "operator", Created: tx.Now(), Expires: tx.Now()})
 	})

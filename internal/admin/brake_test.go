@@ -360,16 +360,16 @@ func TestNoResumptionElsewhereUndoesAStop(t *testing.T) {
 		wg.Go(func() {
 			target := Target{Keys: []string{name}}
 			for range 30 {
-				if _, err := w.Kill(t.Context(), Actor{Name: "x"}, KillRequest{Target: target}); err != nil {
+				if _, err := w.Kill(t.Context(), Actor{Name: "x", Role: vault.RoleAdmin}, KillRequest{Target: target}); err != nil {
 					t.Error(err)
 				}
-				if _, err := w.Resume(t.Context(), Actor{Name: "x"}, ResumeRequest{Target: target, Reason: "x"}); err != nil {
+				if _, err := w.Resume(t.Context(), Actor{Name: "x", Role: vault.RoleAdmin}, ResumeRequest{Target: target, Reason: "x"}); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
-	if _, err := w.Kill(t.Context(), Actor{Name: "x"}, KillRequest{Target: Target{Keys: []string{stopped.ID}}}); err != nil {
+	if _, err := w.Kill(t.Context(), Actor{Name: "x", Role: vault.RoleAdmin}, KillRequest{Target: Target{Keys: []string{stopped.ID}}}); err != nil {
 		t.Fatal(err)
 	}
 	for range 200 {

@@ -72,7 +72,7 @@ func (w *world) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.server = httptest.NewServer(w.Handler())
-	if w.client, err = NewClient(w.server.URL, w.MintLocal("local", vault.RoleOperator).Reveal()); err != nil {
+	if w.client, err = NewClient(w.server.URL, w.MintLocal("local", vault.RoleAdmin).Reveal()); err != nil {
 		t.Fatal(err)
 	}
 	server, service := w.server, w.Service

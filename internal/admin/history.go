@@ -133,7 +133,7 @@ func stretch(start time.Time, held, settled money.USD) Stretch {
 }
 
 func (a *api) history() {
-	handle(a, route{http.MethodGet, "keys/{key}/history", "key-history", "Show a vault key's money over hours and days", 0},
+	handle(a, route{http.MethodGet, "keys/{key}/history", "key-history", "Show a vault key's money over hours and days", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *keyPath) (KeyHistory, error) { return a.s.History(ctx, in.Key) })
 }
 

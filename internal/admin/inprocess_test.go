@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 func TestAClientInTheSameProcessIsRecordedAsWhoSignedIn(t *testing.T) {
 	w := newWorld(t)
-	c := As(w.Handler(), Actor{Name: "ines", From: "192.0.2.7"})
+	c := As(w.Handler(), Actor{Name: "ines", From: "192.0.2.7", Role: vault.RoleAdmin})
 	if _, err := c.CreateKey(t.Context(), KeyRequest{Name: "agent-support-refunds-one", Preset: "refund-support"}); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +42,7 @@ func TestNobodyMayDoNothingInTheSameProcess(t *testing.T) {
 
 func TestATailInTheSameProcessIsReadWhileItGrows(t *testing.T) {
 	w := newWorld(t)
-	c := As(w.Handler(), Actor{Name: "ines"})
+	c := As(w.Handler(), Actor{Name: "ines", Role: vault.RoleAdmin})
 	ctx, leave := context.WithCancel(t.Context())
 	read, write := io.Pipe()
 	done := make(chan error, 1)
@@ -68,7 +70,7 @@ func TestAnAnswerThatBreaksOffIsNoWholeOne(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := As(h, Actor{Name: "ines"}).Keys(t.Context(), KeyFilter{}); !errors.Is(err, ErrUnreachable) {
+			if _, err := As(h, Actor{Name: "ines", Role: vault.RoleAdmin}).Keys(t.Context(), KeyFilter{}); !errors.Is(err, ErrUnreachable) {
 				t.Errorf("it is taken: %v", err)
 			}
 		})
@@ -100,7 +102,7 @@ func TestStatus(t *testing.T) {
 	if err := w.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	broken, err := As(w.Handler(), Actor{Name: "ines"}).Status(t.Context())
+	broken, err := As(w.Handler(), Actor{Name: "ines", Role: vault.RoleAdmin}).Status(t.Context())
 	if err != nil || broken.Trouble == "" || len(broken.Brakes) != 1 {
 		t.Errorf("without a store: %+v, %v", broken, err)
 	}

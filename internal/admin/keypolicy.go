@@ -249,7 +249,8 @@ type KeyUpdate struct {
 	Reason string `json:"reason,omitempty" doc:"required if the key may do more afterwards"`
 }
 
-// UpdateKey changes a key's policy or name. Whatever lets the key do more needs a reason. A cap that was not
+// UpdateKey changes a key's policy or name. Whatever lets the key do more needs a reason; what is not mere lowering, an
+// admin. A cap that was not
 // there before counts what its window has seen already, which takes its time for a key with millions of calls;
 // calls and other changes go on meanwhile. An expiry given as a span counts from the key's creation, as before.
 func (s *Service) UpdateKey(ctx context.Context, who Actor, idOrName string, req KeyUpdate) (KeyChanged, error) {
@@ -283,7 +284,7 @@ func (s *Service) updateKey(ctx context.Context, who Actor, idOrName string, req
 	if err != nil {
 		return out, false, err
 	}
-	if err := s.checkUpdate(present, before, after, req.Reason); err != nil {
+	if err := s.checkUpdate(who, present, before, after, req.Reason); err != nil {
 		return out, false, err
 	}
 	added := newCaps(before, after)
@@ -309,7 +310,7 @@ func (s *Service) updateKey(ctx context.Context, who Actor, idOrName string, req
 	return KeyChanged{ID: string(present.ID), Name: after.Name, Changes: changes, Warnings: warnings}, true, nil
 }
 
-func (s *Service) checkUpdate(k *vault.Key, before, after *policy.Policy, reason string) error {
+func (s *Service) checkUpdate(who Actor, k *vault.Key, before, after *policy.Policy, reason string) error {
 	if after.Name == "" {
 		after.Name = before.Name
 	}
@@ -328,6 +329,10 @@ func (s *Service) checkUpdate(k *vault.Key, before, after *policy.Policy, reason
 	}
 	if err := policy.CheckMode(after, k.Mode == vault.Live); err != nil {
 		return refuse(Invalid, "%v", err)
+	}
+	if !who.Role.May(vault.ToChange) && (!who.Role.May(vault.ToLower) || !policy.Lowers(before, after)) {
+		_, diff := changesOf(policy.Diff(before, after))
+		return refuse(Forbidden, "this is more than lowering what the key may do, which only an admin may:\n%s", diff)
 	}
 	if policy.Widens(before, after) && strings.TrimSpace(reason) == "" {
 		_, diff := changesOf(policy.Diff(before, after))

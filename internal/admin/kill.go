@@ -144,7 +144,7 @@ func (s *Service) Kill(ctx context.Context, who Actor, req KillRequest) (KillAns
 
 // StopAll stops everything at once: what a signal does. how names it in the record.
 func (s *Service) StopAll(ctx context.Context, how string) (KillAnswer, error) {
-	return s.Kill(ctx, Actor{Name: how}, KillRequest{Target: Target{All: true}, Reason: "stopped by " + how})
+	return s.Kill(ctx, Actor{Name: how, Via: ViaProcess}, KillRequest{Target: Target{All: true}, Reason: "stopped by " + how})
 }
 
 // pullInMemory pulls brakes so that the next call meets them, and marks them so that no row loosens them.
@@ -179,9 +179,8 @@ func (s *Service) pullDurably(ctx context.Context, who Actor, req KillRequest, s
 			for _, scope := range scopes {
 				row := store.BrakeRow{Scope: scope, Mode: mode, Reason: req.Reason, Actor: who.Name, At: tx.Now()}
 				i := slices.IndexFunc(present, func(b store.BrakeRow) bool { return b.Scope == scope })
-				if i >= 0 && present[i].Mode < mode { // stopped already; read-only would loosen it
-					rows = append(rows, present[i])
-					continue
+				if i >= 0 {
+					row = tightened(present[i], row)
 				}
 				if err := tx.PutBrake(row); err != nil {
 					return fmt.Errorf("write brake %s: %w", scope, err)
@@ -198,6 +197,23 @@ func (s *Service) pullDurably(ctx context.Context, who Actor, req KillRequest, s
 	})
 	return done
 }
+
+// tightened is a brake after one more pull. The stricter mode stays, and everybody who pulled it is named: what several
+// stopped, none of them may resume alone.
+func tightened(present, pull store.BrakeRow) store.BrakeRow {
+	out := pull
+	if present.Mode < pull.Mode { // stopped already; read-only would loosen it
+		out = present
+	}
+	out.Actor = present.Actor
+	if !slices.Contains(strings.Split(present.Actor, pullers), pull.Actor) {
+		out.Actor += pullers + pull.Actor
+	}
+	return out
+}
+
+// pullers stands between the names in a brake's actor; no name has it.
+const pullers = ", "
 
 // settlePull ends what pullInMemory began: a durable stop is a row's, one that failed stays in memory.
 func (s *Service) settlePull(rows []store.BrakeRow, err error) {

@@ -236,7 +236,7 @@ func readKillFile(path string) ([]byte, error) {
 func (s *Service) applyKillLines(ctx context.Context, content []byte) bool {
 	durable := true
 	for _, req := range parseKillLines(content) {
-		answer, err := s.Kill(ctx, Actor{Name: killFileActor}, req)
+		answer, err := s.Kill(ctx, Actor{Name: killFileActor, Via: ViaProcess}, req)
 		if err != nil { // an upstream that does not exist: nothing to stop there, but somebody meant something
 			s.Log.Error("a line of the KILL file stops nothing", "line", fmt.Sprintf("%+v", req.Target), "error", err)
 			continue

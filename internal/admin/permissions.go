@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // Scope is one resource of the permission map: what opening it means.
@@ -49,11 +50,11 @@ type PresetView struct {
 }
 
 func (a *api) permissions() {
-	handle(a, route{http.MethodGet, "permissions", "list-permissions", "The permission map: every resource with what opening it means", 0},
+	handle(a, route{http.MethodGet, "permissions", "list-permissions", "The permission map: every resource with what opening it means", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, _ *none) (List[Scope], error) {
 			return List[Scope]{Items: append([]Scope{}, a.s.Scopes...)}, nil
 		})
-	handle(a, route{http.MethodGet, "presets", "list-presets", "Policies to begin with", 0},
+	handle(a, route{http.MethodGet, "presets", "list-presets", "Policies to begin with", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, _ *none) (List[PresetView], error) {
 			out := List[PresetView]{Items: []PresetView{}}
 			for _, p := range policy.Presets() {

@@ -229,7 +229,7 @@ func problemOf(file, line string) PolicyProblem {
 }
 
 func (a *api) policies() {
-	handle(a, route{http.MethodPost, "policies/check", "check-policy", "Say what a policy would be, and make nothing", maxPolicyBody},
+	handle(a, route{http.MethodPost, "policies/check", "check-policy", "Say what a policy would be, and make nothing", vault.ToSee, maxPolicyBody},
 		func(_ context.Context, _ Actor, in *body[PolicyCheckRequest]) (PolicyCheck, error) {
 			return a.s.CheckPolicy(in.Body)
 		})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // TestStopsAndFiguresAreAnsweredWhileTheStoreHangs: with a thousand callers waiting for it.
@@ -49,7 +50,7 @@ func TestStopsAndFiguresAreAnsweredWhileTheStoreHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	var refused *Refusal
-	if _, err := w.Resume(ctx, Actor{Name: "t"}, ResumeRequest{Target: Target{Keys: []string{k.ID}}, Reason: "x"}); !errors.As(err, &refused) || refused.Kind != Unavailable {
+	if _, err := w.Resume(ctx, Actor{Name: "t", Role: vault.RoleAdmin}, ResumeRequest{Target: Target{Keys: []string{k.ID}}, Reason: "x"}); !errors.As(err, &refused) || refused.Kind != Unavailable {
 		t.Errorf("a resumption that the store cannot take: %v", err)
 	}
 	close(end)

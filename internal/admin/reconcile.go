@@ -13,6 +13,7 @@ import (
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // Reconciler asks upstreams what became of calls. It is safe for concurrent use.
@@ -169,20 +170,20 @@ func (s *Service) Reconcile(ctx context.Context, who Actor, reservation string, 
 }
 
 func (a *api) reconcile() {
-	handle(a, route{http.MethodGet, "reconcile", "list-open", "List calls whose outcome is unknown", 0},
+	handle(a, route{http.MethodGet, "reconcile", "list-open", "List calls whose outcome is unknown", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *struct {
 			After string `query:"after"`
 		}) (List[OpenCall], error) {
 			return a.s.OpenCalls(ctx, in.After)
 		})
-	handle(a, route{http.MethodPost, "reconcile/{reservation}", "reconcile", "Ask what became of a call, or decide", 0},
+	handle(a, route{http.MethodPost, "reconcile/{reservation}", "reconcile", "Ask what became of a call, or decide", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Reservation string `path:"reservation"`
 			Body        Decision
 		}) (Resolved, error) {
 			return a.s.Reconcile(ctx, who, in.Reservation, in.Body)
 		})
-	handle(a, route{http.MethodPost, "upstreams/{upstream}/webhook", "set-webhook", "Set the secret that an upstream signs its messages with", 0},
+	handle(a, route{http.MethodPost, "upstreams/{upstream}/webhook", "set-webhook", "Set the secret that an upstream signs its messages with", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
 			Body     SigningSecret

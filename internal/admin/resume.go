@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,10 +46,13 @@ type Brake struct {
 }
 
 // Resume lifts brakes: of everything, of one upstream, or of keys together with their freezes. It lifts
-// nothing else. The row goes first; only then calls pass.
+// nothing else. The row goes first; only then calls pass. Who is no admin may resume only what they alone stopped.
 func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (ResumeAnswer, error) {
 	if strings.TrimSpace(req.Reason) == "" {
 		return ResumeAnswer{}, refuse(Invalid, "a reason is required to resume; give it with --reason")
+	}
+	if !who.Role.May(vault.ToLower) || req.Books && !who.Role.May(vault.ToChange) {
+		return ResumeAnswer{}, refuse(Forbidden, "only an admin may resume that")
 	}
 	if req.Books {
 		return s.resumeBooks(ctx, who, req)
@@ -73,12 +77,19 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 	pulls := make(map[string]uint64, len(lift))
 	for _, scope := range lift {
 		pulls[scope] = s.brakes.pulls[scope]
+		if _, undurable := s.brakes.memory[scope]; undurable && !who.Role.May(vault.ToChange) {
+			s.brakes.mu.Unlock()
+			return ResumeAnswer{}, refuse(Forbidden, "a stop of %s is not written down yet, so nobody knows whose it is; an admin can resume it", s.nameOf(scope))
+		}
 	}
 	s.brakes.mu.Unlock()
 	waiting, cancel := context.WithTimeout(ctx, resumeWait)
 	defer cancel()
 	err = s.act(waiting, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
 		var lifted []string
+		if err := s.mayLift(tx, who, lift); err != nil {
+			return err
+		}
 		for _, scope := range lift {
 			was, err := tx.LiftBrake(scope)
 			if err != nil {
@@ -102,6 +113,23 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 	}
 	answer.Still = append(answer.Still, s.still(kind, scopes)...)
 	return answer, nil
+}
+
+// mayLift refuses whoever is no admin what somebody else stopped too.
+func (s *Service) mayLift(tx store.Tx, who Actor, scopes []string) error {
+	if who.Role.May(vault.ToChange) {
+		return nil
+	}
+	rows, err := tx.Brakes()
+	if err != nil {
+		return fmt.Errorf("read brakes: %w", err)
+	}
+	for _, row := range rows {
+		if row.Actor != who.Name && slices.Contains(scopes, row.Scope) {
+			return refuse(Forbidden, "%s was stopped by %s; only an admin may resume what somebody else stopped", s.nameOf(row.Scope), row.Actor)
+		}
+	}
+	return nil
 }
 
 // resumeBooks lets writes pass again after an operator has looked at the books.

@@ -117,11 +117,26 @@ func (s *Service) Close() { s.background.Wait() }
 // Rates returns the rates in force. The table is immutable; a change is another table.
 func (s *Service) Rates() *money.Table { return s.rates.Load() }
 
-// Actor is who does something, for the audit record.
+// Actor is who does something, for the audit record, and what they may do. The zero Actor may do nothing.
 type Actor struct {
-	Name string // the token's name, or what stands in for one: "kill-file", "SIGUSR1"
-	From string // address; empty for none
+	Name string // the operator's or the token's, or what stands in for one: "kill-file", "SIGUSR1"
+	Role vault.Role
+	// Operator is the id of the account; empty for whoever has none: a tool's token, the process's own user, a signal.
+	Operator string
+	From     string // address; empty for none
+	Via      Via
 }
+
+// Via is how somebody came in.
+type Via string
+
+// The ways in.
+const (
+	ViaToken   Via = "token"   // a stored token
+	ViaSession Via = "session" // signed in at the console
+	ViaLocal   Via = "local"   // the token that serve left for its own user
+	ViaProcess Via = "process" // a signal, the KILL file, the server itself
+)
 
 // Kind says what stands against an action.
 type Kind uint8
@@ -132,6 +147,7 @@ const (
 	NotFound                // it names what does not exist
 	Conflict                // it does not go with how things stand
 	Unavailable             // the store could not take it; nothing was done
+	Forbidden               // the operator's role does not cover it
 )
 
 // Refusal is why an action was not done, for the operator: nothing was changed.

@@ -322,7 +322,7 @@ func decimal(a money.Amount) string {
 }
 
 func (a *api) statement() {
-	stream(a, route{http.MethodPost, "upstreams/{upstream}/statement", "statement", "Hold the ledger against the vendor's books", 0},
+	stream(a, route{http.MethodPost, "upstreams/{upstream}/statement", "statement", "Hold the ledger against the vendor's books", vault.ToChange, 0},
 		func(_ context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
 			Body     StatementRequest

@@ -18,11 +18,7 @@ type writing func(ctx context.Context, w http.ResponseWriter) error
 
 // stream registers an operation whose answer is written piece by piece.
 func stream[I any](a *api, r route, prepare func(context.Context, Actor, *I) (contentType string, write writing, err error)) {
-	op := huma.Operation{
-		OperationID: r.id, Method: r.method, Path: prefix + r.path, Summary: r.summary, MaxBodyBytes: r.maxBody,
-		Errors: []int{400, 401, 403, 404, 409, 503},
-	}
-	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
+	huma.Register(a.huma, a.operation(r), func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
 		contentType, write, err := prepare(ctx, actorOf(ctx), in)
 		if err != nil {
 			return nil, a.s.problem(r.id, err)

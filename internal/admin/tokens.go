@@ -15,7 +15,7 @@ import (
 // TokenRequest asks for an operator's token.
 type TokenRequest struct {
 	Name    string `json:"name"`
-	Role    string `json:"role" enum:"operator,stop" doc:"operator may do everything, stop can only stop"`
+	Role    string `json:"role" enum:"admin,responder,auditor,stop,operator" doc:"admin may do everything; responder may see, stop, and lower what keys may do; auditor may see and stop; stop can only stop; operator is the old word for admin"`
 	Expires string `json:"expires,omitempty" doc:"a span like 90d, or a date; empty: never"`
 }
 
@@ -41,7 +41,7 @@ func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) 
 	defer s.changes.Unlock()
 	role, ok := vault.ParseRole(req.Role)
 	if !ok {
-		return TokenCreated{}, refuse(Invalid, "there is no role %q; write operator or stop", req.Role)
+		return TokenCreated{}, refuse(Invalid, "there is no role %q; write admin, responder, auditor or stop", req.Role)
 	}
 	if err := vault.CheckName(req.Name); err != nil {
 		return TokenCreated{}, refuse(Invalid, "%v", err)
@@ -107,12 +107,17 @@ func (s *Service) MintLocal(name string, role vault.Role) vault.Secret {
 	return secret
 }
 
-// operator finds whose token was presented.
-func (s *Service) operator(token string) (vault.Operator, bool) {
+// present finds who has presented a token; false for nobody.
+func (s *Service) present(token string) (Actor, bool) {
+	master, now := s.Ring.Master(), s.Store.Now()
 	s.localMu.Lock()
-	all := slices.Concat(s.local, *s.operators.Load())
+	local := slices.Clone(s.local)
 	s.localMu.Unlock()
-	return s.Ring.Master().AuthenticateOperator(token, all, s.Store.Now())
+	if op, ok := master.AuthenticateOperator(token, local, now); ok {
+		return Actor{Name: op.Name, Role: op.Role, Via: ViaLocal}, true
+	}
+	op, ok := master.AuthenticateOperator(token, *s.operators.Load(), now)
+	return Actor{Name: op.Name, Role: op.Role, Via: ViaToken}, ok
 }
 
 func (s *Service) reloadOperators(ctx context.Context) error {
@@ -157,11 +162,12 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// Whose tells whose token it is; false if nobody's.
+// Whose tells whose token it is; false if nobody's, or a tool's that may only stop.
 func (s *Service) Whose(token string) (Actor, bool) {
-	op, ok := s.operator(token)
-	if !ok || !op.Role.MayOperate() {
+	who, ok := s.present(token)
+	if !ok || !who.Role.May(vault.ToSee) {
 		return Actor{}, false
 	}
-	return Actor{Name: op.Name}, true
+	who.Via = ViaSession
+	return who, true
 }

@@ -310,7 +310,7 @@ type VerifyOptions struct {
 }
 
 func (a *api) verify() {
-	stream(a, route{http.MethodPost, "keys/{key}/verify", "verify-key", "Try every operation with a twin of a vault key", 0},
+	stream(a, route{http.MethodPost, "keys/{key}/verify", "verify-key", "Try every operation with a twin of a vault key", vault.ToChange, 0},
 		func(_ context.Context, who Actor, in *struct {
 			Key  string `path:"key" doc:"id or name"`
 			Body VerifyOptions
@@ -319,7 +319,7 @@ func (a *api) verify() {
 				return a.s.VerifyKey(ctx, who, in.Key, in.Body.Rate, tell)
 			})
 		})
-	stream(a, route{http.MethodPost, "upstreams/{upstream}/verify", "verify-upstream", "Find out what an upstream's credential opens", 0},
+	stream(a, route{http.MethodPost, "upstreams/{upstream}/verify", "verify-upstream", "Find out what an upstream's credential opens", vault.ToChange, 0},
 		func(_ context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
 			Body     VerifyOptions

@@ -54,7 +54,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test"}), server: httptest.NewServer(pages)}
+	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test", Role: vault.RoleAdmin}), server: httptest.NewServer(pages)}
 	t.Cleanup(func() {
 		s.server.CloseClientConnections()
 		s.server.Close()
@@ -86,7 +86,7 @@ func (door) SignIn(_ context.Context, token, _, _ string) (string, error) {
 }
 
 func (door) Whose(_ context.Context, session string) (admin.Actor, bool) {
-	return admin.Actor{Name: "ines"}, session == "session"
+	return admin.Actor{Name: "ines", Role: vault.RoleAdmin}, session == "session"
 }
 
 func (door) SignOut(context.Context, string) {}

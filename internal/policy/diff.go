@@ -101,6 +101,13 @@ func Widens(before, after *Policy) bool {
 		expiryWidens(before.Expires, after.Expires)
 }
 
+// Lowers reports whether the change only takes from what a principal may do. What neither gives nor takes, like another
+// name, does not count as lowering.
+func Lowers(before, after *Policy) bool {
+	neutral := func(c Change) bool { return c.Field == "name" || c.Field == "timezone" || c.Field == "rotate_every" }
+	return !Widens(before, after) && !slices.ContainsFunc(Diff(before, after), neutral)
+}
+
 func scopesWiden(before, after *Policy) bool {
 	if after.Scope(AllResources) > before.Scope(AllResources) {
 		return true

@@ -12,6 +12,7 @@ import (
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // agent works with one vault key: it makes calls, and repeats what had no good answer.
@@ -275,7 +276,7 @@ func (o *operator) brakes() {
 
 func (o *operator) kill(ctx context.Context, p *process, target admin.Target, scope string, readOnly bool) {
 	brake := o.w.auditor.brake(scope, readOnly)
-	answer, err := p.service.Kill(ctx, admin.Actor{Name: o.name}, admin.KillRequest{Target: target, ReadOnly: readOnly})
+	answer, err := p.service.Kill(ctx, admin.Actor{Name: o.name, Role: vault.RoleAdmin}, admin.KillRequest{Target: target, ReadOnly: readOnly})
 	o.w.b.notef("kill", o.name, "%s: warning %v, error %v", scope, answer.Warning != "", err)
 	if err == nil && !p.dead {
 		brake.inForce, brake.durable = true, answer.Warning == ""
@@ -285,7 +286,7 @@ func (o *operator) kill(ctx context.Context, p *process, target admin.Target, sc
 func (o *operator) resume(ctx context.Context, p *process, target admin.Target, scope string) {
 	begun := o.w.b.steps.Load() + 1
 	o.w.auditor.releasing(scope)
-	_, err := p.service.Resume(ctx, admin.Actor{Name: o.name}, admin.ResumeRequest{Target: target, Reason: "looked at it"})
+	_, err := p.service.Resume(ctx, admin.Actor{Name: o.name, Role: vault.RoleAdmin}, admin.ResumeRequest{Target: target, Reason: "looked at it"})
 	o.w.b.notef("resume", o.name, "%s: error %v", scope, err)
 	if err == nil {
 		o.w.auditor.released(scope, begun)
@@ -297,7 +298,7 @@ func (o *operator) limits() {
 	o.each(func(ctx context.Context, p *process) {
 		i := o.rng.IntN(len(o.w.keys))
 		cap := fmt.Sprintf("%s=%d", []string{"refunds/day", "refunds/week", "payouts/hour"}[i], 50+o.rng.IntN(800))
-		_, err := p.service.UpdateKey(ctx, admin.Actor{Name: o.name}, string(o.w.keys[i].id),
+		_, err := p.service.UpdateKey(ctx, admin.Actor{Name: o.name, Role: vault.RoleAdmin}, string(o.w.keys[i].id),
 			admin.KeyUpdate{PolicyEdit: admin.PolicyEdit{Caps: []string{cap}}, Reason: "season"})
 		o.w.b.notef("limits", o.name, "%s: error %v", cap, err)
 	})

@@ -142,7 +142,7 @@ func (l *live) send(a *agent, books *sync.Mutex) {
 // operate stops and resumes keys while agents work.
 func (l *live) operate(seed uint64, done chan struct{}) {
 	rng := rand.New(rand.NewPCG(seed, 3))
-	who := admin.Actor{Name: "operator"}
+	who := admin.Actor{Name: "operator", Role: vault.RoleAdmin}
 	for {
 		select {
 		case <-done:

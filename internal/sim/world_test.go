@@ -210,7 +210,7 @@ timezone: ` + zone + "\n",
 
 // setUp adds an upstream and keys, as operators do before agents come.
 func (w *world) setUp(ctx context.Context, s *admin.Service) error {
-	who := admin.Actor{Name: "setup"}
+	who := admin.Actor{Name: "setup", Role: vault.RoleAdmin}
 	if _, err := s.SetRates(ctx, who, []admin.RateInput{{Currency: "EUR", Rate: "1.0937"}, {Currency: "JPY", Rate: "0.00669"}}); err != nil {
 		return err
 	}

@@ -182,7 +182,7 @@ func TestAnUpstreamThatDoesNotOpenIsRefused(t *testing.T) {
 
 func TestOperatorTokens(t *testing.T) {
 	m := master(t)
-	secret, op := m.MintOperator("ann", RoleOperator, noon)
+	secret, op := m.MintOperator("ann", RoleAdmin, noon)
 	_, other := m.MintOperator("bob", RoleStop, noon)
 	expired, revoked := op, op
 	expired.Expires, revoked.Revoked = noon, noon

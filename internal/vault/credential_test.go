@@ -341,8 +341,8 @@ func TestZeroValuesGrantNothing(t *testing.T) {
 	if Brake(0) != Stopped || Brake(0).passes(false) || Brake(0).passes(true) {
 		t.Error("the zero Brake lets something pass")
 	}
-	if Role(0).MayStop() || Role(0).MayOperate() || RoleStop.MayOperate() {
-		t.Error("a role may more than it says")
+	if Role(0).May(ToStop) || RoleAdmin.May(Right(0)) || Role(99).May(ToSee) {
+		t.Error("a role that is none may something, or a right that is none is given")
 	}
 	if _, ok := ParseMode(Mode(0).String()); ok {
 		t.Error("the zero Mode parses")
@@ -354,6 +354,31 @@ func TestZeroValuesGrantNothing(t *testing.T) {
 		if got, ok := ParseBrake(b.String()); !ok || got != b {
 			t.Errorf("%v reads back as %v", b, got)
 		}
+	}
+}
+
+func TestRolesAreALadder(t *testing.T) {
+	for role, may := range map[Role]string{
+		RoleStop: "stop", RoleAuditor: "stop see", RoleResponder: "stop see lower", RoleAdmin: "stop see lower change",
+	} {
+		var got []string
+		for right := ToStop; right <= ToChange; right++ {
+			if role.May(right) {
+				got = append(got, right.String())
+			}
+		}
+		if strings.Join(got, " ") != may {
+			t.Errorf("%v may %v", role, got)
+		}
+		if back, ok := ParseRole(role.String()); !ok || back != role {
+			t.Errorf("%v reads back as %v", role, back)
+		}
+	}
+	if r, ok := ParseRole("operator"); !ok || r != RoleAdmin {
+		t.Error("the old word for admin is not understood")
+	}
+	if _, ok := ParseRole(Role(0).String()); ok {
+		t.Error("no role is a role")
 	}
 }
 

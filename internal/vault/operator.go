@@ -5,46 +5,74 @@ import (
 	"time"
 )
 
-// Role is what an operator's token may do. The zero value may do nothing.
+// Role is what an operator may do. The zero value may do nothing.
 type Role uint8
 
-// The roles.
+// The roles. All but the first are roles of people; each includes the one before it.
 const (
-	// RoleStop may pull brakes and do nothing else: not release them, not read.
+	// RoleStop may pull brakes and do nothing else: not release them, not read. It is a token's role, for a tool.
 	RoleStop Role = iota + 1
-	// RoleOperator may do everything.
-	RoleOperator
+	// RoleAuditor may see and export everything, and stop.
+	RoleAuditor
+	// RoleResponder may also make vault keys able to do less, and resume what they stopped themselves.
+	RoleResponder
+	// RoleAdmin may do everything.
+	RoleAdmin
 )
 
-// String returns stop, operator or none.
+// Right is what an action asks of whoever wants it. Nobody has the zero Right.
+type Right uint8
+
+// The rights.
+const (
+	// ToStop is pulling brakes: everybody who signs in has it.
+	ToStop Right = iota + 1
+	// ToSee is reading, and what changes nothing but the operator's own session.
+	ToSee
+	// ToLower is whatever only makes vault keys able to do less, and taking back what one stopped oneself.
+	ToLower
+	// ToChange is everything else.
+	ToChange
+)
+
+var (
+	roleNames  = [...]string{RoleStop: "stop", RoleAuditor: "auditor", RoleResponder: "responder", RoleAdmin: "admin"}
+	rightNames = [...]string{ToStop: "stop", ToSee: "see", ToLower: "lower", ToChange: "change"}
+)
+
+// String returns stop, auditor, responder, admin or none.
 func (r Role) String() string {
-	switch r {
-	case RoleStop:
-		return "stop"
-	case RoleOperator:
-		return "operator"
-	default:
+	if r == 0 || int(r) >= len(roleNames) {
 		return "none"
 	}
+	return roleNames[r]
 }
 
-// ParseRole reads what String writes, except "none".
-func ParseRole(s string) (Role, bool) {
-	switch s {
-	case "stop":
-		return RoleStop, true
-	case "operator":
-		return RoleOperator, true
-	default:
-		return 0, false
+// String returns stop, see, lower, change or none.
+func (r Right) String() string {
+	if r == 0 || int(r) >= len(rightNames) {
+		return "none"
 	}
+	return rightNames[r]
 }
 
-// MayStop reports whether the role may pull a brake.
-func (r Role) MayStop() bool { return r == RoleStop || r == RoleOperator }
+// ParseRole reads what String writes, except "none"; and "operator", which stores of older versions have for admin.
+func ParseRole(s string) (Role, bool) {
+	if s == "operator" {
+		return RoleAdmin, true
+	}
+	for r := RoleStop; r <= RoleAdmin; r++ {
+		if r.String() == s {
+			return r, true
+		}
+	}
+	return 0, false
+}
 
-// MayOperate reports whether the role may do everything else.
-func (r Role) MayOperate() bool { return r == RoleOperator }
+// May reports whether the role has a right.
+func (r Role) May(right Right) bool {
+	return right != 0 && r <= RoleAdmin && Right(r) >= right
+}
 
 // Operator is a token for people and scripts at the admin port, as it is stored.
 type Operator struct {

@@ -1,0 +1,109 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// as returns a client with the token of somebody who has a role.
+func (w *world) as(t *testing.T, name string, role vault.Role) *Client {
+	t.Helper()
+	c, err := NewClient(w.server.URL, w.MintLocal(name, role).Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// forbidden reports whether an answer was 403.
+func forbidden(err error) bool {
+	var p *Problem
+	return errors.As(err, &p) && p.Status == http.StatusForbidden
+}
+
+func TestAResponderLowersAndDoesNotRaise(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-one")
+	ben := w.as(t, "ben", vault.RoleResponder)
+	for name, c := range map[string]struct {
+		update KeyUpdate
+		taken  bool
+	}{
+		"a lower cap":                  {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=50"}}}, true},
+		"a cap more":                   {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/hour=20"}}}, true},
+		"fewer customers":              {KeyUpdate{PolicyEdit: PolicyEdit{Customers: []string{"cus_A"}}}, true},
+		"a higher cap, with a reason":  {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=500"}}, Reason: "more"}, false},
+		"any customer, with a reason":  {KeyUpdate{PolicyEdit: PolicyEdit{Customers: []string{"any"}}, Reason: "more"}, false},
+		"another name":                 {KeyUpdate{Name: "agent-support-refunds-two"}, false},
+		"one cap lower and one higher": {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=40", "refunds/hour=90"}}, Reason: "x"}, false},
+	} {
+		before := len(w.records(t))
+		_, err := ben.UpdateKey(t.Context(), k.ID, c.update)
+		if (err == nil) != c.taken || (!c.taken && !forbidden(err)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if grew := len(w.records(t)) - before; (grew == 1) != c.taken {
+			t.Errorf("%s: %d records", name, grew)
+		}
+	}
+	if _, err := w.as(t, "ada", vault.RoleAuditor).UpdateKey(t.Context(), k.ID, KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=1"}}}); !forbidden(err) {
+		t.Errorf("an auditor lowers: %v", err)
+	}
+}
+
+func TestOnlyAnAdminResumesWhatSomebodyElseStopped(t *testing.T) {
+	w := newWorld(t)
+	ben, cleo := w.as(t, "ben", vault.RoleResponder), w.as(t, "cleo", vault.RoleResponder)
+	ada, ines := w.as(t, "ada", vault.RoleAuditor), w.as(t, "ines", vault.RoleAdmin)
+	for name, c := range map[string]struct {
+		stops   []*Client
+		resumes *Client
+		may     bool
+	}{
+		"a responder, his own":                    {[]*Client{ben}, ben, true},
+		"a responder, his own twice":              {[]*Client{ben, ben}, ben, true},
+		"a responder, another's":                  {[]*Client{cleo}, ben, false},
+		"a responder, an auditor's":               {[]*Client{ada}, ben, false},
+		"a responder, an admin's":                 {[]*Client{ines}, ben, false},
+		"a responder, his own and then another's": {[]*Client{ben, cleo}, ben, false},
+		"a responder, another's and then his own": {[]*Client{ines, ben}, ben, false},
+		"an admin, another's":                     {[]*Client{ben}, ines, true},
+		"an admin, what several stopped":          {[]*Client{ben, cleo, ines}, ines, true},
+		"an auditor, his own":                     {[]*Client{ada}, ada, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := w.key(t, "agent-support-refunds-"+strings.ToLower(strings.NewReplacer(" ", "-", ",", "", "'", "").Replace(name)))
+			target := Target{Keys: []string{k.ID}}
+			for i, c := range c.stops {
+				if _, err := c.Kill(t.Context(), KillRequest{Target: target, ReadOnly: i == 0}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if w.passes(t, k.Key, true) {
+				t.Fatal("not stopped")
+			}
+			_, err := c.resumes.Resume(t.Context(), ResumeRequest{Target: target, Reason: "looked at it"})
+			if (err == nil) != c.may || (!c.may && !forbidden(err)) {
+				t.Errorf("%v", err)
+			}
+			if w.passes(t, k.Key, true) != c.may {
+				t.Error("the brake does not follow the answer")
+			}
+		})
+	}
+}
+
+func TestNobodyComesInWithoutARole(t *testing.T) {
+	w := newWorld(t)
+	c := As(w.Handler(), Actor{Name: "nobody"})
+	if _, err := c.Keys(t.Context(), KeyFilter{}); !forbidden(err) {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.Kill(t.Context(), KillRequest{Target: Target{All: true}}); !forbidden(err) {
+		t.Errorf("%v", err)
+	}
+}
