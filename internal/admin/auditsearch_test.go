@@ -301,3 +301,21 @@ func TestDeedsAreFoundByWhatTheySay(t *testing.T) {
 		t.Errorf("the export holds\n%s", out.String())
 	}
 }
+
+func TestARecordIsShownBetweenItsNeighbours(t *testing.T) {
+	w := newWorld(t)
+	w.key(t, "agent-support-refunds-one")
+	w.key(t, "agent-support-refunds-two")
+	for _, tt := range []struct {
+		id            string
+		before, after bool
+	}{{"aud_1_1", false, true}, {"aud_1_2", true, true}, {"aud_1_3", true, false}} {
+		got, err := w.client.AuditChain(t.Context(), tt.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (got.Before != nil) != tt.before || (got.After != nil) != tt.after || !got.Whole || got.Height != 3 || !strings.Contains(string(got.This.Record), tt.id) {
+			t.Errorf("%s: %+v", tt.id, got)
+		}
+	}
+}

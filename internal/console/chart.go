@@ -138,7 +138,7 @@ func amountChart(what string, list []admin.Stretch, limit admin.Figure, word, lo
 			c.Rows = append([]chartRow{{long(s.Start), dollars(s.Settled.String()), dollars(s.Held.String())}}, c.Rows...)
 		}
 	}
-	scale := float64(round(int64(most) + 1))
+	scale := float64(round(int64(math.Ceil(max(1, most)))))
 	y := func(v float64) float64 { return axis - v/scale*(axis-top) }
 	var b strings.Builder
 	fmt.Fprintf(&b, `<div class="plot"><svg class="chart y" height="160" aria-hidden="true"><text x="100%%" y="142" text-anchor="end">$0</text><text x="100%%" y="18" text-anchor="end">$%s</text></svg>`, count(int64(scale)))
@@ -166,13 +166,12 @@ func amountChart(what string, list []admin.Stretch, limit admin.Figure, word, lo
 		if at < 0 || at >= len(list) {
 			continue
 		}
-		class := ""
-		if i%2 == 1 {
-			class = ` class="minor"`
+		if i%2 == 1 { // no room for them beside another chart
+			continue
 		}
 		anchor := []string{"start", "middle", "middle", "middle", "end"}[i]
 		place := []float64{0, (float64(at) + 0.5) * step, (float64(at) + 0.5) * step, (float64(at) + 0.5) * step, 1}[i]
-		fmt.Fprintf(&b, `<text x="%s" y="158" text-anchor="%s"%s>%s</text>`, perCent(place), anchor, class, template.HTMLEscapeString(word(list[at].Start)))
+		fmt.Fprintf(&b, `<text x="%s" y="158" text-anchor="%s">%s</text>`, perCent(place), anchor, template.HTMLEscapeString(word(list[at].Start)))
 	}
 	b.WriteString(`</svg></div>`)
 	c.SVG = template.HTML(b.String()) // numbers, and words of ours that are escaped

@@ -70,6 +70,10 @@ func (s *console) pages() {
 	s.page("GET /keys", (*visit).keys) // keys.go
 	s.page("GET /keys/{key}", (*visit).key)
 	s.page("POST /keys/{key}", (*visit).keyAction)
+	s.page("GET /audit", (*visit).audit) // audit.go
+	s.page("GET /audit/{id}", (*visit).record)
+	s.page("POST /audit/verify", (*visit).verifyAudit)
+	s.mux.HandleFunc("GET /audit/export", s.exportAudit)
 	s.page("GET /permissions", (*visit).permissions)
 	s.page("GET /more", func(*visit) (*page, error) {
 		return &page{Title: "More", Heading: "Everything else.", Nav: "/more", Template: "more"}, nil

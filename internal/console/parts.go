@@ -14,6 +14,7 @@ import (
 var parts = template.FuncMap{
 	"dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
 	"riskChip": riskChip, "diff": diffLines,
+	"ms": milliseconds, "took": took, "hash": shortHash,
 	"list":  func(items ...string) []string { return items },
 	"int":   func(n int64) int { return int(n) },
 	"risks": func() []string { return []string{"extreme", "high", "medium", "low"} },

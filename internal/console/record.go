@@ -191,3 +191,11 @@ func (r *record) Code() string {
 	}
 	return ""
 }
+
+// Took is how long the call took, as far as an outcome says.
+func (r *record) Took() string {
+	if r.OursMicros+r.TheirsMicros == 0 {
+		return ""
+	}
+	return milliseconds(time.Duration(r.OursMicros+r.TheirsMicros) * time.Microsecond)
+}

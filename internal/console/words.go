@@ -119,3 +119,28 @@ func plural(n int, one string) string {
 	}
 	return count(int64(n)) + " " + one + "s"
 }
+
+// milliseconds writes a short time as people compare it: 0.4 ms, 412 ms, 1.9 s.
+func milliseconds(d time.Duration) string {
+	switch ms := float64(d) / float64(time.Millisecond); {
+	case ms < 10:
+		return strconv.FormatFloat(ms, 'f', 1, 64) + " ms"
+	case ms < 1000:
+		return strconv.FormatFloat(ms, 'f', 0, 64) + " ms"
+	default:
+		return strconv.FormatFloat(ms/1000, 'f', 1, 64) + " s"
+	}
+}
+
+// took says how long a call took and how much of it was ours.
+func took(ours, theirs time.Duration) string {
+	return milliseconds(ours+theirs) + ", of which Keybrake " + milliseconds(ours)
+}
+
+// shortHash shows the ends of a hash, in groups.
+func shortHash(hex string) string {
+	if len(hex) < 16 {
+		return hex
+	}
+	return hex[:4] + " " + hex[4:8] + " … " + hex[len(hex)-4:]
+}
