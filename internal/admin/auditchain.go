@@ -8,6 +8,7 @@ import (
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // ChainPlace is a record between its neighbours.
@@ -62,7 +63,7 @@ func (s *Service) AuditChain(ctx context.Context, id string) (ChainPlace, error)
 }
 
 func (a *api) chain() {
-	handle(a, route{http.MethodGet, "audit/records/{id}/chain", "chain-audit", "Show a record between its neighbours, with their hashes", 0},
+	handle(a, route{http.MethodGet, "audit/records/{id}/chain", "chain-audit", "Show a record between its neighbours, with their hashes", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *struct {
 			ID string `path:"id"`
 		}) (ChainPlace, error) {
