@@ -38,7 +38,7 @@ func TestExitCodes(t *testing.T) {
 		"a resumption without a reason": {"resume --all", "", "", exitUsage, "--reason"},
 		"an upstream without a secret":  {"upstream add x", "", "", exitUsage, "--secret-stdin"},
 		"a rate without a value":        {"rates set EUR", "", "", exitUsage, "EUR=1.09"},
-		"a role that there is not":      {"token create x --role root", "", "", exitUsage, "operator or stop"},
+		"a role that there is not":      {"token create x --role root", "", "", exitUsage, "admin, responder, auditor or stop"},
 		"a URL without a token":         {"spend", nobody, "", exitUsage, "KEYBRAKE_ADMIN_TOKEN"},
 		"a URL that is none":            {"spend", "nonsense", "x", exitUsage, "http://127.0.0.1:8788"},
 		"a statement of no day":         {"reconcile --statement --from yesterday", "", "", exitUsage, "2026-11-01"},
