@@ -47,6 +47,8 @@ type PresetView struct {
 	Title       string `json:"title"`
 	Description string `json:"description"`
 	Policy      string `json:"policy" doc:"YAML"`
+	// View is the policy in parts; absent if this server's catalog does not know all that it names.
+	View *PolicyView `json:"view,omitempty"`
 }
 
 func (a *api) permissions() {
@@ -58,7 +60,12 @@ func (a *api) permissions() {
 		func(_ context.Context, _ Actor, _ *none) (List[PresetView], error) {
 			out := List[PresetView]{Items: []PresetView{}}
 			for _, p := range policy.Presets() {
-				out.Items = append(out.Items, PresetView{p.Name, p.Title, p.Description, string(p.YAML)})
+				view := PresetView{Name: p.Name, Title: p.Title, Description: p.Description, Policy: string(p.YAML)}
+				if parsed, _, err := policy.Parse(p.Name, p.YAML, a.s.Vocabulary); err == nil {
+					parts := viewPolicy(parsed)
+					view.View = &parts
+				}
+				out.Items = append(out.Items, view)
 			}
 			return out, nil
 		})

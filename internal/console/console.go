@@ -67,8 +67,12 @@ func (s *console) pages() {
 	s.page("POST /stop", (*visit).stop) // stop.go
 	s.page("GET /stopped", (*visit).stopped)
 	s.page("POST /resume", (*visit).resume)
-	s.page("GET /keys", (*visit).keys) // keys.go
+	s.page("GET /keys", (*visit).keys)       // keys.go
+	s.page("GET /keys/new", (*visit).newKey) // keynew.go
+	s.page("POST /keys/new", (*visit).makeKey)
 	s.page("GET /keys/{key}", (*visit).key)
+	s.page("GET /keys/{key}/edit", (*visit).editKey)
+	s.page("POST /keys/{key}/edit", (*visit).saveKey)
 	s.page("POST /keys/{key}", (*visit).keyAction)
 	s.page("GET /audit", (*visit).audit) // audit.go
 	s.page("GET /audit/{id}", (*visit).record)

@@ -44,7 +44,7 @@ func newSite(t *testing.T) *site {
 	}
 	service := admin.New(admin.Config{
 		Store: db, Ring: vault.NewRing(master), Vocabulary: adapter.Catalog().Vocabulary(),
-		BaseURL: "https://api.stripe.com", Version: stripe.DefaultVersion,
+		BaseURL: "https://api.stripe.com", Version: stripe.DefaultVersion, Scopes: scopes,
 	})
 	if _, err := service.Load(t.Context()); err != nil {
 		t.Fatal(err)
@@ -73,6 +73,17 @@ func newSite(t *testing.T) *site {
 		t.Fatalf("sign in: %d %s", got.status, got.body)
 	}
 	return s
+}
+
+// scopes are a corner of the permission map.
+var scopes = []admin.Scope{
+	{Resource: "refunds", Title: "Refunds", Risk: "extreme", Worst: "Every payment it could name is given back.", Shows: "amounts", Reads: 2, Writes: 3,
+		Moves: []string{"refunds"}, ReachesCustomers: true, Customers: "followed", SuggestedCaps: []string{"refunds/day=500.00", "refunds/hour=30calls"}},
+	{Resource: "charges", Title: "Charges", Risk: "extreme", Worst: "Every card on file is charged.", Shows: "amounts, card brand", Reads: 3, Writes: 3,
+		Moves: []string{"charges"}, ReachesCustomers: true, Customers: "followed", SuggestedCaps: []string{"charges/day=500.00"}},
+	{Resource: "invoices", Title: "Invoices", Risk: "high", Worst: "Customers are billed for what nobody ordered.", Shows: "lines, totals", Reads: 4, Writes: 12,
+		Moves: []string{"invoices"}, ReachesCustomers: true, Customers: "followed"},
+	{Resource: "events", Title: "Events", Risk: "low", Worst: "Nothing changes.", Shows: "what happened", Reads: 2, Customers: "none"},
 }
 
 // door lets in who says "good".

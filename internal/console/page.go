@@ -74,6 +74,10 @@ func (s *console) page(pattern string, f func(*visit) (*page, error)) {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, 4<<20)
+		if err := r.ParseForm(); err != nil {
+			http.Error(w, "The form could not be read: "+err.Error(), http.StatusBadRequest)
+			return
+		}
 		v := &visit{console: s, r: r, w: w, who: who, api: s.client(who)}
 		var err error
 		if v.status, err = v.api.Status(r.Context()); err != nil {
