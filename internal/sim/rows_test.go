@@ -34,8 +34,8 @@ type control struct {
 	upstreams map[policy.UpstreamID]store.UpstreamRow
 	brakes    map[string]store.BrakeRow
 	meta      map[string]string
-	tokens    map[string]store.TokenRow
-	rates     []money.Rate
+	people
+	rates []money.Rate
 }
 
 type attachment struct {
@@ -51,7 +51,7 @@ func newRows() *rows {
 		next: 1, chain: audit.NewChain(audit.FirstChain),
 		control: control{
 			keys: make(map[policy.KeyID]store.KeyRow), upstreams: make(map[policy.UpstreamID]store.UpstreamRow),
-			brakes: make(map[string]store.BrakeRow), meta: make(map[string]string), tokens: make(map[string]store.TokenRow),
+			brakes: make(map[string]store.BrakeRow), meta: make(map[string]string), people: newPeople(),
 		},
 	}
 }
@@ -67,7 +67,7 @@ func (r *rows) clone() *rows {
 
 func (c control) clone() control {
 	c.keys, c.order, c.upstreams = maps.Clone(c.keys), slices.Clip(c.order), maps.Clone(c.upstreams)
-	c.brakes, c.meta, c.tokens, c.rates = maps.Clone(c.brakes), maps.Clone(c.meta), maps.Clone(c.tokens), slices.Clip(c.rates)
+	c.brakes, c.meta, c.people, c.rates = maps.Clone(c.brakes), maps.Clone(c.meta), c.people.clone(), slices.Clip(c.rates)
 	return c
 }
 

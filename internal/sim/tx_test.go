@@ -41,14 +41,8 @@ func (t *tx) Meta(name string) (string, error) {
 
 func (t *tx) SetMeta(name, value string) error { t.control.meta[name] = value; return nil }
 
-func (t *tx) Tokens() ([]store.TokenRow, error) {
-	return slices.SortedFunc(maps.Values(t.control.tokens), func(a, b store.TokenRow) int { return cmp.Compare(a.Name, b.Name) }), nil
-}
-
-func (t *tx) PutToken(r store.TokenRow) error { t.control.tokens[r.Name] = r; return nil }
-func (t *tx) DeleteToken(name string) error   { delete(t.control.tokens, name); return nil }
-func (t *tx) Rates() ([]money.Rate, error)    { return t.control.rates, nil }
-func (t *tx) PutRate(r money.Rate) error      { t.control.rates = append(t.control.rates, r); return nil }
+func (t *tx) Rates() ([]money.Rate, error) { return t.control.rates, nil }
+func (t *tx) PutRate(r money.Rate) error   { t.control.rates = append(t.control.rates, r); return nil }
 func (t *tx) Brakes() ([]store.BrakeRow, error) {
 	return slices.SortedFunc(maps.Values(t.control.brakes), func(a, b store.BrakeRow) int { return cmp.Compare(a.Scope, b.Scope) }), nil
 }

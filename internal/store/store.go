@@ -230,15 +230,6 @@ type UpstreamRow struct {
 	Doc  []byte
 }
 
-// TokenRow is an operator token as stored: its digest, never the token.
-type TokenRow struct {
-	Digest  []byte
-	Name    string
-	Role    string
-	Created time.Time
-	Expires time.Time // zero = never
-}
-
 // RecordQuery selects audit records, newest first unless Ascending.
 type RecordQuery struct {
 	Key       policy.KeyID // empty = all
@@ -299,14 +290,12 @@ type Tx interface {
 	Brakes
 	Books
 	Records
+	People
 	// Now is the transaction's time.
 	Now() time.Time
 	// Meta reads and writes small settings of the store itself.
 	Meta(name string) (string, error)
 	SetMeta(name, value string) error
-	Tokens() ([]TokenRow, error)
-	PutToken(TokenRow) error
-	DeleteToken(name string) error
 	Rates() ([]money.Rate, error)
 	PutRate(money.Rate) error
 }

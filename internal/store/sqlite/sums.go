@@ -22,16 +22,17 @@ import (
 // key's expiry, or in the request that a retry will send. They are no proof against somebody who can write the file: that
 // is the chain's.
 //
-// A reservation and an object carry the sums of their own rows. All rows that operators' actions write (keys, policies, upstreams, tokens,
-// brakes, rates, settings) share one: the sum of all their rows, which triggers keep up. So a row that is gone shows too.
+// A reservation and an object carry the sums of their own rows. All rows that operators' actions write (keys, policies, upstreams, operators,
+// tokens, brakes, rates, settings) share one: the sum of all their rows, which triggers keep up. So a row that is gone shows too.
 
-// controlTables are the tables under the shared sum, with their columns in the order of the triggers (0003_sums.sql).
+// controlTables are the tables under the shared sum, with their columns in the order of the triggers (0003_sums.sql, 0005_people.sql).
 var controlTables = map[string]string{
 	"meta":      "name, value",
 	"upstreams": "id, name, doc",
 	"policies":  "digest, yaml",
 	"keys":      "id, name, upstream, version, live, policy, doc",
-	"tokens":    "name, digest, role, created, expires",
+	"tokens":    "name, digest, operator, role, created, expires",
+	"operators": "id, name, role, issuer, subject, email, created, disabled",
 	"brakes":    "scope, mode, reason, actor, at",
 	"rates":     "currency, id, value, source, as_of",
 }
@@ -178,7 +179,7 @@ func (t *tx) checkControl() error {
 	}
 	total, err := controlSum(t.ctx, t.q)
 	if err == nil && total != kept.Int64 {
-		return damaged("a row of the keys, policies, upstreams, tokens, brakes, rates or settings is not as it was written, or is gone")
+		return damaged("a row of the keys, policies, upstreams, operators, tokens, brakes, rates or settings is not as it was written, or is gone")
 	}
 	return err
 }

@@ -170,7 +170,7 @@ func dump(path string) (string, error) {
 	}
 	defer db.Close()
 	var tables strings.Builder
-	for _, table := range []string{"meta", "upstreams", "policies", "keys", "tokens", "brakes", "rates", "accounts", "objects", "reservations", "audit"} {
+	for _, table := range []string{"meta", "upstreams", "policies", "keys", "operators", "tokens", "brakes", "rates", "accounts", "objects", "reservations", "audit"} {
 		h := sha256.New()
 		if err := digest(h, db, table); err != nil {
 			return "", fmt.Errorf("%s: %w", table, err)

@@ -314,39 +314,6 @@ func (t *tx) LiftBrake(scope string) (bool, error) {
 	return n > 0, err
 }
 
-func (t *tx) Tokens() ([]store.TokenRow, error) {
-	rows, err := t.q.QueryContext(t.ctx, `SELECT name, digest, role, created, expires FROM tokens ORDER BY name`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []store.TokenRow
-	for rows.Next() {
-		var row store.TokenRow
-		var created, expires int64
-		if err := rows.Scan(&row.Name, &row.Digest, &row.Role, &created, &expires); err != nil {
-			return nil, err
-		}
-		row.Created, row.Expires = fromMicros(created), fromMicros(expires)
-		out = append(out, row)
-	}
-	return out, rows.Err()
-}
-
-func (t *tx) PutToken(row store.TokenRow) error {
-	_, err := t.exec(`INSERT INTO tokens (name, digest, role, created, expires) VALUES (?, ?, ?, ?, ?)`,
-		row.Name, row.Digest, row.Role, micros(row.Created), micros(row.Expires))
-	return err
-}
-
-func (t *tx) DeleteToken(name string) error {
-	n, err := t.exec(`DELETE FROM tokens WHERE name = ?`, name)
-	if err == nil && n == 0 {
-		return store.ErrNotFound
-	}
-	return err
-}
-
 func (t *tx) Rates() ([]money.Rate, error) {
 	rows, err := t.q.QueryContext(t.ctx, `SELECT currency, id, value, source, as_of FROM rates ORDER BY currency`)
 	if err != nil {

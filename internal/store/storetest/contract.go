@@ -58,6 +58,10 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"what is open is listed in pages, oldest first":                                  unresolvedPages,
 		"what became of an object is written for one key, once":                          learned,
 		"a created customer joins its key's row":                                         joins,
+		"operators, their tokens and passes are there after a restart":                   peopleStay,
+		"a name and a subject belong to one operator":                                    operatorsAreOne,
+		"a pass is taken once":                                                           passOnce,
+		"a create is remembered for a day":                                               creationsFade,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })
 	}
