@@ -41,7 +41,8 @@ const (
 type PassRow struct {
 	Digest   []byte
 	Kind     PassKind
-	Operator string // id
+	Operator string // id; empty: of a token that belongs to no operator
+	Token    string // name of the token that opened it; it ends with that one
 	Created  time.Time
 	Seen     time.Time // roughly when it was used last
 	Expires  time.Time

@@ -133,7 +133,7 @@ func last4(text string) [4]byte { return [4]byte([]byte(text[len(text)-4:])) }
 
 // knownPrefixes may be shown: they say what kind of credential was sent and nothing about which.
 var knownPrefixes = []string{
-	prefixTest, prefixLive, prefixAdmin, "sk_test_", "sk_live_", "rk_test_", "rk_live_", "pk_test_", "pk_live_",
+	prefixTest, prefixLive, prefixAdmin, prefixSession, prefixInvite, "sk_test_", "sk_live_", "rk_test_", "rk_live_", "pk_test_", "pk_live_",
 }
 
 // Mask returns what may be shown of a presented credential: its prefix, if it is one of the known ones,

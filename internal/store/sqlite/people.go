@@ -68,19 +68,19 @@ func (t *tx) DeleteToken(name string) error {
 }
 
 func (t *tx) Passes() ([]store.PassRow, error) {
-	return listed(t, `SELECT digest, kind, operator, created, seen, expires, origin, agent FROM passes ORDER BY created, digest`,
+	return listed(t, `SELECT digest, kind, operator, token, created, seen, expires, origin, agent FROM passes ORDER BY created, digest`,
 		func(rows *sql.Rows) (p store.PassRow, err error) {
 			var created, seen, expires int64
-			err = rows.Scan(&p.Digest, &p.Kind, &p.Operator, &created, &seen, &expires, &p.From, &p.Agent)
+			err = rows.Scan(&p.Digest, &p.Kind, &p.Operator, &p.Token, &created, &seen, &expires, &p.From, &p.Agent)
 			p.Created, p.Seen, p.Expires = fromMicros(created), fromMicros(seen), fromMicros(expires)
 			return p, err
 		})
 }
 
 func (t *tx) PutPass(p store.PassRow) error {
-	_, err := t.exec(`INSERT INTO passes (digest, kind, operator, created, seen, expires, origin, agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	_, err := t.exec(`INSERT INTO passes (digest, kind, operator, token, created, seen, expires, origin, agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (digest) DO UPDATE SET seen = excluded.seen, expires = excluded.expires, origin = excluded.origin, agent = excluded.agent`,
-		p.Digest, string(p.Kind), p.Operator, micros(p.Created), micros(p.Seen), micros(p.Expires), p.From, p.Agent)
+		p.Digest, string(p.Kind), p.Operator, p.Token, micros(p.Created), micros(p.Seen), micros(p.Expires), p.From, p.Agent)
 	return err
 }
 

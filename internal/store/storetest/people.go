@@ -21,7 +21,7 @@ func peopleStay(t *testing.T, open Open) {
 	ben := store.OperatorRow{ID: "opr_2", Name: "ben", Role: "auditor", Issuer: "https://id.example", Subject: "7", Created: at, Disabled: at.Add(time.Second)}
 	token := store.TokenRow{Digest: []byte("d1"), Name: "laptop", Operator: "opr_1", Role: "stop", Created: at, Expires: at.Add(time.Hour)}
 	tool := store.TokenRow{Digest: []byte("d2"), Name: "pager", Role: "stop", Created: at}
-	session := store.PassRow{Digest: []byte("s"), Kind: store.PassSession, Operator: "opr_1", Created: at, Seen: at, Expires: at.Add(time.Hour), From: "192.0.2.7", Agent: "Firefox"}
+	session := store.PassRow{Digest: []byte("s"), Kind: store.PassSession, Operator: "opr_1", Token: "laptop", Created: at, Seen: at, Expires: at.Add(time.Hour), From: "192.0.2.7", Agent: "Firefox"}
 	db := open(t, nil)
 	update(t, db, func(tx store.Tx) error {
 		return errors.Join(tx.PutOperator(ines), tx.PutOperator(ben), tx.PutToken(token), tx.PutToken(tool), tx.PutPass(session))

@@ -23,6 +23,7 @@ CREATE TABLE passes (
   digest   BLOB PRIMARY KEY,
   kind     TEXT NOT NULL,
   operator TEXT NOT NULL,
+  token    TEXT NOT NULL,
   created  INTEGER NOT NULL,
   seen     INTEGER NOT NULL,
   expires  INTEGER NOT NULL,
