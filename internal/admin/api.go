@@ -181,7 +181,7 @@ func (a *api) keys() {
 			Search string `query:"search" doc:"a part of the name, or an id"`
 			Brake  string `query:"brake" enum:"normal,read-only,stopped"`
 			Mode   string `query:"mode" enum:"test,live"`
-			Sort   string `query:"sort" enum:"closest,name,created" default:"closest"`
+			Sort   string `query:"sort" enum:"closest,called,name,created,expires" default:"closest"`
 		}) (List[KeyStanding], error) {
 			return a.s.Standings(ctx, StandingFilter{in.Search, in.Brake, in.Mode, in.Sort, in.filter()})
 		})

@@ -30,7 +30,8 @@ type figures struct {
 	seen int64 // number of the last record that is taken in; 0: nothing was read yet
 	caps map[policy.KeyID]*standing
 	// minutes counts calls by the minute that they came in, oldest first; those before the first are forgotten.
-	minutes []Minute
+	minutes  []Minute
+	activity map[policy.KeyID]*activity
 }
 
 // standing is how a key's caps stood when they were read.
@@ -99,6 +100,9 @@ func (f *figures) count(e *audit.Entry) {
 	default:
 		return
 	}
+	if e.Key != "" {
+		f.acted(e.Key).call(r.At, m.Allowed+m.Denied)
+	}
 	if n := len(f.minutes); n > 0 && !f.minutes[n-1].At.Before(m.At) {
 		f.minutes[n-1].Allowed += m.Allowed
 		f.minutes[n-1].Denied += m.Denied
@@ -143,6 +147,7 @@ func (f *figures) read(ctx context.Context, s *Service, dirty map[policy.KeyID]b
 	for id := range f.caps {
 		if !live[id] {
 			delete(f.caps, id)
+			delete(f.activity, id)
 		}
 	}
 	return nil

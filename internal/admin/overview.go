@@ -49,7 +49,9 @@ type KeyStanding struct {
 	Closest *SpendCap `json:"closest,omitempty"`
 	Caps    int       `json:"caps"`
 	// Permille is how much of that cap is used, in thousandths; -1 without a cap.
-	Permille int `json:"permille"`
+	Permille int       `json:"permille"`
+	LastCall time.Time `json:"last_call,omitzero"`
+	Hour     int64     `json:"calls_last_hour"`
 }
 
 // StandingFilter selects and orders keys for a list that people read.
@@ -57,7 +59,7 @@ type StandingFilter struct {
 	Search string // a part of the name, whatever its case, or an id
 	Brake  string // normal, read-only, stopped; empty: all
 	Mode   string // test, live; empty: all
-	Sort   string // closest (the default), name, created
+	Sort   string // closest (the default), called, name, created, expires
 	KeyFilter
 }
 
@@ -213,7 +215,7 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 		}
 		rows = append(rows, r)
 	}
-	slices.SortFunc(rows, orderOf(f.Sort))
+	slices.SortFunc(rows, s.figures.orderOf(f.Sort))
 	if after != "" {
 		i := slices.IndexFunc(rows, func(r ranking) bool { return string(r.key.ID) == after })
 		if i < 0 {
@@ -229,16 +231,36 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 		out.Next = string(rows[limit-1].key.ID)
 	}
 	for _, r := range rows {
+		last, err := s.figures.lastCall(ctx, s, r.key.ID)
+		if err != nil {
+			return out, understood("list the keys", err)
+		}
 		out.Items = append(out.Items, KeyStanding{
 			KeyView: s.keyView(r.key, now), Writes: writes(r.key.Policy), Shadow: r.key.Policy.Enforcement == policy.Shadow, Closest: r.cap,
-			Caps: len(r.key.Policy.Caps), Permille: r.used,
+			Caps: len(r.key.Policy.Caps), Permille: r.used, LastCall: utc(last), Hour: s.figures.acted(r.key.ID).hour(now),
 		})
 	}
 	return out, nil
 }
 
-func orderOf(sort string) func(a, b ranking) int {
+// orderOf is how rows are ordered. By the last call, keys come last whose last call is not in memory.
+func (f *figures) orderOf(sort string) func(a, b ranking) int {
 	switch sort {
+	case "called":
+		return func(a, b ranking) int {
+			return cmp.Or(f.acted(b.key.ID).last.Compare(f.acted(a.key.ID).last), cmp.Compare(a.key.Name, b.key.Name))
+		}
+	case "expires":
+		return func(a, b ranking) int {
+			switch never := a.key.Expires.IsZero(); {
+			case never == b.key.Expires.IsZero():
+			case never:
+				return 1
+			default:
+				return -1
+			}
+			return cmp.Or(a.key.Expires.Compare(b.key.Expires), cmp.Compare(a.key.Name, b.key.Name))
+		}
 	case "name":
 		return func(a, b ranking) int { return cmp.Compare(a.key.Name, b.key.Name) }
 	case "created":

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -95,7 +96,7 @@ func TestKeysAreListedByHowCloseTheyAreAndFound(t *testing.T) {
 		admit(t, w.db, stored, usd)
 	}
 	reader, err := w.client.CreateKey(t.Context(), KeyRequest{
-		Name: "agent-finance-reads-1", PolicyEdit: PolicyEdit{Policy: "scopes: {charges: read}\ncustomers: any\n"},
+		Name: "agent-umbrella-reads-1", PolicyEdit: PolicyEdit{Policy: "scopes: {charges: read}\ncustomers: any\nexpires: 90d\n"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -118,18 +119,20 @@ func TestKeysAreListedByHowCloseTheyAreAndFound(t *testing.T) {
 			}
 		}
 	}
-	closest := []string{"agent-support-refunds-1", "agent-support-refunds-2", "agent-support-refunds-0", "agent-finance-reads-1"}
+	closest := []string{"agent-support-refunds-1", "agent-support-refunds-2", "agent-support-refunds-0", "agent-umbrella-reads-1"}
 	for name, tt := range map[string]struct {
 		filter StandingFilter
 		want   []string
 	}{
-		"closest first, without a cap last": {StandingFilter{}, closest},
-		"page by page":                      {StandingFilter{KeyFilter: KeyFilter{Limit: 1}}, closest},
-		"by name":                           {StandingFilter{Sort: "name"}, []string{"agent-finance-reads-1", "agent-support-refunds-0", "agent-support-refunds-1", "agent-support-refunds-2"}},
-		"a part of the name":                {StandingFilter{Search: "FINANCE"}, []string{"agent-finance-reads-1"}},
-		"its id":                            {StandingFilter{Search: reader.ID}, []string{"agent-finance-reads-1"}},
-		"what is stopped":                   {StandingFilter{Brake: "stopped"}, []string{"agent-support-refunds-2"}},
-		"another mode":                      {StandingFilter{Mode: "live"}, nil},
+		"closest first, without a cap last":   {StandingFilter{}, closest},
+		"page by page":                        {StandingFilter{KeyFilter: KeyFilter{Limit: 1}}, closest},
+		"by name":                             {StandingFilter{Sort: "name"}, []string{"agent-support-refunds-0", "agent-support-refunds-1", "agent-support-refunds-2", "agent-umbrella-reads-1"}},
+		"by the last call":                    {StandingFilter{Sort: "called"}, []string{"agent-support-refunds-2", "agent-support-refunds-1", "agent-support-refunds-0", "agent-umbrella-reads-1"}},
+		"by expiry, those that never do last": {StandingFilter{Sort: "expires"}, []string{"agent-umbrella-reads-1", "agent-support-refunds-0", "agent-support-refunds-1", "agent-support-refunds-2"}},
+		"a part of the name":                  {StandingFilter{Search: "UMBRELLA"}, []string{"agent-umbrella-reads-1"}},
+		"its id":                              {StandingFilter{Search: reader.ID}, []string{"agent-umbrella-reads-1"}},
+		"what is stopped":                     {StandingFilter{Brake: "stopped"}, []string{"agent-support-refunds-2"}},
+		"another mode":                        {StandingFilter{Mode: "live"}, nil},
 	} {
 		if got := names(tt.filter); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
@@ -162,5 +165,55 @@ func TestAKeysMoneyIsToldByHourAndDay(t *testing.T) {
 		if step := got.Days[0].Days[i].Start.Sub(got.Days[0].Days[i-1].Start); step.Hours() != 24 {
 			t.Errorf("day %d begins %v after the one before", i, step)
 		}
+	}
+}
+
+func TestTheCallsOfTheLastHourAreCounted(t *testing.T) {
+	at := func(minute, second int) time.Time { return time.Unix(int64(minute*60+second), 0) }
+	type call struct {
+		at time.Time
+		n  int64
+	}
+	for name, tt := range map[string]struct {
+		calls []call
+		now   time.Time
+		want  int64
+		last  time.Time
+	}{
+		"none":                                {nil, at(1000, 0), 0, time.Time{}},
+		"those of one minute":                 {[]call{{at(1000, 1), 1}, {at(1000, 59), 2}}, at(1000, 59), 3, at(1000, 59)},
+		"the minute an hour ago is gone":      {[]call{{at(940, 0), 5}, {at(941, 0), 7}}, at(1000, 0), 7, at(941, 0)},
+		"all of them, long after":             {[]call{{at(940, 0), 5}}, at(5000, 0), 0, at(940, 0)},
+		"a slot is not counted for two hours": {[]call{{at(940, 0), 5}, {at(1000, 0), 7}}, at(1000, 0), 7, at(1000, 0)},
+		"a call that comes a little late":     {[]call{{at(1000, 5), 1}, {at(999, 58), 1}}, at(1000, 6), 2, at(1000, 5)},
+		"a call that comes an hour late":      {[]call{{at(1000, 5), 1}, {at(940, 0), 9}}, at(1000, 6), 1, at(1000, 5)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var a activity
+			for _, c := range tt.calls {
+				a.call(c.at, c.n)
+			}
+			if got := a.hour(tt.now); got != tt.want || !a.last.Equal(tt.last) {
+				t.Errorf("%d calls, the last at %v", got, a.last)
+			}
+		})
+	}
+}
+
+func TestAKeysLastCallIsFoundThoughItIsLongAgo(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-one")
+	stored, _ := w.Ring.Key(policy.KeyID(k.ID))
+	admit(t, w.db, stored, 5)
+	list, err := w.client.Standings(t.Context(), StandingFilter{})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Hour != 1 || list.Items[0].LastCall.IsZero() {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	w.figures.mu.Lock()
+	*w.figures.acted(stored.ID) = activity{} // as after a start on a store whose last hour had no call
+	w.figures.mu.Unlock()
+	again, err := w.client.Standings(t.Context(), StandingFilter{})
+	if err != nil || again.Items[0].Hour != 0 || !again.Items[0].LastCall.Equal(list.Items[0].LastCall) {
+		t.Errorf("%+v, %v", again, err)
 	}
 }

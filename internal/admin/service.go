@@ -127,6 +127,16 @@ type Actor struct {
 	Via      Via
 }
 
+// May reports whether the actor has a right, by its name: stop, see, lower or change.
+func (a Actor) May(right string) bool {
+	for r := vault.ToStop; r <= vault.ToChange; r++ {
+		if r.String() == right {
+			return a.Role.May(r)
+		}
+	}
+	return false
+}
+
 // Via is how somebody came in.
 type Via string
 

@@ -79,6 +79,12 @@ func (s *console) pages() {
 	s.page("POST /audit/verify", (*visit).verifyAudit)
 	s.mux.HandleFunc("GET /audit/export", s.exportAudit)
 	s.page("GET /permissions", (*visit).permissions)
+	s.page("GET /upstreams", (*visit).upstreams) // upstreams.go
+	s.page("POST /upstreams", (*visit).addUpstream)
+	s.page("GET /upstreams/{upstream}", (*visit).upstream)
+	s.page("POST /upstreams/{upstream}", (*visit).upstreamAction)
+	s.page("GET /rates", (*visit).rates) // rates.go
+	s.page("POST /rates", (*visit).setRates)
 	s.page("GET /more", func(*visit) (*page, error) {
 		return &page{Title: "More", Heading: "Everything else.", Nav: "/more", Template: "more"}, nil
 	})

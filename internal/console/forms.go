@@ -16,3 +16,11 @@ func refused(err error) (string, bool) {
 	}
 	return "", false
 }
+
+// typedAgain is a page whose form was refused: it shows what was typed, and says so by its status.
+func typedAgain(p *page, err error) (*page, error) {
+	if p != nil {
+		p.Status = http.StatusUnprocessableEntity
+	}
+	return p, err
+}

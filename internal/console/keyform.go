@@ -133,7 +133,7 @@ func (f *keyForm) policy() (text string, caps map[int]int) {
 		line("customers: [%s]", quoted(f.List))
 	}
 	for _, one := range [][2]string{{"expires", f.Expires}, {"timezone", f.Timezone}} {
-		if one[1] != "" {
+		if one[1] != "" && one[1] != "never" { // a policy says never by not saying when
 			line("%s: %s", one[0], strconv.Quote(one[1]))
 		}
 	}

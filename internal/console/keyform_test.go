@@ -113,6 +113,19 @@ func TestAnErrorStandsBesideItsCap(t *testing.T) {
 	}
 }
 
+func TestAKeyCanBeMadeThatNeverExpires(t *testing.T) {
+	s := newSite(t)
+	form := wanted("agent-support-refunds-one")
+	form.Set("do", "create")
+	form.Set("expires", "never")
+	if got := s.post("/keys/new", form); got.status != http.StatusOK {
+		t.Fatal(shown(got.body))
+	}
+	if k := s.only(); !k.Expires.IsZero() {
+		t.Error(k.Expires)
+	}
+}
+
 func TestSuggestedCapsAreAddedOnce(t *testing.T) {
 	s := newSite(t)
 	form := wanted("agent-support-refunds-one")

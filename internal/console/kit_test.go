@@ -26,6 +26,7 @@ type site struct {
 	api     *admin.Client // an operator's
 	server  *httptest.Server
 	browser *http.Client
+	role    vault.Role // of who signs in
 }
 
 func newSite(t *testing.T) *site {
@@ -50,11 +51,12 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	api := service.Handler()
-	pages, err := New(Config{API: api, Door: door{}})
+	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test", Role: vault.RoleAdmin}), role: vault.RoleAdmin}
+	pages, err := New(Config{API: api, Door: door{s}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test", Role: vault.RoleAdmin}), server: httptest.NewServer(pages)}
+	s.server = httptest.NewServer(pages)
 	t.Cleanup(func() {
 		s.server.CloseClientConnections()
 		s.server.Close()
@@ -87,7 +89,7 @@ var scopes = []admin.Scope{
 }
 
 // door lets in who says "good".
-type door struct{}
+type door struct{ *site }
 
 func (door) SignIn(_ context.Context, token, _, _ string) (string, error) {
 	if token != "good" {
@@ -96,8 +98,8 @@ func (door) SignIn(_ context.Context, token, _, _ string) (string, error) {
 	return "session", nil
 }
 
-func (door) Whose(_ context.Context, session string) (admin.Actor, bool) {
-	return admin.Actor{Name: "ines", Role: vault.RoleAdmin}, session == "session"
+func (d door) Whose(_ context.Context, session string) (admin.Actor, bool) {
+	return admin.Actor{Name: "ines", Role: d.role}, session == "session"
 }
 
 func (door) SignOut(context.Context, string) {}

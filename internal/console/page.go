@@ -137,6 +137,10 @@ type frame struct {
 	Pages      []navItem
 }
 
+// May reports whether whoever looks has a right: stop, see, lower or change. What he may not do is not offered; the API
+// refuses it all the same.
+func (f frame) May(do string) bool { return f.Who.May(do) }
+
 type navItem struct {
 	Href, Text, Icon string
 	Current          bool
