@@ -281,7 +281,7 @@ func TestARotatedKeyOverlaps(t *testing.T) {
 		t.Error("without an overlap only the new text works")
 	}
 	for _, old := range []string{k.Key, second.Key} {
-		if _, refused := w.Ring.Authenticate(vault.Attempt{Presented: old, Now: w.db.Now()}); refused == nil || refused.Code != policy.CodeKeyExpired {
+		if _, _, refused := w.Ring.Authenticate(vault.Attempt{Presented: old, Now: w.db.Now()}); refused == nil || refused.Code != policy.CodeKeyExpired {
 			t.Errorf("whoever still has an old text is told %+v", refused)
 		}
 	}

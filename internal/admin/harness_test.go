@@ -110,7 +110,7 @@ func (w *world) key(t *testing.T, name string) KeyCreated {
 // passes reports whether a call of the key would leave now.
 func (w *world) passes(t *testing.T, key string, writes bool) bool {
 	t.Helper()
-	k, failure := w.Ring.Authenticate(vault.Attempt{Presented: key, Now: w.db.Now(), Writes: writes})
+	k, _, failure := w.Ring.Authenticate(vault.Attempt{Presented: key, Now: w.db.Now(), Writes: writes})
 	if failure != nil {
 		return false
 	}

@@ -32,7 +32,7 @@ type agentsSide struct {
 func (a *agentsSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.asked++
 	text, _ := vault.PresentedFrom(r.Header["Authorization"])
-	key, refused := a.w.Ring.Authenticate(vault.Attempt{Presented: text, Now: a.w.Store.Now()})
+	key, _, refused := a.w.Ring.Authenticate(vault.Attempt{Presented: text, Now: a.w.Store.Now()})
 	code := policy.Code("")
 	if refused != nil {
 		code = refused.Code

@@ -18,6 +18,7 @@ var csvColumns = []string{
 	"customers", "account", "bucket", "amount", "currency", "usd", "verdict", "shadowed", "codes", "messages", "fate",
 	"proof", "reservation", "status", "upstream_status", "upstream_request", "request", "ours_us", "theirs_us",
 	"from", "user_agent", "run_id", "operator", "action", "subject", "reason", "count", "caps", "trace", "span",
+	"credential",
 }
 
 // ExportCSV writes records for spreadsheets, one row each and one more for every further movement of money.
@@ -68,7 +69,7 @@ func csvRow(r *Record, effect int) []string {
 		r.Fate, r.Proof, count(r.Reservation), count(int64(r.Status)), count(int64(r.UpstreamStatus)),
 		r.UpstreamRequest, r.Request, count(r.OursMicros), count(r.TheirsMicros), r.From, r.UserAgent, r.RunID,
 		r.Operator, r.Action, r.Subject, r.Reason, count(r.Count), join(each(r.Caps, Cap.String)),
-		r.Trace, r.Span,
+		r.Trace, r.Span, r.Credential,
 	}
 	if call := r.Call(); call != 0 {
 		row[3] = ID(r.Chain, call)

@@ -30,16 +30,17 @@ type recordJSON struct {
 	Kind  Kind      `json:"kind"`
 	Ref   int64     `json:"ref"`
 
-	Key       policy.KeyID      `json:"key"`
-	KeyName   string            `json:"key_name"`
-	Presented string            `json:"presented"`
-	Upstream  policy.UpstreamID `json:"upstream"`
-	Mode      string            `json:"mode"`
-	Policy    string            `json:"policy"`
-	From      string            `json:"from"`
-	UserAgent string            `json:"user_agent"`
-	RunID     string            `json:"run_id"`
-	Node      string            `json:"node"`
+	Key        policy.KeyID      `json:"key"`
+	KeyName    string            `json:"key_name"`
+	Credential string            `json:"credential"`
+	Presented  string            `json:"presented"`
+	Upstream   policy.UpstreamID `json:"upstream"`
+	Mode       string            `json:"mode"`
+	Policy     string            `json:"policy"`
+	From       string            `json:"from"`
+	UserAgent  string            `json:"user_agent"`
+	RunID      string            `json:"run_id"`
+	Node       string            `json:"node"`
 
 	Trace      string `json:"trace"`
 	ParentSpan string `json:"parent_span"`
@@ -86,7 +87,7 @@ type recordJSON struct {
 func (in *recordJSON) record() (*Record, error) {
 	r := &Record{
 		Seq: in.Seq, Chain: in.Chain, At: in.At.UTC(), Kind: in.Kind, Ref: in.Ref,
-		Key: in.Key, KeyName: in.KeyName, Presented: in.Presented, Upstream: in.Upstream, Mode: in.Mode,
+		Key: in.Key, KeyName: in.KeyName, Credential: in.Credential, Presented: in.Presented, Upstream: in.Upstream, Mode: in.Mode,
 		Policy: in.Policy, From: in.From, UserAgent: in.UserAgent, RunID: in.RunID, Node: in.Node,
 		Trace: in.Trace, ParentSpan: in.ParentSpan, Span: in.Span, TraceState: in.TraceState,
 		Request: in.Request, Operation: in.Operation, Method: in.Method, Route: in.Route, Object: in.Object,

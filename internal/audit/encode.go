@@ -40,6 +40,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 func appendWho(b []byte, r *Record) []byte {
 	b = text(b, "key", string(r.Key), maxID)
 	b = text(b, "key_name", r.KeyName, maxID)
+	b = text(b, "credential", r.Credential, maxID)
 	b = text(b, "presented", r.Presented, maxID)
 	b = text(b, "upstream", string(r.Upstream), maxID)
 	b = text(b, "mode", r.Mode, maxID)

@@ -39,21 +39,23 @@ type Record struct {
 	Kind  Kind
 	Ref   int64 // number of the intent, for outcomes; of the first of its kind, for folded denials
 
-	Key       policy.KeyID
-	KeyName   string
-	Presented string // the credential that was sent, masked, where no key is known
-	Upstream  policy.UpstreamID
-	Mode      string // test or live
-	Policy    string // digest of the policy that decided
-	Node      string
-	Operation policy.OperationName
-	Method    string
-	Route     string // the template, not the path: ids are in Object
-	Object    string // the id in the path, if there is one
-	Customers []policy.CustomerID
-	Account   policy.AccountID
-	Effects   []Effect
-	Caps      []Cap // of an intent and an outcome: after it; of a denial: those that were full
+	Key     policy.KeyID
+	KeyName string
+	// Credential is the last four characters of the key's text that was sent, on a call's first record.
+	Credential string
+	Presented  string // the credential that was sent, masked, where no key is known
+	Upstream   policy.UpstreamID
+	Mode       string // test or live
+	Policy     string // digest of the policy that decided
+	Node       string
+	Operation  policy.OperationName
+	Method     string
+	Route      string // the template, not the path: ids are in Object
+	Object     string // the id in the path, if there is one
+	Customers  []policy.CustomerID
+	Account    policy.AccountID
+	Effects    []Effect
+	Caps       []Cap // of an intent and an outcome: after it; of a denial: those that were full
 
 	Verdict     string // allow or deny
 	Shadowed    bool   // enforcement would have denied

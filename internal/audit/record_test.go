@@ -30,7 +30,7 @@ func (s signer) PublicKey() []byte          { return s.key.Public().(ed25519.Pub
 
 func refund() *Record {
 	return &Record{
-		At: noon, Kind: KindIntent, Key: "key_abcdefghijklmnop", KeyName: "agent-support-refunds-runner42",
+		At: noon, Kind: KindIntent, Key: "key_abcdefghijklmnop", KeyName: "agent-support-refunds-runner42", Credential: "x7Kq",
 		Upstream: "up_abcdefghijklmnop", Mode: "test", Operation: "refunds.create", Method: "POST", Route: "/v1/refunds",
 		Customers: []policy.CustomerID{"cus_R7mQ2xLw04Kd"},
 		Effects:   []Effect{{Bucket: "refunds", Amount: money.Amount{Minor: 2000, Currency: "usd"}, USD: 20 * money.Dollar}},
@@ -46,7 +46,7 @@ func TestTheEncodedFormIsFixed(t *testing.T) {
 	r := refund()
 	r.Seq, r.Chain = 7, "1"
 	const want = `{"seq":7,"chain":"1","at":"2026-11-23T12:00:00.123456Z","kind":"intent",` +
-		`"key":"key_abcdefghijklmnop","key_name":"agent-support-refunds-runner42","upstream":"up_abcdefghijklmnop","mode":"test",` +
+		`"key":"key_abcdefghijklmnop","key_name":"agent-support-refunds-runner42","credential":"x7Kq","upstream":"up_abcdefghijklmnop","mode":"test",` +
 		`"from":"10.4.17.22","user_agent":"Stripe/v1 NodeBindings/22.6.0","run_id":"run-42","request":"req_kb_1",` +
 		`"operation":"refunds.create","method":"POST","route":"/v1/refunds","customers":["cus_R7mQ2xLw04Kd"],` +
 		`"effects":[{"bucket":"refunds","amount":2000,"currency":"usd","usd":"20.00"}],"verdict":"allow",` +
@@ -75,7 +75,7 @@ func records() *rapid.Generator[*Record] {
 		r := &Record{
 			Seq: rapid.Int64Range(1, 1<<62).Draw(t, "seq"), Chain: "main-1", Kind: Kind(s("kind")), Ref: n("ref"),
 			At:  time.UnixMicro(rapid.Int64Range(0, 4e15).Draw(t, "at")).UTC(),
-			Key: policy.KeyID(s("key")), KeyName: s("name"), Presented: s("presented"), Upstream: policy.UpstreamID(s("up")),
+			Key: policy.KeyID(s("key")), KeyName: s("name"), Credential: s("credential"), Presented: s("presented"), Upstream: policy.UpstreamID(s("up")),
 			Mode: s("mode"), Policy: s("policy"), Node: s("node"), Operation: policy.OperationName(s("op")), Method: s("method"),
 			Route: s("route"), Object: s("object"), Account: policy.AccountID(s("account")), Verdict: s("verdict"),
 			Shadowed: rapid.Bool().Draw(t, "shadowed"), Fate: s("fate"), Proof: s("proof"), Why: s("why"), Reservation: n("rsv"),

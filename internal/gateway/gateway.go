@@ -230,11 +230,12 @@ type journey struct {
 	presented string
 	giveBack  func() // its slot; nil: it has none
 
-	key      *vault.Key
-	policy   *policy.Policy // of key, with what joined it
-	upstream *vault.Upstream
-	call     *upstream.Call
-	decision policy.Decision
+	key        *vault.Key
+	credential *vault.Credential // the text of key that was sent
+	policy     *policy.Policy    // of key, with what joined it
+	upstream   *vault.Upstream
+	call       *upstream.Call
+	decision   policy.Decision
 
 	admitted store.Admitted
 	resend   *ledger.Reservation

@@ -71,10 +71,10 @@ func failed(err error) ending {
 // authenticate finds the key and what it is bound to.
 func (g *Gateway) authenticate(j *journey) *policy.Failure {
 	j.presented, _ = vault.PresentedFrom(j.raw.Header["Authorization"])
-	key, refused := g.Ring.Authenticate(vault.Attempt{
+	key, sent, refused := g.Ring.Authenticate(vault.Attempt{
 		Presented: j.presented, Now: g.Store.Now(), From: j.from, // whether it writes, the route will tell
 	})
-	j.key = key
+	j.key, j.credential = key, sent
 	if key != nil {
 		j.policy = key.Effective()
 		j.upstream, _ = g.Ring.Upstream(key.Upstream)
@@ -84,6 +84,9 @@ func (g *Gateway) authenticate(j *journey) *policy.Failure {
 	}
 	return refused
 }
+
+// keyEnded says that the key, or the credential that the agent sent, has ended by a time: while the call waited, say.
+func (j *journey) keyEnded(now time.Time) *policy.Failure { return j.key.Ended(j.credential, now) }
 
 // parse turns the raw request into a call.
 func (g *Gateway) parse(j *journey) *policy.Failure {
@@ -263,7 +266,7 @@ func (g *Gateway) read(ctx context.Context, j *journey) upstream.Response {
 	go func() {
 		start := time.Now()
 		a, err := g.Store.Admit(context.WithoutCancel(ctx), &store.Admission{
-			Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Record: record, StatusOf: g.statusOf,
+			Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Record: record, StatusOf: g.statusOf, Ended: j.keyEnded,
 		})
 		recorded <- admission{a, time.Since(start), err}
 	}()
@@ -347,7 +350,7 @@ var late = policy.Failure{
 func (g *Gateway) admission(j *journey, request *upstream.Request) (*store.Admission, error) {
 	a := &store.Admission{
 		Key: j.key.ID, KeyVersion: j.key.Version, Upstream: j.key.Upstream, Writes: true, Record: g.intent(j),
-		AllowRepeat: j.policy.RepeatUnknown, AttachFor: j.call.AttachFor, StatusOf: g.statusOf,
+		AllowRepeat: j.policy.RepeatUnknown, AttachFor: j.call.AttachFor, StatusOf: g.statusOf, Ended: j.keyEnded,
 	}
 	a.Reserve = g.reserve(j)
 	if j.resend != nil {

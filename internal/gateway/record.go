@@ -70,6 +70,9 @@ func (g *Gateway) intent(j *journey) *audit.Record {
 		Kind: audit.KindIntent, Trace: j.trace.ID, ParentSpan: j.trace.Parent, Span: j.trace.Span, TraceState: j.trace.State,
 	}
 	j.who(r)
+	if j.credential != nil {
+		r.Credential = string(j.credential.Last4[:])
+	}
 	if j.call != nil {
 		for _, e := range j.call.Operation.Effects {
 			if e.Known {

@@ -35,19 +35,25 @@ func (g *Gateway) upstreamKey(j *journey, agentKey string) string {
 	return g.Ring.Master().UpstreamIdempotencyKey(j.key.ID, j.call.Account, agentKey)
 }
 
-// send takes the last look and writes the request. From Depart to Land the call counts as on the wire. A
-// stopped call was not written at all.
+// send takes the last look and writes the request, with the secret that the upstream has at that moment. From Depart to
+// Land the call counts as on the wire. A stopped call was not written at all.
 //
 // ctx ends with the agent's interest no more: once a call leaves, its client going away changes nothing.
 func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, writes bool) (upstream.Answer, *policy.Failure) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.Deadline)
 	defer cancel()
 	defer context.AfterFunc(g.wire, cancel)()
+	if ended := j.keyEnded(g.Store.Now()); ended != nil {
+		return upstream.Answer{}, ended
+	}
 	flight, stopped := g.Ring.Depart(j.key, writes)
 	if stopped != nil {
 		return upstream.Answer{}, stopped
 	}
 	defer flight.Land()
+	if present, ok := g.Ring.Upstream(j.upstream.ID); ok {
+		j.upstream = present // its secret may have been rotated while the call waited
+	}
 	answer := g.Client.Do(ctx, g.Adapter.Base(j.upstream.BaseURL, r.Host), j.upstream, r)
 	j.theirs += answer.Took
 	return answer, nil

@@ -59,8 +59,8 @@ type attachment struct {
 	idem    string
 }
 
-// Admit decides one admission. The order is the promise: brake first, then the key's version, then what
-// the idempotency key is bound to, then the caps.
+// Admit decides one admission. The order is the promise: brake first, then the key's version and whether it has ended,
+// then what the idempotency key is bound to, then the caps.
 func (b *Batch) Admit(a *Admission) (Admitted, error) {
 	if refused, err := b.braked(a); err != nil || refused != nil {
 		if err != nil {
@@ -75,6 +75,12 @@ func (b *Batch) Admit(a *Admission) (Admitted, error) {
 	}
 	if version != a.KeyVersion {
 		return Admitted{Stale: true}, nil // nothing was decided, so nothing is recorded: the caller judges anew
+	}
+	if a.Ended != nil {
+		if ended := a.Ended(b.Now); ended != nil {
+			a.Record.Deny(*ended)
+			return Admitted{Verdict: policy.Deny, Entry: b.appendDenial(a)}, nil
+		}
 	}
 	switch {
 	case a.Resend != 0:

@@ -104,6 +104,9 @@ type Admission struct {
 	AttachFor time.Duration
 	// Resend attaches to a reservation that exists (an idempotent retry); 0 otherwise.
 	Resend ledger.ReservationID
+	// Ended says why the key is good for no call any more at a time, that of the admission; nil: it does not end. It
+	// runs inside the batch: pure, and quick.
+	Ended func(now time.Time) *policy.Failure
 	// Record is the intent record. The batch completes it: number, time, verdict, failures, caps,
 	// reservation. It belongs to the store until Admit returns.
 	Record *audit.Record

@@ -143,7 +143,7 @@ func TestRingUnderConcurrentChange(t *testing.T) {
 					r.add(t, fmt.Sprintf("n%d", n), nil)
 					r.Keys()
 				case 3:
-					if got, _ := r.Authenticate(Attempt{Presented: text, Now: noon, From: here}); got == nil || got.ID != k.ID {
+					if got, _, _ := r.Authenticate(Attempt{Presented: text, Now: noon, From: here}); got == nil || got.ID != k.ID {
 						t.Error("a key was missing while it was being changed")
 						return
 					}
@@ -215,7 +215,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, f := r.Authenticate(Attempt{Presented: text, Now: noon, From: here}); f != nil {
+			if _, _, f := r.Authenticate(Attempt{Presented: text, Now: noon, From: here}); f != nil {
 				b.Error(f.Message)
 				return
 			}

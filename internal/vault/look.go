@@ -17,20 +17,20 @@ type Attempt struct {
 	Writes    bool       // the method may change something
 }
 
-// Authenticate says whose call this is and whether its key is good for it at all. A non-nil failure denies
-// the call, whatever the key: the key is returned with it, where one is known, so that the denial can be
-// recorded under its name. Unknown and known keys cost the same, but for the checksum, which anybody can
-// compute.
-func (r *Ring) Authenticate(a Attempt) (*Key, *policy.Failure) {
+// Authenticate says whose call this is, which of the key's credentials was sent, and whether the key is good for
+// the call at all. A non-nil failure denies the call, whatever the key: key and credential are returned with it,
+// where they are known, so that the denial can be recorded under their name. Unknown and known keys cost the same,
+// but for the checksum, which anybody can compute.
+func (r *Ring) Authenticate(a Attempt) (*Key, *Credential, *policy.Failure) {
 	mode, ok := presentedMode(a.Presented)
 	if !ok {
-		return nil, deny(policy.CodeKeyInvalid, malformed(a.Presented))
+		return nil, nil, deny(policy.CodeKeyInvalid, malformed(a.Presented))
 	}
 	k, cred := r.credential(r.master.digest(a.Presented))
 	if k == nil || cred == nil {
-		return nil, deny(policy.CodeKeyInvalid, "The vault key "+Mask(a.Presented)+" is not known here. Check that it was copied whole and belongs to this Keybrake.")
+		return nil, nil, deny(policy.CodeKeyInvalid, "The vault key "+Mask(a.Presented)+" is not known here. Check that it was copied whole and belongs to this Keybrake.")
 	}
-	return k, r.admits(k, cred, mode, a)
+	return k, cred, r.admits(k, cred, mode, a)
 }
 
 // malformed explains what was sent instead of a vault key, without showing it.
@@ -54,18 +54,33 @@ func (r *Ring) admits(k *Key, cred *Credential, presented Mode, a Attempt) *poli
 		return deny(policy.CodeKeyRevoked, name+" was revoked on "+stamp(k.Revoked)+". Ask its operator for a new one.")
 	case !ok:
 		return deny(policy.CodeKeyRevoked, name+" belongs to an upstream that was removed. Ask its operator for a new one.")
-	case a.Now.IsZero():
-		return deny(policy.CodeKeyExpired, name+" cannot be checked for expiry.")
-	case !k.Expires.IsZero() && !a.Now.Before(k.Expires):
-		return deny(policy.CodeKeyExpired, name+" expired on "+stamp(k.Expires)+". Ask its operator for a new one.")
-	case !cred.Expires.IsZero() && !a.Now.Before(cred.Expires):
-		return deny(policy.CodeKeyExpired, name+" was rotated and this old text of it ended on "+stamp(cred.Expires)+". Use the new one.")
+	}
+	if ended := k.Ended(cred, a.Now); ended != nil {
+		return ended
+	}
+	switch {
 	case !fromAllowed(k.Policy.Network, a.From):
 		return deny(policy.CodeKeyNetwork, name+" may not be used from "+address(a.From)+": its policy's `network` does not include that address. Call from inside it, or ask its operator to add the address.")
 	case presented != k.Mode || k.Mode != up.Mode:
 		return deny(policy.CodeKeyMode, fmt.Sprintf("%s is a %s key and its upstream %s is in %s mode. Use a key that was made for it.", name, k.Mode, up.Name, up.Mode))
 	}
 	return r.LastLook(k, a.Writes)
+}
+
+// Ended says that the key, or the credential of it that was sent, has ended by a time; nil: neither has. Either ends in
+// the very instant that it names, so no job has to end it: whoever is about to let a call pass asks with the time at
+// which it would.
+func (k *Key) Ended(sent *Credential, now time.Time) *policy.Failure {
+	name := "The vault key " + k.Name
+	switch {
+	case now.IsZero() || sent == nil:
+		return deny(policy.CodeKeyExpired, name+" cannot be checked for expiry.")
+	case !k.Expires.IsZero() && !now.Before(k.Expires):
+		return deny(policy.CodeKeyExpired, name+" expired on "+stamp(k.Expires)+". Ask its operator for a new one.")
+	case !sent.Expires.IsZero() && !now.Before(sent.Expires):
+		return deny(policy.CodeKeyExpired, name+" was rotated and this old text of it ended on "+stamp(sent.Expires)+". Use the new one.")
+	}
+	return nil
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -21,7 +21,7 @@ func FuzzAuthorization(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header string) {
 		presented, _ := PresentedFrom([]string{header})
-		got, failure := r.Authenticate(Attempt{Presented: presented, Now: noon, From: here})
+		got, _, failure := r.Authenticate(Attempt{Presented: presented, Now: noon, From: here})
 		if got == nil && failure == nil {
 			t.Fatalf("%q: neither a key nor a reason", header)
 		}

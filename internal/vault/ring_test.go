@@ -110,7 +110,7 @@ func TestAuthenticateRefusesWithItsReason(t *testing.T) {
 	}
 	r := newRig(t)
 	_, text := r.add(t, "k", nil)
-	if _, f := r.Authenticate(Attempt{Presented: text, From: here}); f == nil {
+	if _, _, f := r.Authenticate(Attempt{Presented: text, From: here}); f == nil {
 		t.Error("the zero time passes")
 	}
 }
@@ -135,7 +135,7 @@ func (c attempt) check(t *testing.T) {
 	if !c.now.IsZero() {
 		a.Now = c.now
 	}
-	got, failure := r.Authenticate(a)
+	got, _, failure := r.Authenticate(a)
 	var code policy.Code
 	if failure != nil {
 		code = failure.Code
@@ -197,7 +197,7 @@ func TestAnOldValueOfAKeyDoesNotUndoAStop(t *testing.T) {
 	if _, err := r.PutKey(*before); err != nil {
 		t.Fatal(err)
 	}
-	if _, f := r.Authenticate(Attempt{Presented: text, Now: noon, From: here}); f == nil || f.Code != policy.CodeKeyRevoked {
+	if _, _, f := r.Authenticate(Attempt{Presented: text, Now: noon, From: here}); f == nil || f.Code != policy.CodeKeyRevoked {
 		t.Errorf("putting an older value brought a revoked key back: %v", f)
 	}
 	if f := r.LastLook(before, false); f == nil || f.Code != policy.CodeKeyRevoked {
@@ -226,7 +226,7 @@ func TestRotationOverlaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	try := func(text string, at time.Time) policy.Code {
-		got, f := r.Authenticate(Attempt{Presented: text, Now: at, From: here})
+		got, _, f := r.Authenticate(Attempt{Presented: text, Now: at, From: here})
 		if got == nil || got.ID != k.ID {
 			return "another key"
 		}
@@ -247,7 +247,7 @@ func TestRotationOverlaps(t *testing.T) {
 	if _, err := r.ChangeKey(k.ID, func(k Key) Key { k.Credentials = k.Credentials[:1]; return k }); err != nil {
 		t.Fatal(err)
 	}
-	if _, f := r.Authenticate(Attempt{Presented: oldText, Now: noon, From: here}); f == nil || f.Code != policy.CodeKeyInvalid {
+	if _, _, f := r.Authenticate(Attempt{Presented: oldText, Now: noon, From: here}); f == nil || f.Code != policy.CodeKeyInvalid {
 		t.Errorf("a dropped credential still opens: %v", f)
 	}
 }
@@ -322,5 +322,34 @@ func TestPoliciesAreSharedByDigestAndJoinedCustomersAreAdded(t *testing.T) {
 	}
 	if diff := cmp.Diff([]policy.CustomerID{"cus_b"}, b.Effective().Customers.List); diff != "" {
 		t.Errorf("another key's list changed: %s", diff)
+	}
+}
+
+func TestAKeyEndsInTheVeryInstant(t *testing.T) {
+	ends := noon.Add(time.Hour)
+	for name, c := range map[string]struct {
+		key  Key
+		sent *Credential
+		at   time.Time
+		code policy.Code
+	}{
+		"a nanosecond before it expires":          {Key{Expires: ends}, &Credential{}, ends.Add(-1), ""},
+		"when it expires":                         {Key{Expires: ends}, &Credential{}, ends, policy.CodeKeyExpired},
+		"a nanosecond before its old text ends":   {Key{}, &Credential{Expires: ends}, ends.Add(-1), ""},
+		"when its old text ends":                  {Key{}, &Credential{Expires: ends}, ends, policy.CodeKeyExpired},
+		"the text outlives the key":               {Key{Expires: ends}, &Credential{Expires: ends.Add(1)}, ends, policy.CodeKeyExpired},
+		"never":                                   {Key{}, &Credential{}, ends.Add(1e6 * time.Hour), ""},
+		"at a time that nobody knows":             {Key{}, &Credential{}, time.Time{}, policy.CodeKeyExpired},
+		"with a credential that nobody knows":     {Key{}, nil, noon, policy.CodeKeyExpired},
+		"in another zone, the same instant":       {Key{Expires: ends}, &Credential{}, ends.In(time.FixedZone("", 3600)), policy.CodeKeyExpired},
+		"in another zone, a nanosecond before it": {Key{Expires: ends}, &Credential{}, ends.Add(-1).In(time.FixedZone("", 3600)), ""},
+	} {
+		got := policy.Code("")
+		if f := c.key.Ended(c.sent, c.at); f != nil {
+			got = f.Code
+		}
+		if got != c.code {
+			t.Errorf("%s: %q, want %q", name, got, c.code)
+		}
 	}
 }
