@@ -21,7 +21,7 @@ func newKey(s streams) *cobra.Command {
 type policyFlags struct {
 	file            string
 	caps, customers []string
-	expires         string
+	expires, rotate string
 }
 
 func (f *policyFlags) bind(cmd *cobra.Command) {
@@ -29,10 +29,11 @@ func (f *policyFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.caps, "cap", nil, "add or replace a cap: refunds/day=500 or refunds/hour=30calls (repeat)")
 	cmd.Flags().StringArrayVar(&f.customers, "customer", nil, "the customers, in place of the policy's: an id, or `any` alone (repeat)")
 	cmd.Flags().StringVar(&f.expires, "expires", "", "a span from the key's creation like 90d, or a date")
+	cmd.Flags().StringVar(&f.rotate, "rotate-every", "", "after how long the key's text is due for another, like 90d")
 }
 
 func (f *policyFlags) read(in io.Reader) (admin.PolicyEdit, error) {
-	e := admin.PolicyEdit{Caps: f.caps, Customers: f.customers, Expires: f.expires}
+	e := admin.PolicyEdit{Caps: f.caps, Customers: f.customers, Expires: f.expires, RotateEvery: f.rotate}
 	if f.file == "" {
 		return e, nil
 	}
@@ -110,9 +111,9 @@ func newKeyList(s streams) *cobra.Command {
 					if k.Frozen != "" {
 						brake += ", frozen"
 					}
-					rows = append(rows, []string{k.Name, k.ID, k.Upstream, k.Mode, k.State, brake, "…" + k.Last4, when(k.Created), when(k.Expires)})
+					rows = append(rows, []string{k.Name, k.ID, k.Upstream, k.Mode, k.State, brake, "…" + k.Last4, when(k.Created), when(k.Expires), rotateBy(k.RotateBy, k.Overdue)})
 				}
-				table(w, "NAME ID UPSTREAM MODE STATE BRAKE KEY CREATED EXPIRES", rows)
+				table(w, "NAME ID UPSTREAM MODE STATE BRAKE KEY CREATED EXPIRES ROTATE-BY", rows)
 			})
 		},
 	}
@@ -147,9 +148,13 @@ func newKeyShow(s streams) *cobra.Command {
 				return err
 			}
 			return s.print(*outputOf(cmd), k, func(w io.Writer) {
-				table(w, "NAME ID UPSTREAM MODE STATE BRAKE KEY CREATED EXPIRES", [][]string{
-					{k.Name, k.ID, k.Upstream, k.Mode, k.State, k.Brake, "…" + k.Last4, when(k.Created), when(k.Expires)},
+				table(w, "NAME ID UPSTREAM MODE STATE BRAKE KEY CREATED EXPIRES ROTATE-BY", [][]string{
+					{k.Name, k.ID, k.Upstream, k.Mode, k.State, k.Brake, "…" + k.Last4, when(k.Created), when(k.Expires), rotateBy(k.RotateBy, k.Overdue)},
 				})
+				if len(k.Credentials) > 1 {
+					fmt.Fprintln(w)
+					printTexts(w, k.Credentials)
+				}
 				if k.Frozen != "" {
 					fmt.Fprintf(w, "\nWrites are frozen: %s\n", printable(k.Frozen))
 				}
@@ -250,8 +255,8 @@ func newKeyUpdate(s streams) *cobra.Command {
 			if req.PolicyEdit, err = flags.read(s.in); err != nil {
 				return err
 			}
-			if req.Name == "" && flags.file == "" && len(flags.caps) == 0 && len(flags.customers) == 0 && flags.expires == "" {
-				return usageError{errors.New("say what to change: --policy, --cap, --customer, --expires, --name")}
+			if req.Name == "" && flags.file == "" && len(flags.caps) == 0 && len(flags.customers) == 0 && flags.expires == "" && flags.rotate == "" {
+				return usageError{errors.New("say what to change: --policy, --cap, --customer, --expires, --rotate-every, --name")}
 			}
 			return each(cmd, s, args, match,
 				func(c *admin.Client, key string) (admin.KeyChanged, error) {
@@ -279,28 +284,6 @@ func dash(s string) string {
 		return "-"
 	}
 	return printable(s)
-}
-
-func newKeyRotate(s streams) *cobra.Command {
-	var req admin.Rotation
-	var match string
-	cmd := &cobra.Command{
-		Use:   "rotate [KEY...]",
-		Short: "Give a vault key a new text; the old one works on for a while",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return each(cmd, s, args, match,
-				func(c *admin.Client, key string) (admin.KeyRotated, error) {
-					return c.RotateKey(cmd.Context(), key, req)
-				},
-				func(w io.Writer, k admin.KeyRotated) {
-					fmt.Fprintf(w, "vault key %s (%s); the text before works until %s\n\n  %s\n\n", k.Name, k.ID, when(k.OldUntil), k.Key)
-				})
-		},
-	}
-	cmd.Flags().StringVar(&match, "match", "", "glob over names, instead of KEYs")
-	cmd.Flags().StringVar(&req.Overlap, "overlap", "24h", "how long the present text works on; 0s: not at all")
-	outputFlag(cmd)
-	return cmd
 }
 
 func newKeyRevoke(s streams) *cobra.Command {

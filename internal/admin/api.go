@@ -52,6 +52,7 @@ func (s *Service) Handler() http.Handler {
 	a.chain()
 	a.upstreams()
 	a.keys()
+	a.rotation()
 	a.brakes()
 	a.rates()
 	a.tokens()
@@ -162,11 +163,6 @@ func (q *keyQuery) filter() KeyFilter {
 	return KeyFilter{Match: q.Match, Upstream: q.Upstream, Revoked: q.Revoked, After: q.After, Limit: q.Limit}
 }
 
-// Rotation asks for a key's new text.
-type Rotation struct {
-	Overlap string `json:"overlap,omitempty" doc:"how long the present text works on, like 24h (the default) or 0s"`
-}
-
 // Reason is why something is done.
 type Reason struct {
 	Reason string `json:"reason,omitempty"`
@@ -197,20 +193,6 @@ func (a *api) keys() {
 			Body KeyUpdate
 		}) (KeyChanged, error) {
 			return a.s.UpdateKey(ctx, who, in.Key, in.Body)
-		})
-	handle(a, route{http.MethodPost, "keys/{key}/rotate", "rotate-key", "Give a vault key a new text", vault.ToChange, 0},
-		func(ctx context.Context, who Actor, in *struct {
-			Key  string `path:"key" doc:"id or name"`
-			Body Rotation
-		}) (KeyRotated, error) {
-			overlap := defaultOverlap
-			if in.Body.Overlap != "" {
-				var err error
-				if overlap, err = time.ParseDuration(in.Body.Overlap); err != nil {
-					return KeyRotated{}, refuse(Invalid, "the overlap %q is no duration; write 24h, 30m or 0s", in.Body.Overlap)
-				}
-			}
-			return a.s.RotateKey(ctx, who, in.Key, overlap)
 		})
 	handle(a, route{http.MethodPost, "keys/{key}/revoke", "revoke-key", "End a vault key for good", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {

@@ -225,11 +225,6 @@ func (c *Client) UpdateKey(ctx context.Context, idOrName string, req KeyUpdate) 
 	return call[KeyChanged](ctx, c, http.MethodPatch, "keys/"+seg(idOrName), nil, req)
 }
 
-// RotateKey calls Service.RotateKey.
-func (c *Client) RotateKey(ctx context.Context, idOrName string, req Rotation) (KeyRotated, error) {
-	return call[KeyRotated](ctx, c, http.MethodPost, "keys/"+seg(idOrName)+"/rotate", nil, req)
-}
-
 // RevokeKey calls Service.RevokeKey.
 func (c *Client) RevokeKey(ctx context.Context, idOrName, reason string) (KeyChanged, error) {
 	return call[KeyChanged](ctx, c, http.MethodPost, "keys/"+seg(idOrName)+"/revoke", nil, Reason{reason})

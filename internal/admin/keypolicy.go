@@ -27,6 +27,8 @@ type PolicyEdit struct {
 	// Customers take the place of the policy's: ids, or `any` alone.
 	Customers []string `json:"customers,omitempty"`
 	Expires   string   `json:"expires,omitempty" doc:"a span from the key's creation like 90d, or a date"`
+	// RotateEvery is after how long the key's text is due for another.
+	RotateEvery string `json:"rotate_every,omitempty" doc:"a span like 90d"`
 }
 
 // KeyRequest asks for a vault key. Exactly one of Preset, Policy and Like says what it may do.
@@ -202,6 +204,11 @@ func (s *Service) parse(file string, text []byte, name string, e PolicyEdit) (*p
 	var err error
 	if edit.Expires, err = s.expiry(e.Expires); err != nil {
 		return nil, nil, err
+	}
+	if e.RotateEvery != "" {
+		if edit.RotateEvery, err = policy.ParseSpan(e.RotateEvery); err != nil {
+			return nil, nil, refuse(Invalid, "rotate_every: %v", err)
+		}
 	}
 	p, warned, err := policy.ParseEdited(file, text, s.Vocabulary, edit)
 	var wrong *policy.ParseError

@@ -14,15 +14,8 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// Limits of the key actions.
-const (
-	// defaultOverlap is how long both texts of a rotated key work: a deployment's time.
-	defaultOverlap = 24 * time.Hour
-	// maxOverlap keeps an old text from living on for good.
-	maxOverlap = 90 * 24 * time.Hour
-	// maxPage is the most items in one answer, and the default.
-	maxPage = 1000
-)
+// maxPage is the most items in one answer, and the default.
+const maxPage = 1000
 
 // List is one page of a listing. Next is given back as `after` for the next page; empty on the last one.
 type List[T any] struct {
@@ -43,8 +36,14 @@ type KeyView struct {
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires,omitzero"`
 	Revoked  time.Time `json:"revoked,omitzero"`
-	Probe    bool      `json:"probe,omitempty"`
-	InFlight int64     `json:"in_flight"`
+	// RotateBy is when the key's next text is due, by rotate_every of its policy.
+	RotateBy time.Time `json:"rotate_by,omitzero"`
+	Overdue  bool      `json:"overdue,omitempty" doc:"rotate_by is over"`
+	// OverlapUntil is until when an older text works beside the newest one; Texts is how many work.
+	OverlapUntil time.Time `json:"overlap_until,omitzero"`
+	Texts        int       `json:"texts"`
+	Probe        bool      `json:"probe,omitempty"`
+	InFlight     int64     `json:"in_flight"`
 }
 
 // KeyDetail is a vault key with everything that decides about its calls.
@@ -147,10 +146,7 @@ func (s *Service) Key(ctx context.Context, idOrName string) (KeyDetail, error) {
 	whole := s.whole(k)
 	d := KeyDetail{
 		KeyView: s.keyView(k, now), Policy: string(policy.Format(whole)), PolicyDigest: k.PolicyDigest, View: viewPolicy(k.Policy), Version: k.Version,
-		Joined: k.Joined, Credentials: []CredentialView{}, RestrictedKey: s.restrictedKey(whole, k.Mode),
-	}
-	for _, c := range k.Credentials {
-		d.Credentials = append(d.Credentials, CredentialView{string(c.Last4[:]), c.Created.UTC(), c.Expires})
+		Joined: k.Joined, Credentials: viewTexts(k.Credentials), RestrictedKey: s.restrictedKey(whole, k.Mode),
 	}
 	if d.Caps, err = s.capsOf(ctx, k, now); err != nil {
 		return KeyDetail{}, err
@@ -187,6 +183,7 @@ func (s *Service) keyView(k *vault.Key, now time.Time) KeyView {
 	case !k.Live(now):
 		v.State = "expired"
 	}
+	v.rotation(k, now)
 	return v
 }
 
@@ -221,49 +218,6 @@ type Change struct {
 	Field string `json:"field"`
 	Old   string `json:"old,omitempty"`
 	New   string `json:"new,omitempty"`
-}
-
-// KeyRotated is the one answer that shows a rotated key's new text.
-type KeyRotated struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-	Key  string `json:"key" doc:"shown this once"`
-	// OldUntil is when the text before stops working.
-	OldUntil time.Time `json:"old_until"`
-}
-
-// RotateKey gives a key a new text. The present one works until overlap has passed (zero: not at all any
-// more); one that was older still ends no later than that.
-func (s *Service) RotateKey(ctx context.Context, who Actor, idOrName string, overlap time.Duration) (KeyRotated, error) {
-	s.changes.Lock()
-	defer s.changes.Unlock()
-	if overlap < 0 || overlap > maxOverlap {
-		return KeyRotated{}, refuse(Invalid, "the overlap must be between 0 and %d days", int(maxOverlap.Hours()/24))
-	}
-	var out KeyRotated
-	err := s.changeKey(ctx, who, "key.rotate", idOrName, func(k *vault.Key, tx store.Tx, rec *audit.Record) error {
-		now := tx.Now()
-		until := now.Add(overlap)
-		secret, digest, last4 := s.Ring.Master().Mint(k.Mode)
-		var credentials []vault.Credential
-		for _, c := range k.Credentials {
-			if !c.Expires.IsZero() && !c.Expires.After(now) {
-				continue // it had ended before
-			}
-			if c.Expires.IsZero() || c.Expires.After(until) {
-				c.Expires = until
-			}
-			credentials = append(credentials, c) // also one that ends now: whoever sends it is told that it was rotated
-		}
-		k.Credentials = append(credentials, vault.Credential{Digest: digest, Last4: last4, Created: now})
-		rec.Diff = fmt.Sprintf("credential: …%s, the one before until %s", last4, stamp(until))
-		out = KeyRotated{ID: string(k.ID), Name: k.Name, Key: secret.Reveal(), OldUntil: until.UTC()}
-		return nil
-	})
-	if err != nil {
-		return KeyRotated{}, err
-	}
-	return out, nil
 }
 
 // RevokeKey ends a key for good. Its name is free again; its records and books stay.

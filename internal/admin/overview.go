@@ -86,7 +86,7 @@ func (s *Service) Overview(ctx context.Context) (Overview, error) {
 		case vault.ReadOnly:
 			out.ReadOnly++
 		}
-		if made := rotated(k); out.Rotated.IsZero() || made.Before(out.Rotated) {
+		if made := k.Rotated(); out.Rotated.IsZero() || made.Before(out.Rotated) {
 			view := s.keyView(k, now)
 			out.Oldest, out.Rotated = &view, made.UTC()
 		}
@@ -133,17 +133,6 @@ func saturated(a money.USD, b int64) money.USD {
 		return money.USD(sum)
 	}
 	return money.USD(int64(^uint64(0) >> 1))
-}
-
-// rotated is when the key's newest text was made.
-func rotated(k *vault.Key) time.Time {
-	at := k.Created
-	for _, c := range k.Credentials {
-		if c.Created.After(at) {
-			at = c.Created
-		}
-	}
-	return at
 }
 
 // open sums up what is open.

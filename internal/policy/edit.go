@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Edit is what flags change on a policy. The zero Edit changes nothing.
@@ -13,6 +14,8 @@ type Edit struct {
 	Caps      []Cap      // each replaces the cap of the same resource, window and unit, or is added
 	Customers *Customers // not nil: takes the place of the customers
 	Expires   *Expiry    // not nil: takes the place of the expiry
+
+	RotateEvery time.Duration // not zero: takes the place of the interval
 }
 
 // Apply returns the policy with the changes; p itself stays as it is. The result is not checked: read it
@@ -40,6 +43,9 @@ func (e Edit) Apply(p *Policy) *Policy {
 	}
 	if e.Expires != nil {
 		out.Expires = *e.Expires
+	}
+	if e.RotateEvery != 0 {
+		out.RotateEvery = e.RotateEvery
 	}
 	return &out
 }

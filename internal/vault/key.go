@@ -135,6 +135,37 @@ func (k *Key) Live(now time.Time) bool {
 	return k.Revoked.IsZero() && (k.Expires.IsZero() || now.Before(k.Expires))
 }
 
+// Rotated is when the key's newest text was made: its last rotation, or its creation.
+func (k *Key) Rotated() time.Time {
+	at := k.Created
+	for _, c := range k.Credentials {
+		if c.Created.After(at) {
+			at = c.Created
+		}
+	}
+	return at
+}
+
+// WorkingTexts are the key's credentials that have not ended at a time, the newest last; a copy.
+func (k *Key) WorkingTexts(now time.Time) []Credential {
+	var out []Credential
+	for _, c := range k.Credentials {
+		if c.Expires.IsZero() || now.Before(c.Expires) {
+			out = append(out, c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Credential) int { return a.Created.Compare(b.Created) })
+	return out
+}
+
+// RotateBy is when the key's next text is due, by its policy's rotate_every; zero: never, or it was revoked.
+func (k *Key) RotateBy() time.Time {
+	if k.Policy == nil || k.Policy.RotateEvery <= 0 || !k.Revoked.IsZero() {
+		return time.Time{}
+	}
+	return k.Rotated().Add(k.Policy.RotateEvery)
+}
+
 // idDigits are lower case, without look-alikes in either case.
 var idDigits = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
