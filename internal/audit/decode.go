@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/money"
@@ -55,25 +56,30 @@ type recordJSON struct {
 	Customers []policy.CustomerID  `json:"customers"`
 	Account   policy.AccountID     `json:"account"`
 	Effects   []effectJSON         `json:"effects"`
-	Repeat    string               `json:"repeat"`
+	judgedJSON
+	Repeat string `json:"repeat"`
 
 	Verdict  string        `json:"verdict"`
 	Shadowed bool          `json:"shadowed"`
 	Failures []failureJSON `json:"failures"`
 	Caps     []capJSON     `json:"caps"`
 
-	Status          int    `json:"status"`
-	UpstreamStatus  int    `json:"upstream_status"`
-	UpstreamRequest string `json:"upstream_request"`
-	Fate            string `json:"fate"`
-	Proof           string `json:"proof"`
-	Reservation     int64  `json:"reservation"`
-	Why             string `json:"why"`
-	Replayed        bool   `json:"replayed"`
-	Guarded         bool   `json:"guarded"`
-	Withheld        int    `json:"withheld"`
-	OursMicros      int64  `json:"ours_us"`
-	TheirsMicros    int64  `json:"theirs_us"`
+	Status          int               `json:"status"`
+	UpstreamStatus  int               `json:"upstream_status"`
+	UpstreamRequest string            `json:"upstream_request"`
+	Fate            string            `json:"fate"`
+	Proof           string            `json:"proof"`
+	Reservation     int64             `json:"reservation"`
+	Finals          []finalJSON       `json:"finals"`
+	Pending         bool              `json:"pending"`
+	Alone           bool              `json:"alone"`
+	Joined          policy.CustomerID `json:"joined"`
+	Why             string            `json:"why"`
+	Replayed        bool              `json:"replayed"`
+	Guarded         bool              `json:"guarded"`
+	Withheld        int               `json:"withheld"`
+	OursMicros      int64             `json:"ours_us"`
+	TheirsMicros    int64             `json:"theirs_us"`
 
 	Operator string `json:"operator"`
 	Action   string `json:"action"`
@@ -99,12 +105,17 @@ func (in *recordJSON) record() (*Record, error) {
 		OursMicros: in.OursMicros, TheirsMicros: in.TheirsMicros,
 		Operator: in.Operator, Action: in.Action, Subject: in.Subject, Diff: in.Diff, Reason: in.Reason,
 		InFlight: in.InFlight, Count: in.Count,
+		Judged: in.judged(), Pending: in.Pending, Alone: in.Alone, Joined: in.Joined,
 	}
 	for _, e := range in.Effects {
 		r.Effects = append(r.Effects, Effect{
 			Bucket: e.Bucket, Amount: money.Amount{Minor: e.Amount, Currency: e.Currency},
 			USD: e.USD, Rate: e.Rate, Object: e.Object,
+			Value: e.Value, MarginBP: e.MarginBP, Mode: modeOf(e.Mode), Ceiling: e.Ceiling, LookedUp: e.LookedUp,
 		})
+	}
+	for _, f := range in.Finals {
+		r.Finals = append(r.Finals, Final{Bucket: f.Bucket, Object: f.Object, Amount: money.Amount{Minor: f.Amount, Currency: f.Currency}})
 	}
 	for _, f := range in.Failures {
 		r.Failures = append(r.Failures, f.failure())
@@ -126,6 +137,24 @@ type effectJSON struct {
 	USD      money.USD      `json:"usd"`
 	Rate     money.RateID   `json:"rate"`
 	Object   string         `json:"object"`
+
+	Value    int64  `json:"rate_value"`
+	MarginBP int64  `json:"margin_bp"`
+	Mode     string `json:"mode"`
+	Ceiling  int64  `json:"ceiling"`
+	LookedUp bool   `json:"looked_up"`
+}
+
+type finalJSON struct {
+	Bucket   string         `json:"bucket"`
+	Object   string         `json:"object"`
+	Amount   int64          `json:"amount"`
+	Currency money.Currency `json:"currency"`
+}
+
+// modeOf reads what modeNames writes.
+func modeOf(word string) policy.CountMode {
+	return policy.CountMode(max(0, slices.Index(modeNames[:], word)))
 }
 
 type failureJSON struct {

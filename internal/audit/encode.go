@@ -74,10 +74,37 @@ func appendWhat(b []byte, r *Record) []byte {
 		b = appendUSD(b, e.USD)
 		b = text(b, "rate", string(e.Rate), maxID)
 		b = text(b, "object", e.Object, maxID)
-		b = append(b, '}')
+		b = append(appendCounting(b, &e), '}')
 	}
 	b = closing(b, len(r.Effects))
+	b = appendJudgedAs(b, &r.Judged)
 	return text(b, "repeat", r.Repeat, maxID)
+}
+
+// appendCounting appends what the ledger would need to count a movement of money once more. Dollars have no rate to tell.
+func appendCounting(b []byte, e *Effect) []byte {
+	if e.Rate != "" {
+		b = number(number(b, "rate_value", e.Value), "margin_bp", e.MarginBP)
+	}
+	if int(e.Mode) < len(modeNames) {
+		b = text(b, "mode", modeNames[e.Mode], maxID)
+	}
+	return flag(number(b, "ceiling", e.Ceiling), "looked_up", e.LookedUp)
+}
+
+// modeNames are the modes in records; adding up is understood.
+var modeNames = [...]string{policy.Gross: "", policy.Total: "total", policy.Part: "part"}
+
+func appendFinals(b []byte, finals []Final) []byte {
+	for i, f := range finals[:min(len(finals), maxEffects)] {
+		b = open(b, "finals", i)
+		b = appendText(append(b, `{"bucket":`...), f.Bucket, maxID)
+		b = text(b, "object", f.Object, maxID)
+		b = append(b, `,"amount":`...)
+		b = strconv.AppendInt(b, f.Amount.Minor, 10)
+		b = append(text(b, "currency", string(f.Amount.Currency), maxID), '}')
+	}
+	return closing(b, len(finals))
 }
 
 func appendJudged(b []byte, r *Record) []byte {
@@ -128,6 +155,8 @@ func appendResult(b []byte, r *Record) []byte {
 	b = text(b, "fate", r.Fate, maxID)
 	b = text(b, "proof", r.Proof, maxID)
 	b = number(b, "reservation", r.Reservation)
+	b = flag(appendFinals(b, r.Finals), "pending", r.Pending)
+	b = text(flag(b, "alone", r.Alone), "joined", string(r.Joined), maxID)
 	b = text(b, "why", r.Why, maxMessage)
 	b = flag(b, "replayed", r.Replayed)
 	b = flag(b, "guarded", r.Guarded)

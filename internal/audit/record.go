@@ -55,6 +55,7 @@ type Record struct {
 	Customers  []policy.CustomerID
 	Account    policy.AccountID
 	Effects    []Effect
+	Judged           // of a call's first record
 	Caps       []Cap // of an intent and an outcome: after it; of a denial: those that were full
 
 	Verdict     string // allow or deny
@@ -64,6 +65,12 @@ type Record struct {
 	Proof       string
 	Why         string
 	Reservation int64
+	// Finals are the last words about objects that the call brought: beyond their amounts nothing stays counted. Pending: a
+	// later truth may lower what moved. Alone: of what was learned later, no other key is counted for the object.
+	Finals  []Final
+	Pending bool
+	Alone   bool
+	Joined  policy.CustomerID // the customer that the call made, if it became part of the key's list
 
 	Status          int    // what the agent got
 	UpstreamStatus  int    // what the vendor answered
@@ -100,6 +107,20 @@ type Effect struct {
 	USD    money.USD
 	Rate   money.RateID
 	Object string
+
+	// What the ledger needs to count it once more, of a call's first record. Value and MarginBP are the rate's, as in
+	// money.Quote.
+	Value, MarginBP int64
+	Mode            policy.CountMode
+	Ceiling         int64
+	LookedUp        bool // the call did not name the amount
+}
+
+// Final is the last word about an object.
+type Final struct {
+	Bucket string
+	Object string
+	Amount money.Amount
 }
 
 // Cap is how one cap stood after the call. Limit, Held, Settled and Left are in its unit.

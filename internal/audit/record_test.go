@@ -85,10 +85,17 @@ func records() *rapid.Generator[*Record] {
 			From: s("from"), Operator: s("operator"), Action: s("action"), Subject: s("subject"), Diff: s("diff"), Reason: s("reason"),
 			InFlight: n("flight"), Count: n("count"),
 		}
+		r.Access, r.Tie, r.Guest = policy.Access(rapid.IntRange(0, 2).Draw(t, "access")), s("tie"), rapid.Bool().Draw(t, "guest")
+		r.Pending, r.Alone, r.Joined = rapid.Bool().Draw(t, "pending"), rapid.Bool().Draw(t, "alone"), policy.CustomerID(s("joined"))
 		for range rapid.IntRange(0, 3).Draw(t, "lists") {
+			r.Needs = append(r.Needs, policy.Need{Resource: policy.Resource(s("need")), Access: policy.Read})
+			r.Open = append(r.Open, Open{At: int(int32(n("place"))), Bucket: s("open"), Unbound: rapid.Bool().Draw(t, "unbound")})
+			r.Params = append(r.Params, hostile.Draw(t, "param"))
+			r.Finals = append(r.Finals, Final{Bucket: s("fbucket"), Object: s("fobject"), Amount: money.Amount{Minor: n("left"), Currency: money.Currency(s("fcur"))}})
 			r.Customers = append(r.Customers, policy.CustomerID(hostile.Draw(t, "customer")))
 			r.Effects = append(r.Effects, Effect{Bucket: s("bucket"), Object: s("eobject"), USD: money.USD(rapid.Int64Range(-1e15, 1e15).Draw(t, "usd")),
-				Amount: money.Amount{Minor: n("minor"), Currency: money.Currency(s("currency"))}, Rate: money.RateID(s("rate"))})
+				Amount: money.Amount{Minor: n("minor"), Currency: money.Currency(s("currency"))}, Rate: money.RateID(s("rate")),
+				Value: n("value"), MarginBP: n("margin"), Mode: policy.CountMode(rapid.IntRange(0, 2).Draw(t, "mode")), Ceiling: n("ceiling")})
 			r.Failures = append(r.Failures, policy.Failure{Code: policy.Code(s("code")), Rule: s("rule"), Param: s("param"), Message: s("message"), Soft: rapid.Bool().Draw(t, "soft")})
 			r.Caps = append(r.Caps, Cap{Resource: s("resource"), Per: s("per"), Unit: policy.Unit(rapid.IntRange(0, 2).Draw(t, "unit")),
 				Limit: rapid.Int64Range(0, 1e15).Draw(t, "limit"), Left: rapid.Int64Range(0, 1e15).Draw(t, "left"),
@@ -127,6 +134,11 @@ func TestADecodedRecordIsTheRecord(t *testing.T) {
 	r.Fate, r.Proof, r.Why, r.Repeat, r.OursMicros, r.TheirsMicros = "refused", "refused", "w", "first", 1, 2
 	r.Operator, r.Action, r.Subject, r.Diff, r.Reason, r.InFlight, r.Count = "ann", "kill", "key_x", "-a\n+b", "\"why\\", 3, 4
 	r.Ref, r.Node, r.Policy, r.Presented, r.Object, r.Account, r.UpstreamRequest = 5, "gw-b", "d1", "…", "ch_1", "acct_1", "req_1"
+	r.Judged = Judged{
+		Access: policy.Write, Tie: "known", Guest: true, Creates: true, Params: []string{"amount", "metadata[order]"}, ParamsCut: true,
+		Needs: []policy.Need{{Resource: "transfers", Access: policy.Write}}, Open: []Open{{At: 1, Bucket: "transfers", Waived: true}},
+	}
+	r.Finals, r.Pending, r.Alone, r.Joined = []Final{{"refunds", "re_1", money.Amount{Minor: 5, Currency: "usd"}}}, true, true, "cus_new"
 	c := NewChain("1")
 	e := c.Append(r)
 	read, err := Decode(e.Bytes)

@@ -74,12 +74,21 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 		g.settledBefore(j, resolution, &outcome)
 		record.Proof = ""
 	}
+	resolved(record, resolution)
 	settled := g.settle(ctx, j, resolution)
 	response = g.finish(j, response)
 	if !settled {
 		response.Header.Set("Keybrake-Settlement", "pending")
 	}
 	return response
+}
+
+// resolved notes what a resolution says beyond its record's fate.
+func resolved(r *audit.Record, by *store.Resolution) {
+	r.Pending, r.Joined = by.Fate.Pending, by.Joins
+	for _, f := range by.Fate.Finals {
+		r.Finals = append(r.Finals, audit.Final{Bucket: string(f.Bucket), Object: string(f.Object), Amount: f.Amount})
+	}
 }
 
 // settledBefore completes the resolution of a retry whose first attempt was settled: that stands. The vendor must say so

@@ -235,6 +235,7 @@ type journey struct {
 	policy     *policy.Policy    // of key, with what joined it
 	upstream   *vault.Upstream
 	call       *upstream.Call
+	unread     bool // call is not read to its end
 	decision   policy.Decision
 
 	admitted store.Admitted

@@ -91,7 +91,7 @@ func (j *journey) keyEnded(now time.Time) *policy.Failure { return j.key.Ended(j
 // parse turns the raw request into a call.
 func (g *Gateway) parse(j *journey) *policy.Failure {
 	call, refusal := g.Adapter.Parse(j.raw, j.upstream.Version)
-	j.call = call
+	j.call, j.unread = call, refusal != nil
 	if refusal != nil {
 		if outside := outOfScope(j); outside != nil {
 			return outside

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -43,7 +44,7 @@ func (j *journey) who(r *audit.Record) {
 	}
 	if j.call != nil {
 		op := &j.call.Operation
-		r.Operation, r.Route, r.Account, r.Customers = op.Name, j.call.Template, j.call.Account, op.Customer.Customers
+		r.Operation, r.Route, r.Account, r.Customers = op.Name, j.call.Template, cmp.Or(op.Account, j.call.Account), op.Customer.Customers
 		r.Object = pathID(j.call.Template, j.call.Path)
 	}
 	r.OursMicros = (time.Since(j.start) - j.theirs).Microseconds()
@@ -74,13 +75,7 @@ func (g *Gateway) intent(j *journey) *audit.Record {
 		r.Credential = string(j.credential.Last4[:])
 	}
 	if j.call != nil {
-		for _, e := range j.call.Operation.Effects {
-			if e.Known {
-				r.Effects = append(r.Effects, audit.Effect{
-					Bucket: string(e.Bucket), Amount: e.Amount, USD: e.USD, Rate: e.Quote.Rate, Object: string(e.Object),
-				})
-			}
-		}
+		r.Judge(&j.call.Operation, !j.unread)
 	}
 	r.Shadowed = j.decision.Shadowed
 	r.Failures = append(r.Failures, j.decision.Failures...) // under shadow: what enforcement would have said

@@ -72,6 +72,9 @@ type Quote struct {
 // usdQuote is exact: dollars need no rate and no margin.
 var usdQuote = Quote{Currency: "usd", Exponent: 2, Value: rateScale}
 
+// Dollars is the quote of dollars: exact, and of any time.
+func Dollars() Quote { return usdQuote }
+
 // USD converts minor units at the quote, rounded up. Negative amounts are refused.
 func (q Quote) USD(minor int64) (USD, error) {
 	if q.Value <= 0 {

@@ -22,7 +22,7 @@ func (p *Policy) Waive(op *Operation) {
 	}
 	for i := range op.Effects {
 		if e := &op.Effects[i]; !e.Known && !p.hasUSDCap(e.Bucket) {
-			e.Unmeterable = true
+			e.Unmeterable, e.Waived = true, !e.Unmeterable || e.Waived
 		}
 	}
 }

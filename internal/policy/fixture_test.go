@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -60,3 +62,5 @@ func (v values) Lookup(path string) ([]string, bool) {
 	got, ok := v[path]
 	return got, ok
 }
+
+func (v values) Names() []string { return slices.Sorted(maps.Keys(v)) }

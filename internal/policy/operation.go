@@ -52,6 +52,8 @@ type ParamView interface {
 	// Lookup returns the value as it will be sent; ok is false if the parameter is absent. A path that
 	// names an array matches each of its elements: every value is returned.
 	Lookup(path string) (values []string, ok bool)
+	// Names lists the parameters that hold a value, each once, as paths in which an array's elements are "[]".
+	Names() []string
 }
 
 // CountMode says how an effect's amount relates to its object (DESIGN.md section 4, "One object, one
@@ -84,6 +86,9 @@ type Effect struct {
 	Named int64       `json:"-"`
 	Quote money.Quote // fixed at the decision; the reservation settles at it
 	USD   money.USD   // Amount at Quote, rounded up
+	// LookedUp: only the vendor knew Amount. Waived: Unmeterable because a policy counts it nowhere. For the record only.
+	LookedUp bool `json:"-"`
+	Waived   bool `json:"-"`
 	// Unmeterable: no bound exists; denied unless the policy lists the operation under `unmetered`.
 	Unmeterable bool
 	Why         string // for Unmeterable: the sentence of the denial

@@ -156,7 +156,10 @@ func (r *Reconciler) resolve(ctx context.Context, rsv *ledger.Reservation, fate 
 	rec := &audit.Record{
 		Kind: audit.KindReconciled, Ref: rsv.AuditSeq, Key: rsv.Key, Upstream: rsv.Upstream, Operation: rsv.Operation,
 		Customers: rsv.Customers, Account: rsv.IdemAccount, Fate: wordOf(fate), Proof: string(fate.Proof), Why: fate.Why,
-		Operator: who,
+		Operator: who, Pending: fate.Pending,
+	}
+	for _, f := range fate.Finals {
+		rec.Finals = append(rec.Finals, audit.Final{Bucket: string(f.Bucket), Object: string(f.Object), Amount: f.Amount})
 	}
 	if who != "" {
 		rec.Action, rec.Subject, rec.Reason = "reconcile", fmt.Sprintf("rsv_%d", rsv.ID), fate.Why

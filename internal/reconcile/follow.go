@@ -168,8 +168,9 @@ func (r *Reconciler) countedAt(ctx context.Context, u *vault.Upstream, id policy
 func (r *Reconciler) learned(ctx context.Context, u *vault.Upstream, key policy.KeyID, c upstream.Changed, t upstream.Truth, alone bool) error {
 	rec := &audit.Record{
 		Kind: audit.KindReconciled, Key: key, Upstream: u.ID, Mode: u.Mode.String(), Object: string(c.Object),
-		Fate: upstream.Moved.String(), Why: t.Why + ", as the event " + c.Event + " announced",
+		Fate: upstream.Moved.String(), Alone: alone, Why: t.Why + ", as the event " + c.Event + " announced",
 		Effects: []audit.Effect{{Bucket: string(t.Final.Bucket), Amount: t.Final.Amount, Object: string(c.Object)}},
+		Finals:  []audit.Final{{Bucket: string(t.Final.Bucket), Object: string(t.Final.Object), Amount: t.Final.Amount}},
 	}
 	if k, ok := r.Ring.Key(key); ok {
 		rec.KeyName = k.Name

@@ -134,6 +134,30 @@ func (p *Params) Lookup(path string) (values []string, ok bool) {
 	return values, ok
 }
 
+// Names implements policy.ParamView.
+func (p *Params) Names() []string {
+	if p.Empty() {
+		return nil
+	}
+	return p.root.names("", make([]string, 0, len(p.root.Members)))
+}
+
+// names appends the paths of everything below that has no further members.
+func (n *Node) names(path string, out []string) []string {
+	for _, m := range n.Members {
+		name := m.Key
+		if path != "" {
+			name = path + "[" + m.Key + "]"
+		}
+		if len(m.Value.Members) > 0 {
+			out = m.Value.names(name, out)
+		} else if !slices.Contains(out, name) { // the elements of an array are one
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
 // splitPath turns "a[b][]" into its parts. A path that is not well formed matches nothing.
 func splitPath(path string) Field {
 	name, rest, nested := strings.Cut(path, "[")

@@ -159,6 +159,7 @@ func (r *resolver) effect(i int) (*policy.Refusal, error) {
 		currency = "usd" // nothing is nothing in any currency
 	}
 	e.Amount, e.Named, e.Mode, e.Known = money.Amount{Minor: amount, Currency: currency}, 0, rule.Mode, true
+	e.LookedUp = true
 	if id, ok := r.req.Value(rule.ObjectFrom); ok && rule.ObjectFrom != "" {
 		e.Object = policy.ObjectID(id)
 	}
