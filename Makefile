@@ -38,7 +38,7 @@ check: ## under a minute: format, vet, staticcheck, repo rules, short tests
 demo: build ## the runaway agent, against real processes
 	scripts/demo build/keybrake
 
-bench: bench-go bench-load ## figures for docs/benchmarks.md; BENCH=create,refund,lone,reads,big,export chooses
+bench: bench-go bench-load bench-pages ## figures for docs/benchmarks.md; BENCH=create,refund,lone,reads,big,export chooses
 
 bench-go: ## the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/store/sqlite ./internal/upstream/stripe ./internal/vault ./internal/audit ./internal/policy ./internal/ledger ./internal/gateway/...
@@ -48,6 +48,10 @@ BENCH ?= create,refund,lone,reads,big,export
 bench-load: build ## real processes under load; makes a 5 GB store in the temporary folder, once
 	cd test && $(GO) build -o ../build/bench ./bench && $(GO) build -o ../build/caddy ./bench/caddy
 	build/bench run -keybrake build/keybrake -caddy build/caddy -what $(BENCH)
+
+bench-pages: build ## how long the console's pages take over 10,000 keys and 5 million records; makes a 5 GB store, once
+	cd test && $(GO) build -o ../build/bench ./bench
+	build/bench run -keybrake build/keybrake -what pages -keys 10000
 
 # SEED=N makes the agents of the second want the same things again; how two programs' threads fall is nobody's to choose.
 crash: ## processes killed with SIGKILL under load: the store alone (200 times) and the whole program (300 times), or ROUNDS times
@@ -68,4 +72,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build setup test generate check demo bench bench-go bench-load crash sim fuzz mutate
+.PHONY: help run build setup test generate check demo bench bench-go bench-load bench-pages crash sim fuzz mutate

@@ -151,7 +151,8 @@ type keyPath struct {
 	Key string `path:"key" doc:"id or name"`
 }
 
-type keyQuery struct {
+// KeyQuery is a KeyFilter as a query. It is exported because only such embedded fields are read from requests.
+type KeyQuery struct {
 	Match    string `query:"match" doc:"glob over names"`
 	Upstream string `query:"upstream"`
 	Revoked  bool   `query:"revoked"`
@@ -159,7 +160,7 @@ type keyQuery struct {
 	Limit    int    `query:"limit"`
 }
 
-func (q *keyQuery) filter() KeyFilter {
+func (q *KeyQuery) filter() KeyFilter {
 	return KeyFilter{Match: q.Match, Upstream: q.Upstream, Revoked: q.Revoked, After: q.After, Limit: q.Limit}
 }
 
@@ -170,10 +171,10 @@ type Reason struct {
 
 func (a *api) keys() {
 	handle(a, route{http.MethodGet, "keys", "list-keys", "List vault keys", vault.ToSee, 0},
-		func(_ context.Context, _ Actor, in *keyQuery) (List[KeyView], error) { return a.s.Keys(in.filter()) })
+		func(_ context.Context, _ Actor, in *KeyQuery) (List[KeyView], error) { return a.s.Keys(in.filter()) })
 	handle(a, route{http.MethodGet, "standings", "list-standings", "List vault keys with how close they are to their caps", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *struct {
-			keyQuery
+			KeyQuery
 			Search string `query:"search" doc:"a part of the name, or an id"`
 			Brake  string `query:"brake" enum:"normal,read-only,stopped"`
 			Mode   string `query:"mode" enum:"test,live"`
@@ -202,7 +203,7 @@ func (a *api) keys() {
 			return a.s.RevokeKey(ctx, who, in.Key, in.Body.Reason)
 		})
 	handle(a, route{http.MethodGet, "spend", "spend", "How the caps stand", vault.ToSee, 0},
-		func(ctx context.Context, _ Actor, in *keyQuery) (Spend, error) { return a.s.Spend(ctx, in.filter()) })
+		func(ctx context.Context, _ Actor, in *KeyQuery) (Spend, error) { return a.s.Spend(ctx, in.filter()) })
 }
 
 // BrakeList are the brakes that are pulled, and the calls on their way.

@@ -111,6 +111,9 @@ func TestKeysAreListedByHowCloseTheyAreAndFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if f.Limit > 0 && len(page.Items) > f.Limit {
+				t.Errorf("a page of %d has %d", f.Limit, len(page.Items))
+			}
 			for _, row := range page.Items {
 				out = append(out, row.Name)
 			}

@@ -62,7 +62,7 @@ func run(args []string) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *options) error
-	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"export", export}, {"compare", compare}} {
+	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"export", export}, {"pages", pages}, {"compare", compare}} {
 		if !slices.Contains(o.what, part.name) {
 			continue
 		}
@@ -79,6 +79,7 @@ type rig struct {
 	sandboxAddr      string // host:port
 	gatewayAddr      string
 	admin            *admin.Client
+	console, token   string // the admin address, and what signs in there
 	seeded           sandbox.Seeded
 	dir              string
 	up               time.Duration // from the gateway's start to its ready file
@@ -225,6 +226,7 @@ func (r *rig) startGateway(o *options) error {
 		return err
 	}
 	r.gatewayAddr = u.Host
+	r.console, r.token = where.Admin, where.Token
 	if r.admin, err = admin.NewClient(where.Admin, where.Token); err != nil {
 		return err
 	}

@@ -1,0 +1,94 @@
+// Every page as it looks: wide and light, narrow and dark. With KEYBRAKE_SHOTS=FOLDER also the other way round, and the
+// pictures are kept there.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { accessible, api, close, fits, newKey, open, operator, phone, seeded, server, shot, stripe, visitor, wide } from "./kit.js";
+
+const at = {};
+
+// A morning's traffic: reads, refunds close to a cap, refusals, something stopped.
+before(async () => {
+  await open();
+  const paid = await seeded();
+  const busy = await newKey("agent-support-refunds-runner42", { customers: [...new Set(paid.slice(0, 3).map((p) => p.customer))] });
+  const quiet = await newKey("agent-support-refunds-runner17");
+  const finance = await api("POST", "keys", { name: "agent-finance-reconcile-runner3", preset: "reconciliation", customers: ["any"] });
+  await api("POST", "keys", { name: "agent-support-refunds-trial", preset: "refund-support", policy: undefined, caps: ["refunds/day=50", "refunds/hour=30calls"], customers: ["any"] });
+  const sdk = stripe(busy.key);
+  for (let i = 0; i < 8; i++) await sdk.refunds.create({ charge: paid[0].charge, amount: 500 + 130 * i });
+  await Promise.allSettled([
+    sdk.refunds.create({ charge: paid[0].charge, amount: 9000 }), sdk.payouts.create({ amount: 500, currency: "usd" }),
+    sdk.refunds.create({ charge: paid.at(-1).charge, amount: 500 }), stripe(finance.key).charges.list({ limit: 3 }), stripe(finance.key).customers.create({}),
+  ]);
+  await api("POST", "kill", { keys: [quiet.id], reason: "its runner has left" });
+  const records = await api("GET", `audit?key=${busy.id}&limit=50`);
+  Object.assign(at, {
+    overview: "/", keys: "/keys", "keys-found": "/keys?q=refunds&order=called", "keys-none": "/keys?q=nobody", key: `/keys/${busy.id}`, "key-stopped": `/keys/${quiet.id}`, "key-new": "/keys/new",
+    "key-edit": `/keys/${busy.id}/edit`, audit: "/audit", "audit-denied": "/audit?verdict=denied", "audit-none": "/audit?customer=cus_none",
+    "record-refused": "/audit/" + records.items.find((r) => r.verdict === "deny").id, "record-allowed": "/audit/" + records.items.find((r) => r.kind === "outcome" && r.effects?.length).id,
+    permissions: "/permissions", "permissions-found": "/permissions?q=refund", upstreams: "/upstreams", upstream: "/upstreams/" + server.upstream, rates: "/rates",
+    stop: "/stop", stopped: "/stopped", more: "/more", nothing: "/nothing/here",
+  });
+});
+after(close);
+
+for (const [size, viewport, usual] of [["1280", wide, "light"], ["360", phone, "dark"]]) {
+  for (const colorScheme of ["light", "dark"].filter((c) => c === usual || process.env.KEYBRAKE_SHOTS)) {
+    test(`every page at ${size}, ${colorScheme}`, async (t) => {
+      const v = await operator({ viewport, colorScheme });
+      for (const [name, path] of Object.entries(at)) {
+        await t.test(name, async () => {
+          await v.page.goto(path);
+          assert.equal(await v.page.locator("h1").count(), 1);
+          await accessible(v.page);
+          await fits(v.page);
+          await shot(v.page, `${name}-${size}-${colorScheme}`);
+        });
+      }
+      await v.end();
+    });
+  }
+}
+
+test("the stop panel, open", async () => {
+  for (const viewport of [wide, phone]) {
+    const v = await operator({ viewport });
+    await v.page.goto(at.key);
+    await v.page.locator("[popovertarget=stop]:visible").first().click();
+    await v.page.locator("#stop").waitFor({ state: "visible" });
+    await accessible(v.page);
+    await shot(v.page, `stop-panel-${viewport.width}`);
+    await v.end();
+  }
+});
+
+test("the way in", async () => {
+  for (const viewport of [wide, phone]) {
+    const v = await visitor({ viewport });
+    await v.page.goto("/login");
+    await accessible(v.page);
+    await fits(v.page);
+    await shot(v.page, `login-${viewport.width}`);
+    await v.end();
+  }
+});
+
+test("at four times the size it is the narrow page", async () => {
+  const v = await operator({ viewport: { width: 320, height: 256 } });
+  for (const path of [at.overview, at.key, at.audit]) {
+    await v.page.goto(path);
+    await fits(v.page);
+  }
+  await v.end();
+});
+
+test("a choice of light or dark stays, without a script", async () => {
+  const v = await operator({ javaScriptEnabled: false });
+  await v.page.goto("/more");
+  await v.page.locator("main").getByLabel("Light or dark").selectOption("dark");
+  await v.page.locator("main").getByRole("button", { name: "Set" }).click();
+  assert.equal(await v.page.locator("html").getAttribute("data-theme"), "dark");
+  await v.page.goto("/keys");
+  assert.equal(await v.page.locator("html").getAttribute("data-theme"), "dark");
+  await v.end();
+});
