@@ -76,17 +76,14 @@ func (f *secretFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.stdin, "secret-stdin", false, "take the secret from standard input")
 }
 
+// given reports whether any of the flags was.
+func (f *secretFlags) given() bool { return f.env != "" || f.file != "" || f.stdin }
+
 // maxSecret bounds what is read as a secret: a path to something else by mistake is refused early.
 const maxSecret = 4096
 
 func (f *secretFlags) read(in io.Reader) (string, error) {
-	given := 0
-	for _, is := range []bool{f.env != "", f.file != "", f.stdin} {
-		if is {
-			given++
-		}
-	}
-	if given != 1 {
+	if countTrue(f.env != "", f.file != "", f.stdin) != 1 {
 		return "", usageError{errors.New("give the secret with one of --secret-env, --secret-file and --secret-stdin")}
 	}
 	var text string

@@ -28,6 +28,9 @@ var stripeNeeds = []admin.Need{
 	{Name: "Balance Transactions: Read", Path: "/v1/balance_transactions", Query: "limit=1", Without: "the books cannot be compared with Stripe's ledger"},
 }
 
+// stripeAccount is how Stripe is asked whose a secret is.
+var stripeAccount = admin.AccountQuestion{Path: stripe.AccountPath, Of: stripe.AccountOf, Needs: "the permission connected_account_read"}
+
 // prober asks through the same client as the data plane: pinned host, no redirect, no proxy.
 type prober struct{ client *upstream.Client }
 

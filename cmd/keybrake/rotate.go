@@ -56,6 +56,75 @@ func newKeyRotate(s streams) *cobra.Command {
 	return cmd
 }
 
+func newUpstreamRotate(s streams) *cobra.Command {
+	var secret secretFlags
+	var req admin.UpstreamSecret
+	var change, abandon bool
+	cmd := &cobra.Command{
+		Use:   "rotate UPSTREAM",
+		Short: "Give an upstream another secret of the same account and mode",
+		Long: "Give an upstream another secret. The vendor is asked first, with harmless reads, whether it knows the secret, whether it is\n" +
+			"of the same account, and whether it may what the present one may; what does not hold changes nothing. Calls on their\n" +
+			"way end with the secret that they left with, later ones carry the new one. Vault keys stay as they are.\n" +
+			"With --stage the secret waits until --switch puts it into its place, or --abandon forgets it.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if n := countTrue(req.Stage, change, abandon); n > 1 || (change || abandon) && secret.given() {
+				return usageError{errors.New("give a secret (with --stage or without), or --switch, or --abandon")}
+			}
+			did, do := "has a new secret", func(c *admin.Client) (admin.UpstreamView, error) {
+				return c.RotateUpstream(cmd.Context(), args[0], req)
+			}
+			switch {
+			case change:
+				do = func(c *admin.Client) (admin.UpstreamView, error) {
+					return c.SwitchUpstream(cmd.Context(), args[0], req.SwitchRequest)
+				}
+			case abandon:
+				did, do = "keeps its secret", func(c *admin.Client) (admin.UpstreamView, error) { return c.AbandonUpstream(cmd.Context(), args[0]) }
+			default:
+				if req.Stage {
+					did = "has a staged secret"
+				}
+				if req.Secret, err = secret.read(s.in); err != nil {
+					return err
+				}
+			}
+			u, err := ask(do)
+			if err != nil {
+				return err
+			}
+			return s.printUpstream(*outputOf(cmd), did, u)
+		},
+	}
+	secret.bind(cmd)
+	cmd.Flags().BoolVar(&req.Stage, "stage", false, "let the secret wait until it is switched to")
+	cmd.Flags().BoolVar(&change, "switch", false, "put the staged secret into its place")
+	cmd.Flags().BoolVar(&abandon, "abandon", false, "forget the staged secret")
+	cmd.Flags().BoolVar(&req.AllowUnrestricted, "allow-unrestricted", false, "take a live secret that can do everything")
+	cmd.Flags().BoolVar(&req.AllowMissing, "allow-missing", false, "take a secret that lacks permissions which the present one has")
+	cmd.Flags().BoolVar(&req.SameAccount, "same-account", false, "answer for it that the account is the same, where the vendor does not tell")
+	outputFlag(cmd)
+	return cmd
+}
+
+func countTrue(flags ...bool) (n int) {
+	for _, f := range flags {
+		if f {
+			n++
+		}
+	}
+	return n
+}
+
+// staged writes what waits to take the place of an upstream's secret.
+func staged(u admin.UpstreamView) string {
+	if u.Staged == nil {
+		return ""
+	}
+	return u.Staged.Secret
+}
+
 func endOverlap(ctx context.Context, c *admin.Client, key string) (admin.KeyTexts, error) {
 	return c.EndOverlap(ctx, key, admin.Overlap{})
 }

@@ -151,7 +151,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.reconciler = asking
 	s.admin = admin.New(admin.Config{
 		Store: s.store, Ring: s.ring, Vocabulary: s.adapter.Catalog().Vocabulary(),
-		Prober: prober{s.client}, Needs: stripeNeeds, BaseURL: stripeURL, Version: stripe.DefaultVersion,
+		Prober: prober{s.client}, Needs: stripeNeeds, Account: stripeAccount, BaseURL: stripeURL, Version: stripe.DefaultVersion,
 		Restricted: restrictedKeys(s.adapter.Catalog()), Scopes: permissionMap(s.adapter.Catalog()),
 		Probes: s.adapter.Catalog().Probes(), Agents: func() http.Handler { return s.gateway },
 		Statements: &reconcile.Statements{

@@ -38,34 +38,9 @@ func newUpstreamAdd(s streams) *cobra.Command {
 	secret.bind(cmd)
 	cmd.Flags().StringVar(&req.BaseURL, "base-url", "", "scheme and host (default: the vendor's own)")
 	cmd.Flags().StringVar(&req.Version, "api-version", "", "API version that is sent where an agent names none")
+	cmd.Flags().StringVar(&req.RotateEvery, "rotate-every", "", "after how long the secret is due for another, like 90d")
 	cmd.Flags().BoolVar(&req.AllowUnrestricted, "allow-unrestricted", false, "take a live secret that can do everything")
 	cmd.Flags().BoolVar(&req.AllowInsecure, "allow-insecure-upstream", false, "take a base URL without TLS")
-	outputFlag(cmd)
-	return cmd
-}
-
-func newUpstreamRotate(s streams) *cobra.Command {
-	var secret secretFlags
-	var req admin.UpstreamSecret
-	cmd := &cobra.Command{
-		Use:   "rotate UPSTREAM",
-		Short: "Give an upstream another secret of the same mode",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if req.Secret, err = secret.read(s.in); err != nil {
-				return err
-			}
-			u, err := ask(func(c *admin.Client) (admin.UpstreamView, error) {
-				return c.RotateUpstream(cmd.Context(), args[0], req)
-			})
-			if err != nil {
-				return err
-			}
-			return s.printUpstream(*outputOf(cmd), "has a new secret", u)
-		},
-	}
-	secret.bind(cmd)
-	cmd.Flags().BoolVar(&req.AllowUnrestricted, "allow-unrestricted", false, "take a live secret that can do everything")
 	outputFlag(cmd)
 	return cmd
 }
@@ -109,10 +84,11 @@ func newUpstreamWebhook(s streams) *cobra.Command {
 func newUpstreamUpdate(s streams) *cobra.Command {
 	var req admin.UpstreamUpdate
 	cmd := &cobra.Command{
-		Use:   "update UPSTREAM --api-version V --reason T",
-		Short: "Set the API version that an upstream is pinned to",
+		Use:   "update UPSTREAM [--api-version V --reason T] [--rotate-every 90d]",
+		Short: "Set the API version that an upstream is pinned to, or when its secret is due",
 		Long: "Set the API version that is sent where an agent names none. Agents may name it too, also where Keybrake does not know its\n" +
-			"release train: fields may have other names in it, and an amount that is not where it is looked for is not let through.",
+			"release train: fields may have other names in it, and an amount that is not where it is looked for is not let through.\n" +
+			"Or set after how long the secret is due for another; `never` takes that away.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			u, err := ask(func(c *admin.Client) (admin.UpstreamView, error) {
@@ -124,8 +100,9 @@ func newUpstreamUpdate(s streams) *cobra.Command {
 			return s.printUpstream(*outputOf(cmd), "is set", u)
 		},
 	}
-	cmd.Flags().StringVar(&req.Version, "api-version", "", "like 2026-08-26.dahlia, or an older date")
-	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; goes into the audit (required)")
+	cmd.Flags().StringVar(&req.Version, "api-version", "", "like 2026-08-26.dahlia, or an older date; takes a --reason")
+	cmd.Flags().StringVar(&req.RotateEvery, "rotate-every", "", "after how long the secret is due for another, like 90d; or never")
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; goes into the audit")
 	outputFlag(cmd)
 	return cmd
 }
@@ -134,6 +111,9 @@ func (s streams) printUpstream(f format, did string, u admin.UpstreamView) error
 	s.warn(u.Warnings)
 	return s.print(f, u, func(w io.Writer) {
 		fmt.Fprintf(w, "upstream %s (%s) %s: %s mode, %s, version %s, secret %s\n", u.Name, u.ID, did, u.Mode, u.BaseURL, u.Version, u.Secret)
+		if u.Staged != nil {
+			fmt.Fprintf(w, "%s is staged by %s; `keybrake upstream rotate %s --switch` puts it into its place\n", u.Staged.Secret, u.Staged.By, u.Name)
+		}
 		switch {
 		case u.Unreachable != "":
 			fmt.Fprintf(w, "%s was not reached (%s), so nothing works yet and no permission could be checked.\n", u.BaseURL, u.Unreachable)
@@ -159,9 +139,9 @@ func newUpstreamList(s streams) *cobra.Command {
 			return s.print(*outputOf(cmd), list, func(w io.Writer) {
 				var rows [][]string
 				for _, u := range list.Items {
-					rows = append(rows, []string{u.Name, u.ID, u.Mode, u.Brake, fmt.Sprint(u.Keys), u.BaseURL, u.Version, u.Secret})
+					rows = append(rows, []string{u.Name, u.ID, u.Mode, u.Brake, fmt.Sprint(u.Keys), u.BaseURL, u.Version, u.Secret, when(u.SecretSince), rotateBy(u.RotateBy, u.Overdue), staged(u)})
 				}
-				table(w, "NAME ID MODE BRAKE KEYS BASE-URL VERSION SECRET", rows)
+				table(w, "NAME ID MODE BRAKE KEYS BASE-URL VERSION SECRET SINCE ROTATE-BY STAGED", rows)
 			})
 		},
 	}

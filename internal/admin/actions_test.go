@@ -48,6 +48,22 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 			_, err := w.client.RotateKey(ctx, "agent-a-b-c", Rotation{})
 			return err
 		}},
+		{"upstream.stage", "upstream stripe-test", func() error {
+			_, err := w.client.RotateUpstream(ctx, "stripe-test", UpstreamSecret{Secret: "rk_test_another", Stage: true})
+			return err
+		}},
+		{"upstream.abandon", "upstream stripe-test", func() error {
+			_, err := w.client.AbandonUpstream(ctx, "stripe-test")
+			return err
+		}},
+		{"upstream.stage", "upstream stripe-test", func() error {
+			_, err := w.client.RotateUpstream(ctx, "stripe-test", UpstreamSecret{Secret: "rk_test_another", Stage: true})
+			return err
+		}},
+		{"upstream.switch", "upstream stripe-test", func() error {
+			_, err := w.client.SwitchUpstream(ctx, "stripe-test", SwitchRequest{})
+			return err
+		}},
 		{"key.rotate.undo", "vault key agent-a-b-c", func() error {
 			_, err := w.client.UndoRotation(ctx, "agent-a-b-c", w.newest(t, "agent-a-b-c"))
 			return err

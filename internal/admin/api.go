@@ -51,6 +51,7 @@ func (s *Service) Handler() http.Handler {
 	a.history()
 	a.chain()
 	a.upstreams()
+	a.secrets()
 	a.keys()
 	a.rotation()
 	a.brakes()
@@ -120,14 +121,7 @@ func (a *api) upstreams() {
 		func(ctx context.Context, who Actor, in *body[UpstreamRequest]) (UpstreamView, error) {
 			return a.s.AddUpstream(ctx, who, in.Body)
 		})
-	handle(a, route{http.MethodPost, "upstreams/{upstream}/rotate", "rotate-upstream", "Give an upstream another secret", vault.ToChange, 0},
-		func(ctx context.Context, who Actor, in *struct {
-			Upstream string `path:"upstream" doc:"id or name"`
-			Body     UpstreamSecret
-		}) (UpstreamView, error) {
-			return a.s.RotateUpstream(ctx, who, in.Upstream, UpstreamRequest{Secret: in.Body.Secret, AllowUnrestricted: in.Body.AllowUnrestricted})
-		})
-	handle(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to", vault.ToChange, 0},
+	handle(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to, or when its secret is due", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
 			Body     UpstreamUpdate
@@ -139,12 +133,6 @@ func (a *api) upstreams() {
 			err := a.s.RemoveUpstream(ctx, who, in.Upstream)
 			return Done{err == nil}, err
 		})
-}
-
-// UpstreamSecret is another secret for an upstream.
-type UpstreamSecret struct {
-	Secret            string `json:"secret"`
-	AllowUnrestricted bool   `json:"allow_unrestricted,omitempty"`
 }
 
 type keyPath struct {

@@ -165,11 +165,6 @@ func (c *Client) AddUpstream(ctx context.Context, req UpstreamRequest) (Upstream
 	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams", nil, req)
 }
 
-// RotateUpstream calls Service.RotateUpstream.
-func (c *Client) RotateUpstream(ctx context.Context, name string, req UpstreamSecret) (UpstreamView, error) {
-	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams/"+seg(name)+"/rotate", nil, req)
-}
-
 // UpdateUpstream calls Service.UpdateUpstream.
 func (c *Client) UpdateUpstream(ctx context.Context, name string, req UpstreamUpdate) (UpstreamView, error) {
 	return call[UpstreamView](ctx, c, http.MethodPatch, "upstreams/"+seg(name), nil, req)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -72,9 +71,7 @@ func viewPolicy(p *policy.Policy) PolicyView {
 	if p.Enforcement == policy.Shadow {
 		out.Enforcement = "shadow"
 	}
-	if days := p.RotateEvery / (24 * time.Hour); days > 0 {
-		out.RotateEvery = fmt.Sprintf("%dd", days)
-	}
+	out.RotateEvery = span(p.RotateEvery)
 	return out
 }
 

@@ -36,6 +36,15 @@ type Need struct {
 	Without string // what does not work without it, one sentence
 }
 
+// AccountQuestion is how a vendor is asked which account a secret belongs to.
+type AccountQuestion struct {
+	Path string
+	// Of reads the account's id out of the answer, also out of a refusal that names it; empty: it does not tell. Pure.
+	Of func(status int, body []byte) string
+	// Needs is the permission, in the vendor's words, with which it is told surely.
+	Needs string
+}
+
 // Config is what a Service needs. Store, Ring and Vocabulary are required.
 type Config struct {
 	Store      store.DB
@@ -44,6 +53,8 @@ type Config struct {
 	// Prober asks new upstreams for Needs; nil: upstreams are taken as they are.
 	Prober Prober
 	Needs  []Need
+	// Account tells which account a secret belongs to; the zero value: nobody can tell, and accounts are not compared.
+	Account AccountQuestion
 	// Restricted describes the least credential at the vendor for a policy; nil: nobody can tell. It is pure.
 	Restricted func(p *policy.Policy, mode vault.Mode) RestrictedKey
 	// Scopes is the permission map; nil: there is none to show.

@@ -21,12 +21,29 @@ type upstreamDoc struct {
 	SecretLast4   string    `json:"secret_last4"`
 	Created       time.Time `json:"created"`
 
+	SecretSince   time.Time     `json:"secret_since,omitzero"`
+	RotateEvery   time.Duration `json:"rotate_every,omitempty"`
+	Account       string        `json:"account,omitempty"`
+	Staged        *stagedDoc    `json:"staged,omitempty"`
+	StagedVersion int64         `json:"staged_version,omitempty"`
+
 	SealedWebhook  []byte `json:"sealed_webhook,omitempty"`
 	WebhookVersion int64  `json:"webhook_version,omitempty"`
 }
 
+type stagedDoc struct {
+	Sealed  []byte    `json:"sealed"`
+	Version int64     `json:"version"`
+	Prefix  string    `json:"prefix"`
+	Last4   string    `json:"last4"`
+	At      time.Time `json:"at"`
+	By      string    `json:"by"`
+}
+
 func encodeUpstream(u *vault.Upstream) (store.UpstreamRow, error) {
 	doc, err := json.Marshal(upstreamDoc{
+		SecretSince: u.SecretSince, RotateEvery: u.RotateEvery, Account: u.Account,
+		Staged: (*stagedDoc)(u.Staged), StagedVersion: u.StagedVersion,
 		Mode: u.Mode.String(), BaseURL: u.BaseURL.String(), Version: u.Version, Sealed: u.Sealed,
 		SecretVersion: u.SecretVersion, SecretPrefix: u.SecretPrefix, SecretLast4: u.SecretLast4, Created: u.Created,
 		SealedWebhook: u.SealedWebhook, WebhookVersion: u.WebhookVersion,
@@ -51,6 +68,8 @@ func decodeUpstream(row store.UpstreamRow) (vault.Upstream, error) {
 		return vault.Upstream{}, fmt.Errorf("decode upstream %s: %w", row.Name, err)
 	}
 	return vault.Upstream{
+		SecretSince: d.SecretSince, RotateEvery: d.RotateEvery, Account: d.Account,
+		Staged: (*vault.Staged)(d.Staged), StagedVersion: d.StagedVersion,
 		ID: row.ID, Name: row.Name, Mode: mode, BaseURL: base, Version: d.Version, Sealed: d.Sealed,
 		SecretVersion: d.SecretVersion, SecretPrefix: d.SecretPrefix, SecretLast4: d.SecretLast4, Created: d.Created,
 		SealedWebhook: d.SealedWebhook, WebhookVersion: d.WebhookVersion,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -17,15 +16,14 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// probeTimeout bounds all questions to a new upstream together: somebody waits at a terminal.
-const probeTimeout = 20 * time.Second
-
-// UpstreamRequest asks for a new upstream, or (with Secret alone) for another secret of one.
+// UpstreamRequest asks for a new upstream.
 type UpstreamRequest struct {
 	Name    string `json:"name"`
 	Secret  string `json:"secret" doc:"restricted key of the vendor; its prefix tells the mode"`
 	BaseURL string `json:"base_url,omitempty" doc:"scheme and host; the vendor's own by default"`
 	Version string `json:"version,omitempty" doc:"API version that is sent where an agent names none"`
+	// RotateEvery is after how long the secret is due for another.
+	RotateEvery string `json:"rotate_every,omitempty" doc:"a span like 90d; empty: nobody is reminded"`
 	// AllowUnrestricted admits an unrestricted live secret, AllowInsecure a base URL without TLS.
 	AllowUnrestricted bool `json:"allow_unrestricted,omitempty"`
 	AllowInsecure     bool `json:"allow_insecure_upstream,omitempty"`
@@ -43,11 +41,26 @@ type UpstreamView struct {
 	Keys    int       `json:"keys" doc:"vault keys that are not revoked"`
 	Created time.Time `json:"created"`
 	Webhook bool      `json:"webhook" doc:"messages that the vendor signs are taken"`
+	// Account is the vendor's id of the account that the secret belongs to, where the vendor tells.
+	Account     string    `json:"account,omitempty"`
+	SecretSince time.Time `json:"secret_since" doc:"when the present secret was put there"`
+	RotateEvery string    `json:"rotate_every,omitempty" doc:"a span like 90d"`
+	RotateBy    time.Time `json:"rotate_by,omitzero" doc:"when the next secret is due"`
+	Overdue     bool      `json:"overdue,omitempty" doc:"rotate_by is over"`
+	// Staged is a secret that waits to take the place of the present one.
+	Staged *StagedView `json:"staged,omitempty"`
 	// Missing is what Keybrake cannot read there and what will not work for it; in answers to add and rotate.
 	Missing []Missing `json:"missing,omitempty"`
 	// Unreachable is why the vendor could not be asked; in answers to add and rotate.
 	Unreachable string   `json:"unreachable,omitempty"`
 	Warnings    []string `json:"warnings,omitempty"`
+}
+
+// StagedView is a staged secret as it may be shown.
+type StagedView struct {
+	Secret string    `json:"secret" doc:"prefix and last four"`
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
 }
 
 // Missing is one thing that Keybrake needs and does not get.
@@ -85,39 +98,37 @@ func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamReques
 	if u.Version == "" {
 		u.Version = s.Version
 	}
-	return s.putUpstream(ctx, who, "upstream.add", u, secret, warnings)
-}
-
-// RotateUpstream gives an upstream another secret of the same mode. Calls from now on carry the new one.
-func (s *Service) RotateUpstream(ctx context.Context, who Actor, idOrName string, req UpstreamRequest) (UpstreamView, error) {
-	s.changes.Lock()
-	defer s.changes.Unlock()
-	u, err := s.upstream(idOrName)
+	if u.RotateEvery, err = rotateEvery(req.RotateEvery); err != nil {
+		return UpstreamView{}, err
+	}
+	if u, err = u.SealInto(s.Ring.Master(), secret); err != nil {
+		return UpstreamView{}, refuse(Invalid, "%v", vault.ErrSecretMalformed)
+	}
+	found, err := s.probe(ctx, &u)
 	if err != nil {
 		return UpstreamView{}, err
 	}
-	secret := vault.NewSecret(req.Secret)
-	mode, warnings, err := checkSecret(secret, req.AllowUnrestricted)
-	if err != nil {
-		return UpstreamView{}, err
+	if found.unknown {
+		return UpstreamView{}, refuse(Invalid, "%s", unknownSecret(&u))
 	}
-	if mode != u.Mode {
-		return UpstreamView{}, refuse(Conflict, "the secret is for %s mode and the upstream %s is in %s mode; add another upstream for it", mode, u.Name, u.Mode)
-	}
-	return s.putUpstream(ctx, who, "upstream.rotate", *u, secret, warnings)
+	u.Account = found.account
+	view, err := s.putUpstream(ctx, who, "upstream.add", u, "secret: "+shownSecret(u.SecretPrefix, u.SecretLast4), "")
+	view.Missing, view.Unreachable, view.Warnings = found.missing, found.unreachable, warnings
+	return view, err
 }
 
-// UpstreamUpdate changes what an upstream is set to.
+// UpstreamUpdate changes what an upstream is set to. What is empty stays.
 type UpstreamUpdate struct {
-	Version string `json:"version" doc:"API version that is sent where an agent names none, and that agents may name"`
-	Reason  string `json:"reason" doc:"why; goes into the audit"`
+	Version     string `json:"version,omitempty" doc:"API version that is sent where an agent names none, and that agents may name; takes a reason"`
+	RotateEvery string `json:"rotate_every,omitempty" doc:"a span like 90d after which the secret is due for another, or never"`
+	Reason      string `json:"reason,omitempty" doc:"why; goes into the audit"`
 }
 
 // version is how the vendor's versions are written: a date, with the name of its release train since there are some.
 var version = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}(\.[a-z]+)?$`)
 
-// UpdateUpstream sets the version that an upstream is pinned to. Agents may name that one, whether the catalog
-// knows its train or not: fields may have other names in it, so it takes a reason.
+// UpdateUpstream sets the version that an upstream is pinned to, and after how long its secret is due for another. Agents
+// may name that version, whether the catalog knows its train or not: fields may have other names in it, so it takes a reason.
 func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string, req UpstreamUpdate) (UpstreamView, error) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
@@ -125,33 +136,37 @@ func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string
 	if err != nil {
 		return UpstreamView{}, err
 	}
+	u := *present
+	var diff []string
+	if req.Version != "" {
+		if err := checkVersion(req); err != nil {
+			return UpstreamView{}, err
+		}
+		u.Version = req.Version
+		diff = append(diff, fmt.Sprintf("version: %s -> %s", present.Version, u.Version))
+	}
+	if req.RotateEvery != "" {
+		if u.RotateEvery, err = rotateEvery(req.RotateEvery); err != nil {
+			return UpstreamView{}, err
+		}
+		diff = append(diff, fmt.Sprintf("rotate_every: %s -> %s", orNone(span(present.RotateEvery)), orNone(span(u.RotateEvery))))
+	}
+	if len(diff) == 0 {
+		return UpstreamView{}, refuse(Invalid, "say what to change: a version, or rotate_every")
+	}
+	return s.putUpstream(ctx, who, "upstream.update", u, strings.Join(diff, "\n"), req.Reason)
+}
+
+func checkVersion(req UpstreamUpdate) error {
 	switch {
 	case !version.MatchString(req.Version):
-		return UpstreamView{}, refuse(Invalid, "the version %q is not one; write it like 2026-08-26.dahlia or 2024-06-20", req.Version)
+		return refuse(Invalid, "the version %q is not one; write it like 2026-08-26.dahlia or 2024-06-20", req.Version)
 	case strings.HasSuffix(req.Version, ".preview"):
-		return UpstreamView{}, refuse(Invalid, "previews change without notice, so none can be pinned; write a released version")
+		return refuse(Invalid, "previews change without notice, so none can be pinned; write a released version")
 	case strings.TrimSpace(req.Reason) == "":
-		return UpstreamView{}, refuse(Invalid, "a reason is required: in another version fields may have other names than Keybrake reads")
+		return refuse(Invalid, "a reason is required: in another version fields may have other names than Keybrake reads")
 	}
-	u := *present
-	u.Version = req.Version
-	row, err := encodeUpstream(&u)
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	err = s.act(ctx, store.LaneControl, who, "upstream.update", func(tx store.Tx, rec *audit.Record) error {
-		rec.Subject, rec.Upstream, rec.Mode, rec.Reason = "upstream "+u.Name, u.ID, u.Mode.String(), req.Reason
-		rec.Diff = fmt.Sprintf("version: %s -> %s", present.Version, u.Version)
-		return tx.PutUpstream(row)
-	})
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	in, err := s.Ring.PutUpstream(u)
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	return s.upstreamView(in, s.keysPerUpstream()), nil
+	return nil
 }
 
 // SetWebhook sets the secret that an upstream's vendor signs its messages with, for the endpoint that takes them; an empty
@@ -170,14 +185,23 @@ func (s *Service) SetWebhook(ctx context.Context, who Actor, idOrName string, re
 	if err != nil {
 		return UpstreamView{}, err
 	}
+	diff := "signing secret: set"
+	if req.Secret == "" {
+		diff = "signing secret: taken away"
+	}
+	return s.putUpstream(ctx, who, "upstream.webhook", u, diff, "")
+}
+
+// putUpstream stores an upstream with the record of why, and brings the ring after it.
+func (s *Service) putUpstream(ctx context.Context, who Actor, action string, u vault.Upstream, diff, reason string) (UpstreamView, error) {
 	row, err := encodeUpstream(&u)
 	if err != nil {
 		return UpstreamView{}, err
 	}
-	err = s.act(ctx, store.LaneControl, who, "upstream.webhook", func(tx store.Tx, rec *audit.Record) error {
-		rec.Subject, rec.Upstream, rec.Mode, rec.Diff = "upstream "+u.Name, u.ID, u.Mode.String(), "signing secret: set"
-		if req.Secret == "" {
-			rec.Diff = "signing secret: taken away"
+	err = s.act(ctx, store.LaneControl, who, action, func(tx store.Tx, rec *audit.Record) error {
+		rec.Subject, rec.Upstream, rec.Mode, rec.Diff, rec.Reason = "upstream "+u.Name, u.ID, u.Mode.String(), diff, reason
+		if action == "upstream.add" {
+			rec.Diff = fmt.Sprintf("base_url: %s\nversion: %s\n%s", u.BaseURL, u.Version, diff)
 		}
 		return tx.PutUpstream(row)
 	})
@@ -189,36 +213,6 @@ func (s *Service) SetWebhook(ctx context.Context, who Actor, idOrName string, re
 		return UpstreamView{}, err
 	}
 	return s.upstreamView(in, s.keysPerUpstream()), nil
-}
-
-func (s *Service) putUpstream(ctx context.Context, who Actor, action string, u vault.Upstream, secret vault.Secret, warnings []string) (UpstreamView, error) {
-	u, err := u.SealInto(s.Ring.Master(), secret)
-	if err != nil {
-		return UpstreamView{}, refuse(Invalid, "%v", vault.ErrSecretMalformed)
-	}
-	missing, unreachable, err := s.probe(ctx, &u)
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	row, err := encodeUpstream(&u)
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	err = s.act(ctx, store.LaneControl, who, action, func(tx store.Tx, rec *audit.Record) error {
-		rec.Subject, rec.Upstream, rec.Mode = "upstream "+u.Name, u.ID, u.Mode.String()
-		rec.Diff = fmt.Sprintf("base_url: %s\nversion: %s\nsecret: %s…%s", u.BaseURL, u.Version, u.SecretPrefix, u.SecretLast4)
-		return tx.PutUpstream(row)
-	})
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	in, err := s.Ring.PutUpstream(u)
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	view := s.upstreamView(in, s.keysPerUpstream())
-	view.Missing, view.Unreachable, view.Warnings = missing, unreachable, warnings
-	return view, nil
 }
 
 // checkSecret reads the mode from the prefix and refuses what should not be handed to anybody.
@@ -258,34 +252,6 @@ func (s *Service) baseURL(req UpstreamRequest) (*url.URL, error) {
 func loopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
-}
-
-// probe asks for everything that Keybrake needs. Where nobody answers, unreachable says why: that tells nothing about
-// permissions.
-func (s *Service) probe(ctx context.Context, u *vault.Upstream) (missing []Missing, unreachable string, err error) {
-	if s.Prober == nil {
-		return nil, "", nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	unknown := 0
-	for _, n := range s.Needs {
-		status, _, err := s.Prober.Probe(ctx, u, n.Path, n.Query)
-		switch {
-		case err != nil:
-			return nil, err.Error(), nil
-		case status == http.StatusOK:
-		default:
-			missing = append(missing, Missing{n.Name, fmt.Sprintf("status %d", status), n.Without})
-			if status == http.StatusUnauthorized {
-				unknown++
-			}
-		}
-	}
-	if unknown > 0 && unknown == len(s.Needs) {
-		return nil, "", refuse(Invalid, "%s does not know the secret (status 401 on every read); check that it was copied whole and not revoked", u.BaseURL)
-	}
-	return missing, "", nil
 }
 
 // RemoveUpstream forgets an upstream and its secret. It is refused while vault keys that are not revoked use
@@ -341,9 +307,17 @@ func (s *Service) keysPerUpstream() map[policy.UpstreamID]int {
 }
 
 func (s *Service) upstreamView(u *vault.Upstream, keys map[policy.UpstreamID]int) UpstreamView {
-	return UpstreamView{
+	v := UpstreamView{
 		ID: string(u.ID), Name: u.Name, Mode: u.Mode.String(), BaseURL: u.BaseURL.String(), Version: u.Version,
-		Secret: u.SecretPrefix + "…" + u.SecretLast4, Brake: u.Brake.String(), Keys: keys[u.ID], Created: u.Created.UTC(),
-		Webhook: len(u.SealedWebhook) > 0,
+		Secret: shownSecret(u.SecretPrefix, u.SecretLast4), Brake: u.Brake.String(), Keys: keys[u.ID], Created: u.Created.UTC(),
+		Webhook: len(u.SealedWebhook) > 0, Account: u.Account,
+		SecretSince: u.Rotated().UTC(), RotateEvery: span(u.RotateEvery), RotateBy: u.RotateBy().UTC(),
 	}
+	v.Overdue = !v.RotateBy.IsZero() && !s.Store.Now().Before(v.RotateBy)
+	if w := u.Staged; w != nil {
+		v.Staged = &StagedView{Secret: shownSecret(w.Prefix, w.Last4), At: w.At.UTC(), By: w.By}
+	}
+	return v
 }
+
+func shownSecret(prefix, last string) string { return prefix + "…" + last }

@@ -195,3 +195,32 @@ func TestNoCallIsAdmittedAtTheEndOfItsKeyOrLater(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// While an upstream's secret is rotated, what is on the wire ends with the old one, and what leaves afterwards carries the
+// new one: also what came in before and waited.
+func TestCallsCarryTheSecretOfTheMomentThatTheyLeave(t *testing.T) {
+	w := narrow(t, time.Minute)
+	key, k := w.key(intentsPolicy)
+	must(t, w.Sandbox.Inject(sandbox.Fault{Kind: sandbox.FaultHang, After: true, Times: 4}))
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() { w.oneIntent(key, i).want(t, 200, "") })
+	}
+	eventually(t, "four are on the wire", func() bool { return w.Sandbox.Hanging() == 4 })
+	staged, err := w.up.Stage(w.Ring.Master(), vault.NewSecret("sk_test_keybrakerotated"), w.Clock.Now(), "ada")
+	must(t, err)
+	next, err := staged.Switched(w.Ring.Master(), w.Clock.Now())
+	must(t, err)
+	_, err = w.Ring.PutUpstream(next)
+	must(t, err)
+	w.Sandbox.Release()
+	wg.Wait()
+	sent := map[string]int{}
+	for _, a := range w.Sandbox.Journal() {
+		sent[a.Authorization[len(a.Authorization)-4:]]++
+	}
+	if len(sent) != 2 || sent["ness"] != 4 || sent["ated"] != 4 {
+		t.Errorf("%v", sent)
+	}
+	w.wantUSD(k.ID, "payment_intents", 0, 800)
+}

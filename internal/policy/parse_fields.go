@@ -237,7 +237,8 @@ func ParseSpan(s string) (time.Duration, error) {
 	return time.Duration(n) * unit, nil
 }
 
-func formatSpan(d time.Duration) string {
+// FormatSpan writes a span as ParseSpan reads it, in the largest unit that fits.
+func FormatSpan(d time.Duration) string {
 	switch {
 	case d%(24*time.Hour) == 0:
 		return fmt.Sprintf("%dd", d/(24*time.Hour))

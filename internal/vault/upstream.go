@@ -30,6 +30,15 @@ type Upstream struct {
 	SecretPrefix  string // "rk_test_": the kind, for people
 	SecretLast4   string
 	Created       time.Time
+	// SecretSince is when the secret took the place of the one before; zero: it is the first.
+	SecretSince time.Time
+	// RotateEvery is after how long the secret is due for another; 0: nobody is reminded.
+	RotateEvery time.Duration
+	// Account is the vendor's id of the account that the secret belongs to; empty: not known.
+	Account string
+	// Staged waits to take the secret's place; nil: nothing does. StagedVersion is the version of the last one that did.
+	Staged        *Staged
+	StagedVersion int64
 	// SealedWebhook is the secret that the vendor signs its messages with, sealed; nil: it sends none.
 	SealedWebhook  []byte
 	WebhookVersion int64
