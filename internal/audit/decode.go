@@ -73,7 +73,7 @@ type recordJSON struct {
 	Finals          []finalJSON       `json:"finals"`
 	Pending         bool              `json:"pending"`
 	Alone           bool              `json:"alone"`
-	Joined          policy.CustomerID `json:"joined"`
+	Created         policy.CustomerID `json:"created"`
 	Why             string            `json:"why"`
 	Replayed        bool              `json:"replayed"`
 	Guarded         bool              `json:"guarded"`
@@ -105,7 +105,7 @@ func (in *recordJSON) record() (*Record, error) {
 		OursMicros: in.OursMicros, TheirsMicros: in.TheirsMicros,
 		Operator: in.Operator, Action: in.Action, Subject: in.Subject, Diff: in.Diff, Reason: in.Reason,
 		InFlight: in.InFlight, Count: in.Count,
-		Judged: in.judged(), Pending: in.Pending, Alone: in.Alone, Joined: in.Joined,
+		Judged: in.judged(), Pending: in.Pending, Alone: in.Alone, Created: in.Created,
 	}
 	for _, e := range in.Effects {
 		r.Effects = append(r.Effects, Effect{

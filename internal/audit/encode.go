@@ -61,7 +61,7 @@ func appendWhat(b []byte, r *Record) []byte {
 	b = text(b, "method", r.Method, maxID)
 	b = text(b, "route", r.Route, maxRoute)
 	b = text(b, "object", r.Object, maxID)
-	b = list(b, "customers", r.Customers, maxCustomers)
+	b = list(b, "customers", r.Customers, MaxCustomers)
 	b = text(b, "account", string(r.Account), maxID)
 	for i, e := range r.Effects[:min(len(r.Effects), maxEffects)] {
 		b = open(b, "effects", i)
@@ -86,10 +86,14 @@ func appendCounting(b []byte, e *Effect) []byte {
 	if e.Rate != "" {
 		b = number(number(b, "rate_value", e.Value), "margin_bp", e.MarginBP)
 	}
-	if int(e.Mode) < len(modeNames) {
-		b = text(b, "mode", modeNames[e.Mode], maxID)
+	return flag(number(mode(b, e.Mode), "ceiling", e.Ceiling), "looked_up", e.LookedUp)
+}
+
+func mode(b []byte, m policy.CountMode) []byte {
+	if int(m) >= len(modeNames) {
+		return b
 	}
-	return flag(number(b, "ceiling", e.Ceiling), "looked_up", e.LookedUp)
+	return text(b, "mode", modeNames[m], maxID)
 }
 
 // modeNames are the modes in records; adding up is understood.
@@ -156,7 +160,7 @@ func appendResult(b []byte, r *Record) []byte {
 	b = text(b, "proof", r.Proof, maxID)
 	b = number(b, "reservation", r.Reservation)
 	b = flag(appendFinals(b, r.Finals), "pending", r.Pending)
-	b = text(flag(b, "alone", r.Alone), "joined", string(r.Joined), maxID)
+	b = text(flag(b, "alone", r.Alone), "created", string(r.Created), maxID)
 	b = text(b, "why", r.Why, maxMessage)
 	b = flag(b, "replayed", r.Replayed)
 	b = flag(b, "guarded", r.Guarded)

@@ -28,6 +28,8 @@ type Judged struct {
 type Open struct {
 	At      int
 	Bucket  string
+	Mode    policy.CountMode
+	Object  string
 	Unbound bool // nobody could say what it would come to
 	Waived  bool // the policy of then counted it nowhere, so it was not looked up
 }
@@ -54,7 +56,9 @@ func (r *Record) Judge(op *policy.Operation, whole bool) {
 	for i := range op.Effects {
 		e := &op.Effects[i]
 		if !e.Known {
-			r.Open = append(r.Open, Open{At: i, Bucket: string(e.Bucket), Unbound: e.Unmeterable && !e.Waived, Waived: e.Waived})
+			r.Open = append(r.Open, Open{
+				At: i, Bucket: string(e.Bucket), Mode: e.Mode, Object: string(e.Object), Unbound: e.Unmeterable && !e.Waived, Waived: e.Waived,
+			})
 			continue
 		}
 		moves := Effect{
@@ -89,9 +93,11 @@ func (r *Record) Rejudge() (op policy.Operation, ok bool) {
 	known, open := r.Effects, r.Open
 	for i := range len(known) + len(open) {
 		if len(open) > 0 && (open[0].At == i || len(known) == 0) {
-			unbound := open[0].Unbound
-			op.Effects = append(op.Effects, policy.Effect{Bucket: policy.Resource(open[0].Bucket), Unmeterable: unbound})
-			op.Resolved = op.Resolved && unbound
+			o := &open[0]
+			op.Effects = append(op.Effects, policy.Effect{
+				Bucket: policy.Resource(o.Bucket), Mode: o.Mode, Object: policy.ObjectID(o.Object), Unmeterable: o.Unbound,
+			})
+			op.Resolved = op.Resolved && o.Unbound
 			open = open[1:]
 			continue
 		}
@@ -156,7 +162,7 @@ func appendJudgedAs(b []byte, j *Judged) []byte {
 	for i, o := range j.Open[:min(len(j.Open), maxEffects)] {
 		b = open(b, "open", i)
 		b = appendText(append(b, `{"bucket":`...), o.Bucket, maxID)
-		b = number(b, "at", int64(o.At))
+		b = text(mode(number(b, "at", int64(o.At)), o.Mode), "object", o.Object, maxID)
 		b = flag(b, "unbound", o.Unbound)
 		b = append(flag(b, "waived", o.Waived), '}')
 	}
@@ -179,6 +185,8 @@ type judgedJSON struct {
 type openJSON struct {
 	Bucket  string `json:"bucket"`
 	At      int    `json:"at"`
+	Mode    string `json:"mode"`
+	Object  string `json:"object"`
 	Unbound bool   `json:"unbound"`
 	Waived  bool   `json:"waived"`
 }
@@ -192,7 +200,7 @@ func (in *judgedJSON) judged() Judged {
 		out.Needs = append(out.Needs, policy.Need{Resource: policy.Resource(resource), Access: accessOf(access)})
 	}
 	for _, o := range in.Open {
-		out.Open = append(out.Open, Open{At: o.At, Bucket: o.Bucket, Unbound: o.Unbound, Waived: o.Waived})
+		out.Open = append(out.Open, Open{At: o.At, Bucket: o.Bucket, Mode: modeOf(o.Mode), Object: o.Object, Unbound: o.Unbound, Waived: o.Waived})
 	}
 	return out
 }

@@ -46,7 +46,7 @@ func operations() *rapid.Generator[*policy.Operation] {
 				e.Known, e.Amount, e.NoRate = true, money.Amount{Minor: 100, Currency: "chf"}, "there was no rate for chf when the call was made"
 				e.Mode = policy.Total
 			case "open":
-				op.Resolved = false
+				op.Resolved, e.Mode, e.Object = false, policy.Total, "pi_2"
 			default:
 				e.Unmeterable = true
 			}

@@ -12,11 +12,13 @@ const (
 	maxMessage = 1024 // a failure's sentence, a reason, why
 	maxDiff    = 8192 // a policy's change
 
-	maxCustomers = 64
-	maxEffects   = 16
-	maxFailures  = 16
-	maxCaps      = 64
+	maxEffects  = 16
+	maxFailures = 16
+	maxCaps     = 64
 )
+
+// MaxCustomers is how many customers a record names at most; of more, the first.
+const MaxCustomers = 64
 
 // MaxRecord bounds an encoded record: the limits above with every byte escaped stay below it. Readers
 // refuse longer ones.

@@ -70,7 +70,7 @@ type Record struct {
 	Finals  []Final
 	Pending bool
 	Alone   bool
-	Joined  policy.CustomerID // the customer that the call made, if it became part of the key's list
+	Created policy.CustomerID // the customer that the call made
 
 	Status          int    // what the agent got
 	UpstreamStatus  int    // what the vendor answered

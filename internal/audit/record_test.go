@@ -86,7 +86,7 @@ func records() *rapid.Generator[*Record] {
 			InFlight: n("flight"), Count: n("count"),
 		}
 		r.Access, r.Tie, r.Guest = policy.Access(rapid.IntRange(0, 2).Draw(t, "access")), s("tie"), rapid.Bool().Draw(t, "guest")
-		r.Pending, r.Alone, r.Joined = rapid.Bool().Draw(t, "pending"), rapid.Bool().Draw(t, "alone"), policy.CustomerID(s("joined"))
+		r.Pending, r.Alone, r.Created = rapid.Bool().Draw(t, "pending"), rapid.Bool().Draw(t, "alone"), policy.CustomerID(s("created"))
 		for range rapid.IntRange(0, 3).Draw(t, "lists") {
 			r.Needs = append(r.Needs, policy.Need{Resource: policy.Resource(s("need")), Access: policy.Read})
 			r.Open = append(r.Open, Open{At: int(int32(n("place"))), Bucket: s("open"), Unbound: rapid.Bool().Draw(t, "unbound")})
@@ -138,7 +138,7 @@ func TestADecodedRecordIsTheRecord(t *testing.T) {
 		Access: policy.Write, Tie: "known", Guest: true, Creates: true, Params: []string{"amount", "metadata[order]"}, ParamsCut: true,
 		Needs: []policy.Need{{Resource: "transfers", Access: policy.Write}}, Open: []Open{{At: 1, Bucket: "transfers", Waived: true}},
 	}
-	r.Finals, r.Pending, r.Alone, r.Joined = []Final{{"refunds", "re_1", money.Amount{Minor: 5, Currency: "usd"}}}, true, true, "cus_new"
+	r.Finals, r.Pending, r.Alone, r.Created = []Final{{"refunds", "re_1", money.Amount{Minor: 5, Currency: "usd"}}}, true, true, "cus_new"
 	c := NewChain("1")
 	e := c.Append(r)
 	read, err := Decode(e.Bytes)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -85,7 +84,7 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 
 // resolved notes what a resolution says beyond its record's fate.
 func resolved(r *audit.Record, by *store.Resolution) {
-	r.Pending, r.Joined = by.Fate.Pending, by.Joins
+	r.Pending = by.Fate.Pending
 	for _, f := range by.Fate.Finals {
 		r.Finals = append(r.Finals, audit.Final{Bucket: string(f.Bucket), Object: string(f.Object), Amount: f.Amount})
 	}
@@ -127,8 +126,7 @@ func retried(o upstream.Outcome, status int) upstream.Outcome {
 
 func joined(p *policy.Policy, c policy.CustomerID) *policy.Policy {
 	with := *p
-	with.Customers.List = append(slices.Clone(p.Customers.List), c)
-	slices.Sort(with.Customers.List)
+	with.Customers = p.Customers.With(c)
 	return &with
 }
 

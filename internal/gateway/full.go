@@ -2,11 +2,9 @@ package gateway
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/ledger"
-	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 )
@@ -21,7 +19,7 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 	now := g.Store.Now()
 	var full []policy.Failure
 	for _, c := range j.policy.Caps {
-		for _, asked := range asksOf(&j.call.Operation, c) {
+		for _, asked := range j.call.Operation.Asks(c) {
 			failure, err := g.fullCap(ctx, j, c, asked, now)
 			if err != nil {
 				return failed(err)
@@ -38,45 +36,8 @@ func (g *Gateway) fullAlready(ctx context.Context, j *journey) ending {
 	return denied(full...)
 }
 
-// ask is what a call surely takes of a cap, in its unit; 0 stands for an amount that is not known yet, but
-// more than nothing. amount then has the figure that the call names, without a currency.
-type ask struct {
-	asked  int64
-	amount money.Amount
-}
-
-// asksOf lists what an operation asks of a cap. Effects on an object that was counted before may add nothing,
-// so they ask for nothing here.
-func asksOf(op *policy.Operation, c policy.Cap) []ask {
-	switch {
-	case c.Per == policy.PerCall || op.Access != policy.Write:
-		return nil
-	case c.Unit == policy.UnitCalls:
-		if c.Resource == policy.AllResources || slices.Contains(op.Counts(), c.Resource) {
-			return []ask{{asked: 1}}
-		}
-		return nil
-	}
-	var out []ask
-	for i := range op.Effects {
-		e := &op.Effects[i]
-		if c.Resource != policy.AllResources && c.Resource != e.Bucket || e.Unmeterable || e.Object != "" && e.Mode != policy.Gross {
-			continue
-		}
-		one := ask{amount: money.Amount{Minor: e.Named}}
-		if e.Known {
-			if e.USD == 0 {
-				continue // it takes nothing
-			}
-			one = ask{asked: int64(e.USD), amount: e.Amount}
-		}
-		out = append(out, one)
-	}
-	return out
-}
-
 // fullCap says why a cap cannot take what is asked of it, or nil.
-func (g *Gateway) fullCap(ctx context.Context, j *journey, c policy.Cap, a ask, now time.Time) (*policy.CapFailure, error) {
+func (g *Gateway) fullCap(ctx context.Context, j *journey, c policy.Cap, a policy.Ask, now time.Time) (*policy.CapFailure, error) {
 	k := ledger.AccountKey{
 		Key: j.key.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: ledger.Label(c.Per, now, j.policy.Timezone),
 	}
@@ -85,11 +46,11 @@ func (g *Gateway) fullCap(ctx context.Context, j *journey, c policy.Cap, a ask, 
 		return nil, err
 	}
 	state := store.StateOf(c, k, accounts[0], now, j.policy.Timezone)
-	if state.Left >= max(a.asked, 1) {
+	if state.Left >= max(a.Asked, 1) {
 		return nil, nil
 	}
 	return &policy.CapFailure{
-		Cap: c, Held: state.Held, Settled: state.Settled, Asked: a.asked, Left: state.Left, WouldAdmitAtMost: state.Left,
-		ResetsAtUnix: unix(state.ResetsAt), AskedInCurrency: a.amount,
+		Cap: c, Held: state.Held, Settled: state.Settled, Asked: a.Asked, Left: state.Left, WouldAdmitAtMost: state.Left,
+		ResetsAtUnix: unix(state.ResetsAt), AskedInCurrency: a.Amount,
 	}, nil
 }

@@ -94,6 +94,7 @@ func (g *Gateway) outcomeRecord(j *journey, answer *upstream.Answer, o upstream.
 	j.who(r)
 	j.fate = o.Fate.String()
 	r.Fate, r.Why, r.Replayed, r.UpstreamRequest = o.Fate.String(), o.Why, o.Replayed, o.RequestID
+	r.Created = o.NewCustomer
 	r.Customers = slices.Clip(r.Customers) // the operation's own
 	for _, id := range o.Customers {
 		if !slices.Contains(r.Customers, id) {

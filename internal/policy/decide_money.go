@@ -193,6 +193,43 @@ func capMissing(f []Failure, p *Policy, op *Operation) []Failure {
 	return f
 }
 
+// Ask is what a call surely takes of a cap, in its unit: Asked 0 stands for an amount that is not known yet, but more than
+// nothing. Amount then has the figure that the call names, without a currency.
+type Ask struct {
+	Asked  int64
+	Amount money.Amount
+}
+
+// Asks lists what the operation asks of a cap over time; a cap that cannot take one of them refuses it. Effects on an
+// object that may have been counted before can add nothing, so they ask for nothing here: the ledger judges them.
+func (op *Operation) Asks(c Cap) []Ask {
+	switch {
+	case c.Per == PerCall || op.Access != Write:
+		return nil
+	case c.Unit == UnitCalls:
+		if op.countsIn(c.Resource) {
+			return []Ask{{Asked: 1}}
+		}
+		return nil
+	}
+	var out []Ask
+	for i := range op.Effects {
+		e := &op.Effects[i]
+		if c.Resource != AllResources && c.Resource != e.Bucket || e.Unmeterable || e.Object != "" && e.Mode != Gross {
+			continue
+		}
+		one := Ask{Amount: money.Amount{Minor: e.Named}}
+		if e.Known {
+			if e.USD == 0 {
+				continue // it takes nothing
+			}
+			one = Ask{Asked: int64(e.USD), Amount: e.Amount}
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
 // PerCallFailures returns a failure for every cap per call that the operation passes, nil for none. An
 // amount that is not known yet counts nothing, so a failure is certain also before resolution.
 func PerCallFailures(p *Policy, op *Operation) []CapFailure {

@@ -54,6 +54,14 @@ func (r *ParamRule) broken(values []string, present bool) string {
 	return ""
 }
 
+// ByPresence judges the rule by nothing but whether the parameter is there; certain is false where its value decides.
+func (r *ParamRule) ByPresence(present bool) (broken, certain bool) {
+	if !present {
+		return r.Required, true
+	}
+	return r.Deny, r.Deny || !r.judgesValues()
+}
+
 func (r *ParamRule) judgesValues() bool {
 	return r.In != nil || r.Not != nil || r.Max != nil || r.Min != nil || r.Pattern != ""
 }

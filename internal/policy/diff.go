@@ -153,7 +153,7 @@ func paramsWiden(before, after *Policy) bool {
 	for op, rules := range before.Params {
 		for path, rule := range rules {
 			now, ok := after.Params[op][path]
-			if !ok || !now.atLeast(&rule) {
+			if !ok || !now.AtLeast(&rule) {
 				return true
 			}
 		}
@@ -161,8 +161,8 @@ func paramsWiden(before, after *Policy) bool {
 	return false
 }
 
-// atLeast reports whether every value that r admits is admitted by old too.
-func (r *ParamRule) atLeast(old *ParamRule) bool {
+// AtLeast reports whether every value that r admits is admitted by old too.
+func (r *ParamRule) AtLeast(old *ParamRule) bool {
 	if old.Required && !r.Required {
 		return false
 	}

@@ -194,6 +194,22 @@ func (c Customers) Allows(id CustomerID) bool {
 	return ok
 }
 
+// With returns the customers with more of them. It leaves c as it is.
+func (c Customers) With(more ...CustomerID) Customers {
+	if c.Any || len(more) == 0 {
+		return c
+	}
+	list := slices.Concat(c.List, more)
+	slices.Sort(list)
+	return Customers{List: slices.Compact(list)}
+}
+
+// AllowsFrom reports whether the key may be used from an address.
+func (p *Policy) AllowsFrom(from netip.Addr) bool {
+	from = from.Unmap().WithZone("") // an IPv4 client on a dual-stack listener is still that client
+	return len(p.Network) == 0 || slices.ContainsFunc(p.Network, func(n netip.Prefix) bool { return n.Contains(from) })
+}
+
 // Scope returns the access that the policy gives to a resource: a named scope beats the wildcard, also
 // where it is lower. An access that is none of the three is none.
 func (p *Policy) Scope(r Resource) Access {

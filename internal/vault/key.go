@@ -115,9 +115,7 @@ func effective(p *policy.Policy, joined []policy.CustomerID) *policy.Policy {
 		return p
 	}
 	merged := *p
-	list := slices.Concat(p.Customers.List, joined)
-	slices.Sort(list)
-	merged.Customers.List = slices.Compact(list)
+	merged.Customers = p.Customers.With(joined...)
 	return &merged
 }
 

@@ -59,7 +59,7 @@ func (r *Ring) admits(k *Key, cred *Credential, presented Mode, a Attempt) *poli
 		return ended
 	}
 	switch {
-	case !fromAllowed(k.Policy.Network, a.From):
+	case !k.Policy.AllowsFrom(a.From):
 		return deny(policy.CodeKeyNetwork, name+" may not be used from "+address(a.From)+": its policy's `network` does not include that address. Call from inside it, or ask its operator to add the address.")
 	case presented != k.Mode || k.Mode != up.Mode:
 		return deny(policy.CodeKeyMode, fmt.Sprintf("%s is a %s key and its upstream %s is in %s mode. Use a key that was made for it.", name, k.Mode, up.Name, up.Mode))
@@ -90,19 +90,6 @@ func address(a netip.Addr) string {
 		return "an unknown address"
 	}
 	return a.String()
-}
-
-func fromAllowed(networks []netip.Prefix, from netip.Addr) bool {
-	if len(networks) == 0 {
-		return true
-	}
-	from = from.Unmap().WithZone("") // an IPv4 client on a dual-stack listener is still that client
-	for _, n := range networks {
-		if n.Contains(from) {
-			return true
-		}
-	}
-	return false
 }
 
 func deny(code policy.Code, message string) *policy.Failure {
