@@ -20,7 +20,11 @@ type demo struct {
 	seeded  sandbox.Seeded
 	listed  admin.KeyCreated // two customers
 	any     admin.KeyCreated // any customer
+	console admin.Invite     // signs in as devOperator
 }
+
+// devOperator is the admin that --dev makes.
+const devOperator = "dev"
 
 // demoUpstream is the name of the sandbox as upstream.
 const demoUpstream = "stripe-sandbox"
@@ -67,6 +71,12 @@ func (s *server) openDemo(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("make the second key: %w", err)
 	}
+	if _, err = s.admin.CreateOperator(ctx, who, admin.OperatorRequest{Name: devOperator, Role: vault.RoleAdmin.String()}); err != nil {
+		return fmt.Errorf("make the operator: %w", err)
+	}
+	if d.console, err = s.admin.Invite(ctx, who, devOperator, admin.InviteRequest{}); err != nil {
+		return fmt.Errorf("make the operator's link: %w", err)
+	}
 	s.demo = d
 	return nil
 }
@@ -83,7 +93,8 @@ func (s *server) printDemo(a addresses) error {
 	fmt.Fprintf(&b, "\nKeybrake is ready. Everything is temporary and ends with Ctrl-C.\n\n")
 	fmt.Fprintf(&b, "  gateway   %s   (agents)\n", a.Gateway)
 	fmt.Fprintf(&b, "  admin     %s   (operators; the CLI finds it by itself)\n", a.Admin)
-	fmt.Fprintf(&b, "  sandbox   %s   (a Stripe in memory, the upstream)\n\n", d.url)
+	fmt.Fprintf(&b, "  sandbox   %s   (a Stripe in memory, the upstream)\n", d.url)
+	fmt.Fprintf(&b, "  console   %s\n            (signs you in, once; `keybrake operator invite %s` makes another link)\n\n", s.consoleURL(a)+d.console.Path, devOperator)
 	fmt.Fprintf(&b, "Two vault keys of the preset refund-support, $100 of refunds a day:\n\n")
 	fmt.Fprintf(&b, "  %-30s %s\n", d.listed.Name, d.listed.Key)
 	fmt.Fprintf(&b, "  %-30s customers %s and %s\n\n", "", first.ID, d.seeded.Customers[1].ID)

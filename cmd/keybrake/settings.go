@@ -33,6 +33,8 @@ type settings struct {
 	AllowPlainHTTP bool     `yaml:"allow_plain_http"`
 	// AdminHost are the names, beside addresses and localhost, under which the admin port may be called.
 	AdminHost []string `yaml:"admin_host"`
+	// ConsoleURL is where operators' browsers reach the console, if something in front changes that; empty: the listener's.
+	ConsoleURL string `yaml:"console_url"`
 	// ScopeDenialStatus is what an out-of-scope call gets: 401 as documented, or 403 as Stripe answers today.
 	ScopeDenialStatus int `yaml:"scope_denial_status"`
 	// LookupsPerSecond bounds the look-ups of one vault key, LookupsPerUpstream those of one upstream.
@@ -90,6 +92,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.TLSKey, "tls-key", s.TLSKey, "private key file (PEM)")
 	f.StringSliceVar(&s.TrustedProxy, "trusted-proxy", s.TrustedProxy, "network of proxies whose X-Forwarded-For is believed (CIDR)")
 	f.StringSliceVar(&s.AdminHost, "admin-host", s.AdminHost, "name under which operators call the admin port")
+	f.StringVar(&s.ConsoleURL, "console-url", s.ConsoleURL, "address at which operators' browsers reach the console, like https://keybrake.example.com (default: the listener's)")
 	f.BoolVar(&s.AllowPlainHTTP, "allow-plain-http", s.AllowPlainHTTP, "serve beyond loopback without TLS")
 	f.IntVar(&s.ScopeDenialStatus, "scope-denial-status", s.ScopeDenialStatus, "status of out-of-scope denials, 401 or 403")
 	f.Float64Var(&s.LookupsPerSecond, "lookups-per-second", s.LookupsPerSecond, "look-ups at the upstream for one vault key")
@@ -222,6 +225,9 @@ func (s *settings) check() error {
 		}
 	}
 	if _, err := s.proxies(); err != nil {
+		return err
+	}
+	if err := s.checkConsoleURL(); err != nil {
 		return err
 	}
 	if _, err := s.storePath(); err != nil {

@@ -19,7 +19,7 @@ func newTokenCreate(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Make a token; it is shown this once", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, ok := vault.ParseRole(req.Role); !ok {
+			if _, ok := vault.ParseRole(req.Role); !ok && (req.Role != "" || req.Operator == "") {
 				return usageError{fmt.Errorf("--role %q: write admin, responder, auditor or stop", req.Role)}
 			}
 			req.Name = args[0]
@@ -32,8 +32,9 @@ func newTokenCreate(s streams) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&req.Role, "role", "", "admin (everything), responder (see, stop, lower), auditor (see, stop), or stop (kill and nothing else)")
-	cmd.Flags().StringVar(&req.Expires, "expires", "", "a span like 90d, or a date (default: never)")
+	cmd.Flags().StringVar(&req.Operator, "operator", "", "whose it is, id or name (default: a tool's)")
+	cmd.Flags().StringVar(&req.Role, "role", "", "admin (everything), responder (see, stop, lower), auditor (see, stop), or stop (kill and nothing else); an operator's may do what the operator may")
+	cmd.Flags().StringVar(&req.Expires, "expires", "", "a span like 90d, or a date (default: 90d for an operator's, never for a tool's)")
 	outputFlag(cmd)
 	return cmd
 }
@@ -49,9 +50,9 @@ func newTokenList(s streams) *cobra.Command {
 			return s.print(*outputOf(cmd), list, func(w io.Writer) {
 				var rows [][]string
 				for _, t := range list.Items {
-					rows = append(rows, []string{t.Name, t.Role, when(t.Created), when(t.Expires)})
+					rows = append(rows, []string{t.Name, t.Operator, t.Role, when(t.Created), when(t.Expires), when(t.Used)})
 				}
-				table(w, "NAME ROLE CREATED EXPIRES", rows)
+				table(w, "NAME OPERATOR ROLE CREATED EXPIRES USED", rows)
 			})
 		},
 	}

@@ -56,7 +56,7 @@ func (s *Service) Handler() http.Handler {
 	a.rotation()
 	a.brakes()
 	a.rates()
-	a.tokens()
+	a.people()
 	a.audit()
 	a.verify()
 	a.statement()
@@ -237,24 +237,6 @@ func (a *api) rates() {
 		}) (List[Rate], error) {
 			rates, err := a.s.ImportRates(ctx, who, newReader(in.RawBody))
 			return List[Rate]{Items: rates}, err
-		})
-}
-
-func (a *api) tokens() {
-	handle(a, route{http.MethodGet, "tokens", "list-tokens", "List operators' tokens", vault.ToSee, 0},
-		func(_ context.Context, _ Actor, _ *none) (List[Token], error) {
-			return List[Token]{Items: a.s.Tokens()}, nil
-		})
-	handle(a, route{http.MethodPost, "tokens", "create-token", "Create an operator's token", vault.ToChange, 0},
-		func(ctx context.Context, who Actor, in *body[TokenRequest]) (TokenCreated, error) {
-			return a.s.CreateToken(ctx, who, in.Body)
-		})
-	handle(a, route{http.MethodDelete, "tokens/{token}", "delete-token", "End an operator's token", vault.ToChange, 0},
-		func(ctx context.Context, who Actor, in *struct {
-			Token string `path:"token" doc:"its name"`
-		}) (Done, error) {
-			err := a.s.DeleteToken(ctx, who, in.Token)
-			return Done{err == nil}, err
 		})
 }
 

@@ -91,7 +91,7 @@ func TestRequestsThatAreNotAnOperators(t *testing.T) {
 		return tx.PutToken(store.TokenRow{Digest: old.Digest[:], Name: "old", Role: "operator", Created: tx.Now(), Expires: tx.Now()})
 	})
 	if err == nil {
-		err = w.reloadOperators(t.Context())
+		err = w.db.View(t.Context(), w.loadRoster)
 	}
 	if err != nil {
 		t.Fatal(err)

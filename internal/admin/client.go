@@ -260,22 +260,6 @@ func (c *Client) Rates(ctx context.Context) (List[Rate], error) {
 	return call[List[Rate]](ctx, c, http.MethodGet, "rates", nil, nil)
 }
 
-// CreateToken calls Service.CreateToken.
-func (c *Client) CreateToken(ctx context.Context, req TokenRequest) (TokenCreated, error) {
-	return call[TokenCreated](ctx, c, http.MethodPost, "tokens", nil, req)
-}
-
-// Tokens calls Service.Tokens.
-func (c *Client) Tokens(ctx context.Context) (List[Token], error) {
-	return call[List[Token]](ctx, c, http.MethodGet, "tokens", nil, nil)
-}
-
-// DeleteToken calls Service.DeleteToken.
-func (c *Client) DeleteToken(ctx context.Context, name string) error {
-	_, err := call[Done](ctx, c, http.MethodDelete, "tokens/"+seg(name), nil, nil)
-	return err
-}
-
 func (f AuditFilter) values() url.Values {
 	v := url.Values{}
 	for name, value := range map[string]string{

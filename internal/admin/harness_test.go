@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,8 @@ type world struct {
 	dir      string
 	vendor   *vendor
 	server   *httptest.Server
-	client   *Client // an operator's
+	client   *Client      // an operator's
+	ahead    atomic.Int64 // of the clock: nanoseconds
 	upstream UpstreamView
 }
 
@@ -54,7 +56,7 @@ func (w *world) storePath() string { return filepath.Join(w.dir, "keybrake.db") 
 // start opens the store and serves; a second start is a restart.
 func (w *world) start(t *testing.T) {
 	t.Helper()
-	db, err := sqlite.Open(context.Background(), sqlite.Options{Path: w.storePath(), Signer: w.master, MasterCheck: w.master.CheckValue()})
+	db, err := sqlite.Open(context.Background(), sqlite.Options{Path: w.storePath(), Signer: w.master, MasterCheck: w.master.CheckValue(), Clock: w.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +85,11 @@ func (w *world) start(t *testing.T) {
 		_ = db.Close() // a test may have closed it
 	})
 }
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+// pass lets time pass.
+func (w *world) pass(d time.Duration) { w.ahead.Add(int64(d)) }
 
 func (w *world) restart(t *testing.T) {
 	t.Helper()

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,20 +28,25 @@ func forbidden(err error) bool {
 
 func TestAResponderLowersAndDoesNotRaise(t *testing.T) {
 	w := newWorld(t)
-	k := w.key(t, "agent-support-refunds-one")
 	ben := w.as(t, "ben", vault.RoleResponder)
+	n := 0
 	for name, c := range map[string]struct {
 		update KeyUpdate
 		taken  bool
 	}{
-		"a lower cap":                 {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=50"}}}, true},
-		"a cap more":                  {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/hour=20"}}}, true},
-		"fewer customers":             {KeyUpdate{PolicyEdit: PolicyEdit{Customers: []string{"cus_A"}}}, true},
-		"a higher cap, with a reason": {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=500"}}, Reason: "more"}, false},
-		"any customer, with a reason": {KeyUpdate{PolicyEdit: PolicyEdit{Customers: []string{"any"}}, Reason: "more"}, false},
-		"another name":                {KeyUpdate{Name: "agent-support-refunds-two"}, false},
-		"a lower cap, any customer":   {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=40"}, Customers: []string{"any"}}, Reason: "x"}, false},
+		"a lower cap":                  {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=50"}}}, true},
+		"a cap more":                   {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/week=20"}}}, true},
+		"fewer customers":              {KeyUpdate{PolicyEdit: PolicyEdit{Customers: []string{"cus_A"}}}, true},
+		"a higher cap, with a reason":  {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=500"}}, Reason: "more"}, false},
+		"any customer, with a reason":  {KeyUpdate{PolicyEdit: PolicyEdit{Customers: []string{"any"}}, Reason: "more"}, false},
+		"another name":                 {KeyUpdate{Name: "agent-support-refunds-two"}, false},
+		"one cap lower and one higher": {KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=40", "refunds/hour=90"}}, Reason: "x"}, false},
 	} {
+		n++
+		k := w.key(t, "agent-support-refunds-"+fmt.Sprint(n))
+		if _, err := w.client.UpdateKey(t.Context(), k.ID, KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/hour=20"}}}); err != nil {
+			t.Fatal(err)
+		}
 		before := len(w.records(t))
 		_, err := ben.UpdateKey(t.Context(), k.ID, c.update)
 		if (err == nil) != c.taken || (!c.taken && !forbidden(err)) {
@@ -50,6 +56,7 @@ func TestAResponderLowersAndDoesNotRaise(t *testing.T) {
 			t.Errorf("%s: %d records", name, grew)
 		}
 	}
+	k := w.key(t, "agent-support-refunds-last")
 	if _, err := w.as(t, "ada", vault.RoleAuditor).UpdateKey(t.Context(), k.ID, KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=1"}}}); !forbidden(err) {
 		t.Errorf("an auditor lowers: %v", err)
 	}

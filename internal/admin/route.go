@@ -102,6 +102,10 @@ func statusOf(k Kind) int {
 		return http.StatusConflict
 	case Forbidden:
 		return http.StatusForbidden
+	case Stranger:
+		return http.StatusUnauthorized
+	case TooMany:
+		return http.StatusTooManyRequests
 	case Unavailable:
 		return http.StatusServiceUnavailable
 	default:

@@ -89,14 +89,19 @@ type Config struct {
 // is called.
 type Service struct {
 	Config
-	rates     atomic.Pointer[money.Table]
-	operators atomic.Pointer[[]vault.Operator] // of the store
-	brakes    brakes
-	figures   figures
+	rates    atomic.Pointer[money.Table]
+	roster   atomic.Pointer[roster]
+	brakes   brakes
+	figures  figures
+	lately   lately
+	attempts attempts
 
 	// changes keeps operators' changes in order, so that what is checked in the ring still holds when it is
 	// written. Brakes do not take it: a stop waits for nobody.
 	changes sync.Mutex
+
+	// rosterMu keeps changes of who may come in, in order. It is apart from changes: to lock somebody out waits for nobody.
+	rosterMu sync.Mutex
 
 	localMu sync.Mutex
 	local   []vault.Operator // tokens that live as long as the process
@@ -115,7 +120,7 @@ func New(c Config) *Service {
 	}
 	s := &Service{Config: c}
 	s.rates.Store(money.NewTable(nil))
-	s.operators.Store(&[]vault.Operator{})
+	s.roster.Store(&roster{})
 	s.brakes.applied = make(map[string]store.BrakeRow)
 	s.brakes.memory = make(map[string]vault.Brake)
 	s.brakes.pulls = make(map[string]uint64)
@@ -136,6 +141,10 @@ type Actor struct {
 	Operator string
 	From     string // address; empty for none
 	Via      Via
+	// Token is the name of the token that they came in with, or that opened their session; empty for none.
+	Token string
+	// Session is the id of the session; empty for none.
+	Session string
 }
 
 // May reports whether the actor has a right, by its name: stop, see, lower or change.
@@ -169,6 +178,8 @@ const (
 	Conflict                // it does not go with how things stand
 	Unavailable             // the store could not take it; nothing was done
 	Forbidden               // the operator's role does not cover it
+	Stranger                // nobody knows who it is
+	TooMany                 // too often in too short a time
 )
 
 // Refusal is why an action was not done, for the operator: nothing was changed.
@@ -179,6 +190,9 @@ type Refusal struct {
 
 // Error returns the message.
 func (r *Refusal) Error() string { return r.Message }
+
+// Status is the HTTP status that says so.
+func (r *Refusal) Status() int { return statusOf(r.Kind) }
 
 func refuse(kind Kind, format string, args ...any) *Refusal {
 	return &Refusal{Kind: kind, Message: fmt.Sprintf(format, args...)}
@@ -250,7 +264,7 @@ func (s *Service) Load(ctx context.Context) (Loaded, error) {
 			return fmt.Errorf("read rates: %w", err)
 		}
 		s.rates.Store(money.NewTable(rates))
-		if err := s.loadOperators(tx); err != nil {
+		if err := s.loadRoster(tx); err != nil {
 			return err
 		}
 		// Everything is there, so that everything can be released: the ring starts stopped.

@@ -3,7 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -12,37 +12,46 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// TokenRequest asks for an operator's token.
+const (
+	// tokenLife is how long an operator's token works unless somebody says otherwise, maxTokenLife at most. A tool's may
+	// work for ever.
+	tokenLife    = 90 * 24 * time.Hour
+	maxTokenLife = 366 * 24 * time.Hour
+	// maxTokens bounds all tokens, maxOwnTokens those of one operator.
+	maxTokens    = 1000
+	maxOwnTokens = 20
+)
+
+// TokenRequest asks for a token.
 type TokenRequest struct {
-	Name    string `json:"name"`
-	Role    string `json:"role" enum:"admin,responder,auditor,stop,operator" doc:"admin may do everything; responder may see, stop, and lower what keys may do; auditor may see and stop; stop can only stop; operator is the old word for admin"`
-	Expires string `json:"expires,omitempty" doc:"a span like 90d, or a date; empty: never"`
+	Name     string `json:"name" doc:"unique among tokens"`
+	Operator string `json:"operator,omitempty" doc:"id or name of the account that it belongs to; empty: a tool's"`
+	Role     string `json:"role,omitempty" enum:"admin,responder,auditor,stop,operator" doc:"admin may do everything; responder may see, stop, and lower what keys may do; auditor may see and stop; stop can only stop; operator is the old word for admin. Empty, for an operator's: whatever the operator may"`
+	Expires  string `json:"expires,omitempty" doc:"a span like 90d, or a date; empty: 90d for an operator's (366d at most), never for a tool's"`
 }
 
-// Token is an operator's token as it may be shown.
+// Token is a token as it may be shown.
 type Token struct {
-	Name    string    `json:"name"`
-	Role    string    `json:"role"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"`
+	Name     string    `json:"name"`
+	Operator string    `json:"operator,omitempty" doc:"name of its operator; absent for a tool's"`
+	Role     string    `json:"role" doc:"what it may do now: no more than its operator"`
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires,omitzero"`
+	Used     time.Time `json:"used,omitzero" doc:"to within ten minutes"`
 }
 
 // TokenCreated is the one answer that shows a token.
 type TokenCreated struct {
-	Name    string    `json:"name"`
-	Role    string    `json:"role"`
-	Token   string    `json:"token" doc:"shown this once"`
-	Expires time.Time `json:"expires,omitzero"`
+	Name     string    `json:"name"`
+	Operator string    `json:"operator,omitempty"`
+	Role     string    `json:"role"`
+	Token    string    `json:"token" doc:"shown this once"`
+	Expires  time.Time `json:"expires,omitzero"`
 }
 
-// CreateToken makes a token for an operator or for a tool that may only stop.
+// CreateToken makes a token for an operator or for a tool. Who is no admin may make one for themselves alone, which can do
+// no more than they can, and not with a token: what leaked for an hour must not live on for months.
 func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) (TokenCreated, error) {
-	s.changes.Lock()
-	defer s.changes.Unlock()
-	role, ok := vault.ParseRole(req.Role)
-	if !ok {
-		return TokenCreated{}, refuse(Invalid, "there is no role %q; write admin, responder, auditor or stop", req.Role)
-	}
 	if err := vault.CheckName(req.Name); err != nil {
 		return TokenCreated{}, refuse(Invalid, "%v", err)
 	}
@@ -50,97 +59,183 @@ func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) 
 	if err != nil {
 		return TokenCreated{}, err
 	}
-	secret, op := s.Ring.Master().MintOperator(req.Name, role, s.Store.Now())
-	row := store.TokenRow{Digest: op.Digest[:], Name: op.Name, Role: role.String(), Created: op.Created}
-	if expiry != nil && *expiry != (policy.Expiry{}) {
-		row.Expires = expiry.Deadline(op.Created)
-		if !row.Expires.After(op.Created) {
-			return TokenCreated{}, refuse(Invalid, "the token would be expired from the start (%s)", stamp(row.Expires))
+	var out TokenCreated
+	err = s.changeRoster(ctx, who, "token.create", func(tx store.Tx, rec *audit.Record, r *roster) error {
+		row, role, err := s.newToken(r, who, req, expiry, tx.Now())
+		if err != nil {
+			return err
 		}
-	}
-	err = s.act(ctx, store.LaneControl, who, "token.create", func(tx store.Tx, rec *audit.Record) error {
-		rec.Subject, rec.Diff = "token "+req.Name, "role: "+role.String()
+		secret, op := s.Ring.Master().MintOperator(row.Name, role, row.Created)
+		row.Digest = op.Digest[:]
+		out = TokenCreated{Name: row.Name, Role: role.String(), Token: secret.Reveal(), Expires: row.Expires}
+		rec.Subject, rec.Diff = "token "+row.Name, "role: (none) -> "+role.String()
+		if row.Operator != "" {
+			out.Operator = r.operators[row.Operator].Name
+			rec.Diff += "\noperator: (none) -> " + out.Operator
+		}
+		if !row.Expires.IsZero() {
+			rec.Diff += "\nexpires: (none) -> " + stamp(row.Expires)
+		}
 		return tx.PutToken(row)
 	})
 	if err != nil {
 		return TokenCreated{}, err
 	}
-	if err := s.reloadOperators(ctx); err != nil {
-		return TokenCreated{}, err
-	}
-	return TokenCreated{Name: req.Name, Role: role.String(), Token: secret.Reveal(), Expires: row.Expires}, nil
+	return out, nil
 }
 
-// Tokens lists the stored tokens by name. The local token that serve makes for its user is not among them.
+// newToken judges a request and makes the row, but for the digest; role is what the token may do now.
+func (s *Service) newToken(r *roster, who Actor, req TokenRequest, expiry *policy.Expiry, now time.Time) (row store.TokenRow, role vault.Role, err error) {
+	row = store.TokenRow{Name: req.Name, Created: now}
+	if expiry != nil && *expiry != (policy.Expiry{}) {
+		row.Expires = expiry.Deadline(now)
+		if !row.Expires.After(now) {
+			return row, 0, refuse(Invalid, "the token would be expired from the start (%s)", stamp(row.Expires))
+		}
+	}
+	if len(r.rows) >= maxTokens {
+		return row, 0, refuse(Conflict, "there are %d tokens already; delete some that nobody uses (`keybrake token list`)", len(r.rows))
+	}
+	role, known := vault.ParseRole(req.Role)
+	if !known && req.Role != "" {
+		return row, 0, refuse(Invalid, "there is no role %q; write admin, responder, auditor or stop", req.Role)
+	}
+	if known {
+		row.Role = role.String()
+	}
+	if req.Operator == "" {
+		switch {
+		case !who.Role.May(vault.ToChange):
+			return row, 0, refuse(Forbidden, "only an admin may make a tool's token; name yourself as its operator to make one of your own")
+		case !known:
+			return row, 0, refuse(Invalid, "say what the token may do: admin, responder, auditor or stop")
+		}
+		if name := row.Name; r.named(name) {
+			return row, 0, refuse(Conflict, "an operator has the name %s, and records name tools and operators alike; choose another name", name)
+		}
+		return row, role, nil
+	}
+	return s.operatorsToken(r, who, req, row, role)
+}
+
+func (s *Service) operatorsToken(r *roster, who Actor, req TokenRequest, row store.TokenRow, role vault.Role) (store.TokenRow, vault.Role, error) {
+	owner, err := r.operator(req.Operator)
+	if err != nil {
+		return row, 0, err
+	}
+	switch {
+	case who.Role.May(vault.ToChange):
+	case who.Operator != owner.ID:
+		return row, 0, refuse(Forbidden, "only an admin may make a token for somebody else")
+	case who.Token != "":
+		return row, 0, refuse(Forbidden, "you came in with a token, and a token makes no other; sign in at the console by a link or by OpenID, or ask an admin")
+	}
+	may, ok := r.asOperator(owner.ID)
+	if !ok {
+		return row, 0, refuse(Conflict, "the operator %s is disabled", owner.Name)
+	}
+	if role > may.Role {
+		return row, 0, refuse(Forbidden, "%s is %s, so a token of theirs cannot be %s", owner.Name, may.Role, role)
+	}
+	if role == 0 {
+		role = may.Role
+	}
+	row.Operator = owner.ID
+	latest := row.Created.Add(maxTokenLife)
+	if row.Expires.IsZero() {
+		row.Expires = row.Created.Add(tokenLife)
+	} else if row.Expires.After(latest) {
+		return row, 0, refuse(Invalid, "an operator's token works for 366 days at most; write an expiry up to %s", stamp(latest))
+	}
+	has := 0
+	for _, other := range r.rows {
+		if other.Operator == owner.ID {
+			has++
+		}
+	}
+	if has >= maxOwnTokens {
+		return row, 0, refuse(Conflict, "%s has %d tokens already; delete some first", owner.Name, has)
+	}
+	return row, role, nil
+}
+
+// named reports whether an operator has a name.
+func (r *roster) named(name string) bool {
+	for _, row := range r.operators {
+		if row.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Tokens lists the stored tokens by name, expired ones too. The local token that serve makes for its user is not among them.
 func (s *Service) Tokens() []Token {
-	out := []Token{}
-	for _, op := range *s.operators.Load() {
-		out = append(out, Token{Name: op.Name, Role: op.Role.String(), Created: op.Created, Expires: op.Expires})
+	r, out := s.roster.Load(), []Token{}
+	for _, op := range r.tokens {
+		row := r.rows[op.Name]
+		role, _ := vault.ParseRole(row.Role)
+		t := Token{Name: row.Name, Created: row.Created, Expires: row.Expires, Used: s.lately.of(tokenUse(row.Name), row.Used)}
+		if row.Operator != "" {
+			owner, _ := r.asOperator(row.Operator) // disabled: none
+			t.Operator = r.operators[row.Operator].Name
+			if role == 0 {
+				role = owner.Role
+			}
+			role = min(role, owner.Role)
+		}
+		t.Role = role.String()
+		out = append(out, t)
 	}
 	return out
 }
 
-// DeleteToken ends a token; its next request is refused.
+// DeleteToken ends a token, and the sessions that it opened; its next request is refused. Who is no admin may end their own.
 func (s *Service) DeleteToken(ctx context.Context, who Actor, name string) error {
-	s.changes.Lock()
-	defer s.changes.Unlock()
-	if !slices.ContainsFunc(*s.operators.Load(), func(op vault.Operator) bool { return op.Name == name }) {
-		return refuse(NotFound, "there is no token %q; `keybrake token list` shows them", name)
-	}
-	err := s.act(ctx, store.LaneControl, who, "token.delete", func(tx store.Tx, rec *audit.Record) error {
+	return s.changeRoster(ctx, who, "token.delete", func(tx store.Tx, rec *audit.Record, r *roster) error {
+		row, ok := r.rows[name]
+		if !ok {
+			return refuse(NotFound, "there is no token %q; `keybrake token list` shows them", name)
+		}
+		if !mayFor(who, row.Operator) {
+			return refuse(Forbidden, "only an admin may end somebody else's token")
+		}
 		rec.Subject = "token " + name
+		ended, err := endPasses(tx, r, func(p store.PassRow) bool { return p.Token == name })
+		if err != nil {
+			return err
+		}
+		rec.Diff = endedDiff(ended)
 		return tx.DeleteToken(name)
 	})
-	if err != nil {
-		return err
-	}
-	return s.reloadOperators(ctx)
 }
 
-// MintLocal makes a token that lives as long as the process and is stored nowhere: the one that serve leaves
-// for its own user.
-func (s *Service) MintLocal(name string, role vault.Role) vault.Secret {
-	secret, op := s.Ring.Master().MintOperator(name, role, s.Store.Now())
-	s.localMu.Lock()
-	defer s.localMu.Unlock()
-	s.local = append(s.local, op)
-	return secret
+// mayFor reports whether somebody may see to what belongs to an account: an admin, and its owner.
+func mayFor(who Actor, operator string) bool {
+	return who.Role.May(vault.ToChange) || operator != "" && who.Operator == operator
 }
 
-// present finds who has presented a token; false for nobody.
-func (s *Service) present(token string) (Actor, bool) {
-	master, now := s.Ring.Master(), s.Store.Now()
-	s.localMu.Lock()
-	local := slices.Clone(s.local)
-	s.localMu.Unlock()
-	if op, ok := master.AuthenticateOperator(token, local, now); ok {
-		return Actor{Name: op.Name, Role: op.Role, Via: ViaLocal}, true
-	}
-	op, ok := master.AuthenticateOperator(token, *s.operators.Load(), now)
-	return Actor{Name: op.Name, Role: op.Role, Via: ViaToken}, ok
-}
-
-func (s *Service) reloadOperators(ctx context.Context) error {
-	return s.Store.View(ctx, s.loadOperators)
-}
-
-func (s *Service) loadOperators(tx store.Tx) error {
-	rows, err := tx.Tokens()
-	if err != nil {
-		return fmt.Errorf("read tokens: %w", err)
-	}
-	ops := make([]vault.Operator, 0, len(rows))
-	for _, row := range rows {
-		role, ok := vault.ParseRole(row.Role)
-		op := vault.Operator{Name: row.Name, Role: role, Created: row.Created, Expires: row.Expires}
-		if !ok || len(row.Digest) != len(op.Digest) {
-			return fmt.Errorf("read token %s: the row is damaged", row.Name)
+// endPasses deletes the sessions and links that are meant.
+func endPasses(tx store.Tx, r *roster, meant func(store.PassRow) bool) (ended int, err error) {
+	for digest, row := range r.passes {
+		if !meant(row) {
+			continue
 		}
-		copy(op.Digest[:], row.Digest)
-		ops = append(ops, op)
+		if err := tx.DeletePass(digest[:]); err != nil {
+			return ended, fmt.Errorf("end a session: %w", err)
+		}
+		if row.Kind == store.PassSession {
+			ended++
+		}
 	}
-	s.operators.Store(&ops)
-	return nil
+	return ended, nil
+}
+
+func endedDiff(sessions int) string {
+	if sessions == 0 {
+		return ""
+	}
+	return fmt.Sprintf("sessions: %d -> 0", sessions)
 }
 
 // expiry reads an expiry as flags give it, by the rules of policy files; nil for none.
@@ -162,12 +257,13 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// Whose tells whose token it is; false if nobody's, or a tool's that may only stop.
-func (s *Service) Whose(token string) (Actor, bool) {
-	who, ok := s.present(token)
-	if !ok || !who.Role.May(vault.ToSee) {
-		return Actor{}, false
+// joined writes lines of a record's difference, without the empty ones.
+func joined(lines ...string) string {
+	var out []string
+	for _, line := range lines {
+		if line != "" {
+			out = append(out, line)
+		}
 	}
-	who.Via = ViaSession
-	return who, true
+	return strings.Join(out, "\n")
 }

@@ -20,6 +20,8 @@ type Config struct {
 	API http.Handler
 	// Door knows who comes in.
 	Door Door
+	// Secure says that browsers come over TLS even where a request does not show it: something in front ends it.
+	Secure bool
 	// Gateway is the address that agents call, for examples; nil: unknown.
 	Gateway func() string
 	// Zone is whose times pages show; nil: UTC.

@@ -28,7 +28,7 @@ func TestWhoHasNotSignedInSeesOnlyTheWayIn(t *testing.T) {
 	if b, err := s.api.Brakes(t.Context()); err != nil || len(b.Items) != 0 {
 		t.Error(b, err)
 	}
-	if got := s.post("/login", url.Values{"token": {"bad"}}); got.status != http.StatusUnauthorized || !strings.Contains(got.body, "no valid token") {
+	if got := s.post("/login", url.Values{"token": {"bad"}}); got.status != http.StatusUnauthorized || !strings.Contains(got.body, "no valid operator") {
 		t.Errorf("a bad token: %d %s", got.status, got.body)
 	}
 }

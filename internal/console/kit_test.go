@@ -1,8 +1,6 @@
 package console
 
 import (
-	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -26,7 +24,6 @@ type site struct {
 	api     *admin.Client // an operator's
 	server  *httptest.Server
 	browser *http.Client
-	role    vault.Role // of who signs in
 }
 
 func newSite(t *testing.T) *site {
@@ -51,12 +48,11 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	api := service.Handler()
-	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test", Role: vault.RoleAdmin}), role: vault.RoleAdmin}
-	pages, err := New(Config{API: api, Door: door{s}})
+	pages, err := New(Config{API: api, Door: service})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.server = httptest.NewServer(pages)
+	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test", Role: vault.RoleAdmin}), server: httptest.NewServer(pages)}
 	t.Cleanup(func() {
 		s.server.CloseClientConnections()
 		s.server.Close()
@@ -71,10 +67,16 @@ func newSite(t *testing.T) *site {
 	if _, err := s.api.AddUpstream(t.Context(), admin.UpstreamRequest{Name: "stripe-test", Secret: "rk_test_51CanaryCanaryCanary"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.post("/login", url.Values{"token": {"good"}}); got.status != http.StatusOK {
-		t.Fatalf("sign in: %d %s", got.status, got.body)
-	}
+	s.signIn(vault.RoleAdmin)
 	return s
+}
+
+// signIn signs ines in with a role.
+func (s *site) signIn(role vault.Role) {
+	s.t.Helper()
+	if got := s.post("/login", url.Values{"token": {s.service.MintLocal("ines", role).Reveal()}}); got.status != http.StatusOK {
+		s.t.Fatalf("sign in: %d %s", got.status, got.body)
+	}
 }
 
 // scopes are a corner of the permission map.
@@ -87,22 +89,6 @@ var scopes = []admin.Scope{
 		Moves: []string{"invoices"}, ReachesCustomers: true, Customers: "followed"},
 	{Resource: "events", Title: "Events", Risk: "low", Worst: "Nothing changes.", Shows: "what happened", Reads: 2, Customers: "none"},
 }
-
-// door lets in who says "good".
-type door struct{ *site }
-
-func (door) SignIn(_ context.Context, token, _, _ string) (string, error) {
-	if token != "good" {
-		return "", errors.New("this is no valid token")
-	}
-	return "session", nil
-}
-
-func (d door) Whose(_ context.Context, session string) (admin.Actor, bool) {
-	return admin.Actor{Name: "ines", Role: d.role}, session == "session"
-}
-
-func (door) SignOut(context.Context, string) {}
 
 // seen is an answer as a browser has it after redirects.
 type seen struct {

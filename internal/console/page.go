@@ -35,6 +35,8 @@ type page struct {
 	Upstream stopTarget
 	// Bare has no frame: nobody has signed in.
 	Bare bool
+	// Onward is where the page goes on to by itself; empty: nowhere.
+	Onward string
 }
 
 type link struct{ Href, Text string }
@@ -70,7 +72,7 @@ func (s *console) page(pattern string, f func(*visit) (*page, error)) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		who, ok := s.whose(r)
 		if !ok {
-			http.Redirect(w, r, "/login?next="+template.URLQueryEscaper(r.URL.RequestURI()), http.StatusSeeOther)
+			s.toSignIn(w, r)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, 4<<20)

@@ -87,7 +87,7 @@ func TestRatesAreSetAndImportedAndKeepWhatWasTyped(t *testing.T) {
 func TestWhatARoleMayNotDoIsNotOfferedAndIsRefused(t *testing.T) {
 	s := newSite(t)
 	k := s.key("agent-support-refunds-one")
-	s.role = vault.RoleAuditor
+	s.signIn(vault.RoleAuditor)
 	for path, offers := range map[string]string{
 		"/keys": `href="/keys/new"`, "/keys/" + k.ID: `value="rotate"`, "/upstreams": `name="secret"`, "/upstreams/stripe-test": `name="secret"`, "/rates": `name="rate"`,
 	} {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	j := &journey{
-		start: time.Now(), request: "req_kb" + newToken(), from: g.clientAddr(r),
+		start: time.Now(), request: "req_kb" + newToken(), from: ClientAddr(r, g.TrustedProxies),
 		agent: bounded(r.Header.Get("User-Agent"), maxUserAgent), run: bounded(r.Header.Get("X-Agent-Run-Id"), maxRunID),
 		raw: &upstream.RawCall{Method: r.Method, Path: path, Query: query, Header: r.Header}, trace: traceOf(r.Header),
 	}
@@ -181,15 +182,18 @@ func (j *journey) reply(w http.ResponseWriter, r upstream.Response) {
 	_, _ = w.Write(r.Body) // an agent that went away finds its answer by its idempotency key
 }
 
-// clientAddr is the agent's address: the connection's, or, behind trusted proxies, the last one in
-// X-Forwarded-For that is not such a proxy. A header from anybody else says nothing.
-func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
+// ClientAddr is a client's address: the connection's, or, behind proxies that are trusted, the last one in
+// X-Forwarded-For that is not such a proxy. A header from anybody else says nothing. The zero Addr if there is none.
+func ClientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
+	isProxy := func(addr netip.Addr) bool {
+		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
+	}
 	addr := at.Addr().Unmap()
-	if !g.trusted(addr) {
+	if !isProxy(addr) {
 		return addr
 	}
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
@@ -198,20 +202,11 @@ func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
 		if err != nil {
 			return addr
 		}
-		if addr = hop.Unmap(); !g.trusted(addr) {
+		if addr = hop.Unmap(); !isProxy(addr) {
 			return addr
 		}
 	}
 	return addr
-}
-
-func (g *Gateway) trusted(addr netip.Addr) bool {
-	for _, p := range g.TrustedProxies {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }
 
 func bounded(s string, limit int) string {

@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+type operatorPath struct {
+	Operator string `path:"operator" doc:"id or name"`
+}
+
+// Ended says how many sessions were ended.
+type Ended struct {
+	Sessions int `json:"sessions"`
+}
+
+// people are the routes about operators and how they come in. Those that need no more than to see let everybody look after
+// what is their own; what is somebody else's takes an admin, which each function says.
+func (a *api) people() {
+	a.operators()
+	a.tokens()
+	a.sessions()
+}
+
+func (a *api) operators() {
+	handle(a, route{method: http.MethodGet, path: "operators", id: "list-operators", summary: "List operators", needs: vault.ToSee},
+		func(_ context.Context, _ Actor, _ *none) (List[Operator], error) {
+			return List[Operator]{Items: a.s.Operators()}, nil
+		})
+	handle(a, route{method: http.MethodPost, path: "operators", id: "create-operator", summary: "Create an operator's account", needs: vault.ToChange},
+		func(ctx context.Context, who Actor, in *body[OperatorRequest]) (Operator, error) {
+			return a.s.CreateOperator(ctx, who, in.Body)
+		})
+	handle(a, route{method: http.MethodGet, path: "operators/{operator}", id: "show-operator", summary: "Show an operator", needs: vault.ToSee},
+		func(_ context.Context, _ Actor, in *operatorPath) (Operator, error) { return a.s.Operator(in.Operator) })
+	handle(a, route{method: http.MethodPatch, path: "operators/{operator}", id: "update-operator", summary: "Change, disable or enable an operator's account", needs: vault.ToChange},
+		func(ctx context.Context, who Actor, in *struct {
+			Operator string `path:"operator" doc:"id or name"`
+			Body     OperatorUpdate
+		}) (Operator, error) {
+			return a.s.UpdateOperator(ctx, who, in.Operator, in.Body)
+		})
+	handle(a, route{method: http.MethodPost, path: "operators/{operator}/invite", id: "invite-operator", summary: "Make a link that signs an operator in once", needs: vault.ToChange},
+		func(ctx context.Context, who Actor, in *struct {
+			Operator string `path:"operator" doc:"id or name"`
+			Body     InviteRequest
+		}) (Invite, error) {
+			return a.s.Invite(ctx, who, in.Operator, in.Body)
+		})
+	handle(a, route{method: http.MethodDelete, path: "operators/{operator}/invite", id: "uninvite-operator", summary: "End an operator's link", needs: vault.ToChange},
+		func(ctx context.Context, who Actor, in *operatorPath) (Done, error) {
+			err := a.s.Uninvite(ctx, who, in.Operator)
+			return Done{err == nil}, err
+		})
+	handle(a, route{method: http.MethodDelete, path: "operators/{operator}/sessions", id: "end-sessions", summary: "End all sessions of an operator", needs: vault.ToSee},
+		func(ctx context.Context, who Actor, in *operatorPath) (Ended, error) {
+			n, err := a.s.EndSessions(ctx, who, in.Operator)
+			return Ended{n}, err
+		})
+}
+
+func (a *api) tokens() {
+	handle(a, route{method: http.MethodGet, path: "tokens", id: "list-tokens", summary: "List tokens", needs: vault.ToSee},
+		func(_ context.Context, _ Actor, _ *none) (List[Token], error) {
+			return List[Token]{Items: a.s.Tokens()}, nil
+		})
+	handle(a, route{method: http.MethodPost, path: "tokens", id: "create-token", summary: "Create a token", needs: vault.ToSee},
+		func(ctx context.Context, who Actor, in *body[TokenRequest]) (TokenCreated, error) {
+			return a.s.CreateToken(ctx, who, in.Body)
+		})
+	handle(a, route{method: http.MethodDelete, path: "tokens/{token}", id: "delete-token", summary: "End a token", needs: vault.ToSee},
+		func(ctx context.Context, who Actor, in *struct {
+			Token string `path:"token" doc:"its name"`
+		}) (Done, error) {
+			err := a.s.DeleteToken(ctx, who, in.Token)
+			return Done{err == nil}, err
+		})
+}
+
+func (a *api) sessions() {
+	handle(a, route{method: http.MethodGet, path: "sessions", id: "list-sessions", summary: "List the console's open sessions", needs: vault.ToSee},
+		func(_ context.Context, who Actor, _ *none) (List[Session], error) {
+			return List[Session]{Items: a.s.Sessions(who)}, nil
+		})
+	handle(a, route{method: http.MethodDelete, path: "sessions/{session}", id: "end-session", summary: "End a session", needs: vault.ToSee},
+		func(ctx context.Context, who Actor, in *struct {
+			Session string `path:"session" doc:"its id"`
+		}) (Done, error) {
+			err := a.s.EndSession(ctx, who, in.Session)
+			return Done{err == nil}, err
+		})
+}

@@ -1,0 +1,70 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+)
+
+// Operators calls Service.Operators.
+func (c *Client) Operators(ctx context.Context) (List[Operator], error) {
+	return call[List[Operator]](ctx, c, http.MethodGet, "operators", nil, nil)
+}
+
+// Operator calls Service.Operator.
+func (c *Client) Operator(ctx context.Context, idOrName string) (Operator, error) {
+	return call[Operator](ctx, c, http.MethodGet, "operators/"+seg(idOrName), nil, nil)
+}
+
+// CreateOperator calls Service.CreateOperator.
+func (c *Client) CreateOperator(ctx context.Context, req OperatorRequest) (Operator, error) {
+	return call[Operator](ctx, c, http.MethodPost, "operators", nil, req)
+}
+
+// UpdateOperator calls Service.UpdateOperator.
+func (c *Client) UpdateOperator(ctx context.Context, idOrName string, req OperatorUpdate) (Operator, error) {
+	return call[Operator](ctx, c, http.MethodPatch, "operators/"+seg(idOrName), nil, req)
+}
+
+// Invite calls Service.Invite.
+func (c *Client) Invite(ctx context.Context, operator string, req InviteRequest) (Invite, error) {
+	return call[Invite](ctx, c, http.MethodPost, "operators/"+seg(operator)+"/invite", nil, req)
+}
+
+// Uninvite calls Service.Uninvite.
+func (c *Client) Uninvite(ctx context.Context, operator string) error {
+	_, err := call[Done](ctx, c, http.MethodDelete, "operators/"+seg(operator)+"/invite", nil, nil)
+	return err
+}
+
+// EndSessions calls Service.EndSessions.
+func (c *Client) EndSessions(ctx context.Context, operator string) (ended int, err error) {
+	out, err := call[Ended](ctx, c, http.MethodDelete, "operators/"+seg(operator)+"/sessions", nil, nil)
+	return out.Sessions, err
+}
+
+// CreateToken calls Service.CreateToken.
+func (c *Client) CreateToken(ctx context.Context, req TokenRequest) (TokenCreated, error) {
+	return call[TokenCreated](ctx, c, http.MethodPost, "tokens", nil, req)
+}
+
+// Tokens calls Service.Tokens.
+func (c *Client) Tokens(ctx context.Context) (List[Token], error) {
+	return call[List[Token]](ctx, c, http.MethodGet, "tokens", nil, nil)
+}
+
+// DeleteToken calls Service.DeleteToken.
+func (c *Client) DeleteToken(ctx context.Context, name string) error {
+	_, err := call[Done](ctx, c, http.MethodDelete, "tokens/"+seg(name), nil, nil)
+	return err
+}
+
+// Sessions calls Service.Sessions.
+func (c *Client) Sessions(ctx context.Context) (List[Session], error) {
+	return call[List[Session]](ctx, c, http.MethodGet, "sessions", nil, nil)
+}
+
+// EndSession calls Service.EndSession.
+func (c *Client) EndSession(ctx context.Context, id string) error {
+	_, err := call[Done](ctx, c, http.MethodDelete, "sessions/"+seg(id), nil, nil)
+	return err
+}
