@@ -43,7 +43,7 @@ func (v *visit) auditForm() auditForm {
 	}
 }
 
-func (f auditForm) filter(now time.Time) (admin.AuditFilter, error) {
+func (f auditForm) filter(now time.Time, zone *time.Location) (admin.AuditFilter, error) {
 	out := admin.AuditFilter{
 		Key: f.Key, Operation: f.Operation, Customer: f.Customer, MinUSD: strings.TrimPrefix(strings.ReplaceAll(f.Min, ",", ""), "$"), Text: f.Text,
 		Call: f.Call, Deeds: f.Deeds, Limit: auditRows, Scan: auditScan,
@@ -58,18 +58,28 @@ func (f auditForm) filter(now time.Time) (admin.AuditFilter, error) {
 		out.Code = "keybrake_" + f.Code
 	}
 	var err error
-	if out.Since, err = admin.ParseInstant(f.From, now); err != nil {
+	if out.Since, err = instant(f.From, now, zone); err != nil {
 		return out, err
 	}
-	out.Until, err = admin.ParseInstant(f.To, now)
+	out.Until, err = instant(f.To, now, zone)
 	return out, err
+}
+
+// instant reads a time as it is typed into the form: in the zone that the page shows, or as the API takes it.
+func instant(text string, now time.Time, zone *time.Location) (time.Time, error) {
+	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t, nil
+		}
+	}
+	return admin.ParseInstant(text, now)
 }
 
 func (v *visit) audit() (*page, error) {
 	d := auditPage{Form: v.auditForm()}
 	p := &page{Title: "Audit", Heading: "Audit", Nav: "/audit", Template: "audit"}
 	p.Sub = template.HTML(count(v.status.Height) + " records, signed up to " + count(v.status.Signed) + ".")
-	f, err := d.Form.filter(v.now)
+	f, err := d.Form.filter(v.now, v.zone(v.r))
 	f.After = v.r.FormValue("after")
 	var list admin.List[json.RawMessage]
 	if err == nil {
@@ -151,7 +161,7 @@ func (s *console) exportAudit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := &visit{console: s, r: r, w: w, who: who, api: s.client(who)}
-	f, err := v.auditForm().filter(time.Now())
+	f, err := v.auditForm().filter(time.Now(), s.zone(r))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return

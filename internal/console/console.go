@@ -90,7 +90,7 @@ func (s *console) pages() {
 	s.page("GET /more", func(*visit) (*page, error) {
 		return &page{Title: "More", Heading: "Everything else.", Nav: "/more", Template: "more"}, nil
 	})
-	s.page("POST /theme", (*visit).setTheme)
+	s.page("POST /look", (*visit).setLook)
 	s.mux.HandleFunc("GET /live", s.live) // live.go
 	s.page("/", (*visit).nothingHere)
 }

@@ -128,7 +128,7 @@ func (v *visit) keyWith(id, problem, reason string) (*page, error) {
 	}
 	zone, err := time.LoadLocation(k.View.Timezone)
 	if err != nil {
-		zone = v.Zone
+		zone = v.zone(v.r)
 	}
 	d.Charts = keyCharts(history, zone)
 	if d.Scopes, err = v.scopeRows(k.View.Scopes); err != nil {

@@ -41,7 +41,7 @@ func (v *visit) overview() (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := overviewPage{Overview: o, Day: newCapBar(o.Day), Chart: minuteChart(o.Minutes, v.Zone), Spark: spark(o.Minutes), Keys: o.Keys}
+	d := overviewPage{Overview: o, Day: newCapBar(o.Day), Chart: minuteChart(o.Minutes, v.zone(v.r)), Spark: spark(o.Minutes), Keys: o.Keys}
 	for _, c := range o.Closest {
 		bar := keyCap{c.Key, c.Name, newCapBar(c.Cap)}
 		d.Closest = append(d.Closest, bar)

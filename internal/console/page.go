@@ -131,7 +131,8 @@ type frame struct {
 	Who    admin.Actor
 	Status admin.Status
 	Now    time.Time
-	Zone   string
+	Zone   string // the town, as pages say it
+	ZoneID string
 	Theme  string
 	Path   string
 	// StoppedAll is the brake on everything.
@@ -183,7 +184,8 @@ func (s *console) write(w http.ResponseWriter, r *http.Request, status int, p *p
 
 // render fills the template before a byte is sent: a fault in it must not leave half a page.
 func (s *console) render(w http.ResponseWriter, r *http.Request, p *page, f frame) {
-	f.Path, f.Zone, f.Theme = r.URL.RequestURI(), zoneName(s.Zone), theme(r)
+	zone := s.zone(r)
+	f.Path, f.Zone, f.ZoneID, f.Theme = r.URL.RequestURI(), zoneName(zone), zone.String(), theme(r)
 	t, ok := s.templates[p.Template]
 	if !ok {
 		s.Log.Error("a page has no template", "template", p.Template)
@@ -191,7 +193,7 @@ func (s *console) render(w http.ResponseWriter, r *http.Request, p *page, f fram
 		return
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, s.Zone, f); err != nil {
+	if err := t.Execute(&out, zone, f); err != nil {
 		s.Log.Error("a page could not be made", "path", r.URL.Path, "error", err)
 		http.Error(w, "This page could not be made; the server's log says why.", http.StatusInternalServerError)
 		return
@@ -210,14 +212,37 @@ func theme(r *http.Request) string {
 	return c.Value
 }
 
-// setTheme keeps light or dark in a cookie; without one the system decides.
-func (v *visit) setTheme() (*page, error) {
-	c := &http.Cookie{Name: "keybrake_theme", Value: v.r.PostFormValue("theme"), Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, SameSite: http.SameSiteLaxMode}
-	if c.Value != "light" && c.Value != "dark" {
-		c.Value, c.MaxAge = "", -1
+// zone is whose times this browser wants to see: what a cookie says, or the console's.
+func (s *console) zone(r *http.Request) *time.Location {
+	if c, err := r.Cookie("keybrake_zone"); err == nil && c.Value != "" && c.Value != "Local" {
+		if z, err := time.LoadLocation(c.Value); err == nil {
+			return z
+		}
 	}
-	http.SetCookie(v.w, c)
+	return s.Zone
+}
+
+// setLook keeps light or dark, and a time zone, in cookies; without them the system and the console decide. A zone that
+// there is not changes nothing.
+func (v *visit) setLook() (*page, error) {
+	theme, zone := v.r.PostFormValue("theme"), strings.TrimSpace(v.r.PostFormValue("zone"))
+	if theme != "light" && theme != "dark" {
+		theme = ""
+	}
+	http.SetCookie(v.w, look("keybrake_theme", theme))
+	if _, err := time.LoadLocation(zone); err == nil && zone != "Local" {
+		http.SetCookie(v.w, look("keybrake_zone", zone))
+	}
 	return nil, redirect(within(v.r.PostFormValue("next")))
+}
+
+// look is a cookie that keeps a choice for a year; an empty one forgets it.
+func look(name, value string) *http.Cookie {
+	c := &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	if value == "" {
+		c.MaxAge = -1
+	}
+	return c
 }
 
 // pageTemplate is one page's template with the frame around it. Words for times differ with each request, and a template's

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -108,5 +109,32 @@ func TestWhatARoleMayNotDoIsNotOfferedAndIsRefused(t *testing.T) {
 	}
 	if got := s.post("/stop", url.Values{"target": {"all"}, "mode": {"stopped"}}); got.status != http.StatusOK || !strings.Contains(got.body, "Everything is stopped.") {
 		t.Errorf("a stop: %d", got.status)
+	}
+}
+
+func TestTimesAreShownAndReadInTheZoneThatIsChosen(t *testing.T) {
+	s := newSite(t)
+	if got := s.get("/audit").body; !strings.Contains(got, "times in UTC") {
+		t.Error("the zone is not said")
+	}
+	if got := s.post("/look", url.Values{"zone": {"America/New_York"}, "next": {"/audit"}}); got.url != "/audit" || !strings.Contains(got.body, "times in New York") {
+		t.Errorf("%s does not say New York", got.url)
+	}
+	s.post("/look", url.Values{"zone": {"Mars/Olympus"}})
+	s.post("/look", url.Values{"zone": {"../../etc/passwd"}})
+	if got := s.get("/audit").body; !strings.Contains(got, "times in New York") {
+		t.Error("a zone that there is not took the place of one that there is")
+	}
+	york, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"2026-11-24": "2026-11-24T05:00:00Z", "2026-11-24 02:07": "2026-11-24T07:07:00Z", "2026-11-24T10:00:00Z": "2026-11-24T10:00:00Z", "24h": "2026-11-23T12:00:00Z",
+	} {
+		if got, err := instant(text, now, york); err != nil || got.UTC().Format(time.RFC3339) != want {
+			t.Errorf("%q is %v, %v", text, got, err)
+		}
 	}
 }
