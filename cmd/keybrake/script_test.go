@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "take": take, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry, "old": oldStore, "spoil": spoil,
+			"await": await, "take": take, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry, "old": oldStore, "spoil": spoil, "welcome": welcome,
 		},
 	})
 }
