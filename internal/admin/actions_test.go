@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,10 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 	w.key(t, "agent-support-refunds-two")
 	ctx := t.Context()
 	one := Target{Keys: []string{"agent-support-refunds-one"}}
+	w.operator(t, "ada", vault.RoleAuditor)
+	w.signedIn(t, "ada")
+	w.signedIn(t, "ada")
+	asked := w.listens()
 	for _, action := range []struct {
 		name, subject string
 		do            func() error
@@ -113,6 +118,38 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 			return err
 		}},
 		{"token.delete", "token pager", func() error { return w.client.DeleteToken(ctx, "pager") }},
+		{"upstream.webhook", "upstream stripe-test", func() error {
+			_, err := w.client.SetWebhook(ctx, "stripe-test", SigningSecret{"whsec_0123456789abcdef0123456789abcdef"})
+			return err
+		}},
+		{"upstream.update", "upstream stripe-test", func() error {
+			_, err := w.client.UpdateUpstream(ctx, "stripe-test", UpstreamUpdate{RotateEvery: "90d"})
+			return err
+		}},
+		{"operator.create", "operator ben", func() error {
+			_, err := w.client.CreateOperator(ctx, OperatorRequest{Name: "ben", Role: "responder"})
+			return err
+		}},
+		{"operator.update", "operator ben", func() error {
+			_, err := w.client.UpdateOperator(ctx, "ben", OperatorUpdate{Role: "admin", Reason: "on call"})
+			return err
+		}},
+		{"operator.invite", "operator ben", func() error {
+			_, err := w.client.Invite(ctx, "ben", InviteRequest{})
+			return err
+		}},
+		{"operator.uninvite", "operator ben", func() error { return w.client.Uninvite(ctx, "ben") }},
+		{"session.end", "session of ada", func() error {
+			list, err := w.client.Sessions(ctx)
+			if err != nil {
+				return err
+			}
+			return w.client.EndSession(ctx, list.Items[0].ID)
+		}},
+		{"session.end", "sessions of ada", func() error {
+			_, err := w.client.EndSessions(ctx, "ada")
+			return err
+		}},
 	} {
 		t.Run(action.name+" "+action.subject, func(t *testing.T) {
 			before := len(w.records(t))
@@ -131,6 +168,54 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 			}
 		})
 	}
+	for _, route := range operations(t, w) {
+		if method, _, _ := strings.Cut(route, " "); method == http.MethodGet || recordedElsewhere[route] != "" {
+			continue
+		}
+		if !asked.has(route) {
+			t.Errorf("%s changes something, and is not among the actions of this test", route)
+		}
+	}
+}
+
+// recordedElsewhere are routes that are no GET and are not tried here: why not.
+var recordedElsewhere = map[string]string{
+	"POST /admin/v1/policies/check":                 "it changes nothing",
+	"POST /admin/v1/backup":                         "it changes nothing; that it was done is a record, which the script backup.txtar reads",
+	"POST /admin/v1/keys/{key}/verify":              "it changes nothing; what its twin sends are calls with records of their own",
+	"POST /admin/v1/upstreams/{upstream}/verify":    "it changes nothing; that it was done is a record",
+	"POST /admin/v1/upstreams/{upstream}/statement": "it changes nothing; that it was done is a record",
+	"POST /admin/v1/reconcile/{reservation}":        "its record is the call's outcome, which reconcile.TestAnOperatorMayDecide counts",
+}
+
+// heard are the requests that a client made: "METHOD /path".
+type heard struct {
+	next  http.RoundTripper
+	paths map[string]bool
+}
+
+// listens notes what the operator's client asks from now on.
+func (w *world) listens() *heard {
+	h := &heard{w.client.http.Transport, map[string]bool{}}
+	w.client.http.Transport = h
+	return h
+}
+
+// RoundTrip implements http.RoundTripper.
+func (h *heard) RoundTrip(r *http.Request) (*http.Response, error) {
+	h.paths[r.Method+" "+r.URL.Path] = true
+	return h.next.RoundTrip(r)
+}
+
+// has reports whether a route was asked for.
+func (h *heard) has(route string) bool {
+	pattern := regexp.MustCompile("^" + regexp.MustCompile(`\\{[^}]*\\}`).ReplaceAllString(regexp.QuoteMeta(route), "[^/]+") + "$")
+	for path := range h.paths {
+		if pattern.MatchString(path) {
+			return true
+		}
+	}
+	return false
 }
 
 // cutID takes " (key_...)" off.
