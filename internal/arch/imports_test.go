@@ -37,11 +37,12 @@ var may = map[string][]string{
 	"internal/upstream/stripe/sandbox": {}, // a witness must know nothing of what it witnesses
 	"internal/gateway":                 append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/gateway/wire":            {"internal/policy"},
+	"internal/replay":                  {"internal/money", "internal/policy", "internal/ledger", "internal/audit"}, // pure: no store, no clock
 	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
-	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile"), // operators drive it
-	"internal/console":                 {"internal/admin"},                                                                           // not store: a page cannot write around the audit
-	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/gateway"),                        // is told of calls
-	"internal/sim":                     {},                                                                                           // tests only
+	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay"), // operators drive it
+	"internal/console":                 {"internal/admin"},                                                                                              // not store: a page cannot write around the audit
+	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/gateway"),                                           // is told of calls
+	"internal/sim":                     {},                                                                                                              // tests only
 	"internal/arch":                    {},
 	"docs":                             {},
 	"cmd/keybrake":                     {"*"}, // the one place that names an engine and a vendor

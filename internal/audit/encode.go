@@ -44,13 +44,13 @@ func appendWho(b []byte, r *Record) []byte {
 	b = text(b, "presented", r.Presented, maxID)
 	b = text(b, "upstream", string(r.Upstream), maxID)
 	b = text(b, "mode", r.Mode, maxID)
-	b = text(b, "policy", r.Policy, maxID)
+	b = hexID(b, "policy", r.Policy, maxDigest)
 	b = text(b, "from", r.From, maxID)
 	b = text(b, "user_agent", r.UserAgent, maxAgent)
 	b = text(b, "run_id", r.RunID, maxRunID)
-	b = hexID(b, "trace", r.Trace)
-	b = hexID(b, "parent_span", r.ParentSpan)
-	b = hexID(b, "span", r.Span)
+	b = hexID(b, "trace", r.Trace, maxTrace)
+	b = hexID(b, "parent_span", r.ParentSpan, maxTrace)
+	b = hexID(b, "span", r.Span, maxTrace)
 	b = text(b, "trace_state", r.TraceState, maxState)
 	return text(b, "node", r.Node, maxID)
 }
@@ -197,11 +197,11 @@ func text(b []byte, key, s string, limit int) []byte {
 	return appendText(name(b, key), s, limit)
 }
 
-// hexID appends an id in lower-case hex as it is: scrubbed, about one in a hundred would lose the digits in it that pass
+// hexID appends an id or a digest in lower-case hex as it is: scrubbed, about one in a hundred would lose the digits in it that pass
 // for a card's. What is no such id is a text like any other.
-func hexID(b []byte, key, s string) []byte {
-	if s == "" || len(s) > maxTrace || strings.Trim(s, "0123456789abcdef") != "" {
-		return text(b, key, s, maxTrace)
+func hexID(b []byte, key, s string, limit int) []byte {
+	if s == "" || len(s) > limit || strings.Trim(s, "0123456789abcdef") != "" {
+		return text(b, key, s, limit)
 	}
 	return append(append(append(name(b, key), '"'), s...), '"')
 }

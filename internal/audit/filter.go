@@ -117,7 +117,7 @@ func (f *Filter) says(r *Record) bool {
 	case f.Reservation != 0 && r.Reservation != f.Reservation,
 		f.Request != "" && r.Request != f.Request && r.UpstreamRequest != f.Request,
 		f.Operation != "" && r.Operation != f.Operation,
-		f.Resource != "" && resourceOf(r.Operation) != f.Resource && !slices.ContainsFunc(r.Effects, bucket),
+		f.Resource != "" && ResourceOf(r.Operation) != f.Resource && !slices.ContainsFunc(r.Effects, bucket),
 		f.Verdict != "" && r.Verdict != f.Verdict,
 		f.Code != "" && !slices.ContainsFunc(r.Failures, func(x policy.Failure) bool { return x.Code == f.Code }),
 		f.Customer != "" && !slices.Contains(r.Customers, f.Customer),
@@ -128,8 +128,8 @@ func (f *Filter) says(r *Record) bool {
 	return true
 }
 
-// resourceOf is the resource of an operation: its name without the method.
-func resourceOf(name policy.OperationName) policy.Resource {
+// ResourceOf is the resource of an operation: its name without the method.
+func ResourceOf(name policy.OperationName) policy.Resource {
 	return policy.Resource(name[:max(0, strings.LastIndexByte(string(name), '.'))])
 }
 

@@ -89,7 +89,7 @@ func TestTheQuickLookLosesNothing(t *testing.T) {
 			}
 		}
 		part("operation", func() { f.Operation = said.Operation })
-		part("resource", func() { f.Resource = resourceOf(said.Operation) })
+		part("resource", func() { f.Resource = ResourceOf(said.Operation) })
 		part("verdict", func() { f.Verdict = said.Verdict })
 		part("reservation", func() { f.Reservation = said.Reservation })
 		part("request", func() { f.Request = said.Request })

@@ -80,7 +80,7 @@ func (r *Record) Rejudge() (op policy.Operation, ok bool) {
 		return policy.Operation{}, false
 	}
 	op = policy.Operation{
-		Name: r.Operation, Resource: resourceOf(r.Operation), Access: r.Access, Needs: r.Needs, Account: r.Account,
+		Name: r.Operation, Resource: ResourceOf(r.Operation), Access: r.Access, Needs: r.Needs, Account: r.Account,
 		CreatesCustomer: r.Creates, Effects: make([]policy.Effect, 0, len(r.Effects)+len(r.Open)),
 	}
 	op.Customer = policy.CustomerTie{Customers: r.Customers, Guest: r.Guest, Add: "customer"}

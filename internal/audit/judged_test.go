@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,5 +120,16 @@ func TestTheRecordKnowsWhichParametersACallHad(t *testing.T) {
 		if has, known := read.Has(c.path); has != c.has || known != c.known {
 			t.Errorf("%v has %s: %t, known %t", c.names, c.path, has, known)
 		}
+	}
+}
+
+// A digest that is scrubbed like a text names no policy any more.
+func TestADigestIsNotTakenForACard(t *testing.T) {
+	digest := strings.Repeat("a", 20) + "4242424242424242" + strings.Repeat("b", 28)
+	if body := string((&Record{Policy: digest}).AppendJSON(nil)); !strings.Contains(body, `"policy":"`+digest+`"`) {
+		t.Error(body)
+	}
+	if body := string((&Record{Policy: "card 4242424242424242"}).AppendJSON(nil)); strings.Contains(body, "4242") {
+		t.Error(body)
 	}
 }

@@ -8,6 +8,7 @@ const (
 	maxAgent   = 256  // User-Agent
 	maxRunID   = 128  // X-Agent-Run-Id
 	maxTrace   = 32   // ids of a trace
+	maxDigest  = 64   // of a policy
 	maxState   = 512  // tracestate
 	maxMessage = 1024 // a failure's sentence, a reason, why
 	maxDiff    = 8192 // a policy's change

@@ -204,10 +204,12 @@ func (w *world) key(yaml string) (secret string, k *vault.Key) {
 	must(w.t, err)
 	text, digest, last4 := w.Ring.Master().Mint(vault.Test)
 	credential := vault.Credential{Digest: digest, Last4: last4, Created: time.Now()}
+	bare := *p
+	bare.Name, bare.Upstream = "", "" // as admin has it
 	id := vault.NewKeyID()
 	key := vault.Key{
 		ID: id, Name: p.Name + "-" + string(id)[4:8], Upstream: w.up.ID, Mode: vault.Test, Brake: vault.Normal,
-		Policy: p, PolicyDigest: policy.Digest(p), Created: time.Now(), Credentials: []vault.Credential{credential},
+		Policy: p, PolicyDigest: policy.Digest(&bare), Created: time.Now(), Credentials: []vault.Credential{credential},
 	}
 	row, err := store.EncodeKey(&key, policy.Format(p), key.PolicyDigest)
 	must(w.t, err)
