@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -66,8 +67,8 @@ func usage(cmd *cobra.Command) {
 // secretFlags are the three ways in which a secret comes in: never as an argument, which every process on
 // the machine can read.
 type secretFlags struct {
-	env, file string
-	stdin     bool
+	env, file, from, config string
+	stdin                   bool
 }
 
 func (f *secretFlags) bind(cmd *cobra.Command) {
@@ -76,18 +77,28 @@ func (f *secretFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.stdin, "secret-stdin", false, "take the secret from standard input")
 }
 
+// bindSource adds what reads the secret of an upstream where it is kept.
+func (f *secretFlags) bindSource(cmd *cobra.Command) {
+	f.bind(cmd)
+	cmd.Flags().StringVar(&f.from, "secret-from", "", "take the secret from this source of the config file, under the upstream's name")
+	cmd.Flags().StringVar(&f.config, "config", "", "config file that describes the source (default: KEYBRAKE_CONFIG)")
+}
+
 // given reports whether any of the flags was.
-func (f *secretFlags) given() bool { return f.env != "" || f.file != "" || f.stdin }
+func (f *secretFlags) given() bool { return f.env != "" || f.file != "" || f.from != "" || f.stdin }
 
 // maxSecret bounds what is read as a secret: a path to something else by mistake is refused early.
 const maxSecret = 4096
 
-func (f *secretFlags) read(in io.Reader) (string, error) {
-	if countTrue(f.env != "", f.file != "", f.stdin) != 1 {
-		return "", usageError{errors.New("give the secret with one of --secret-env, --secret-file and --secret-stdin")}
+// read returns the secret; label is what a source keeps it under.
+func (f *secretFlags) read(ctx context.Context, in io.Reader, label string) (string, error) {
+	if countTrue(f.env != "", f.file != "", f.from != "", f.stdin) != 1 {
+		return "", usageError{errors.New("give the secret with one of the flags that begin with --secret-")}
 	}
 	var text string
 	switch {
+	case f.from != "":
+		return secretFrom(ctx, f.from, f.config, label)
 	case f.env != "":
 		text = os.Getenv(f.env)
 		if text == "" {

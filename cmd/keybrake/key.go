@@ -51,13 +51,15 @@ func (f *policyFlags) read(in io.Reader) (admin.PolicyEdit, error) {
 func newKeyCreate(s streams) *cobra.Command {
 	var req admin.KeyRequest
 	var flags policyFlags
+	var into sinkFlags
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Make a vault key; it is shown this once",
 		Long: "Make a vault key under a policy: from a preset, a file, or another key. It is shown this once, with a link that\n" +
 			"makes the restricted key which its upstream needs at Stripe.\n\nPresets:\n" + policy.PresetList(),
 		Example: "  keybrake key create --preset refund-support --cap refunds/day=100 --customer cus_A\n" +
-			"  keybrake key create --policy agent.yaml --name agent-support-refunds-runner42 -o json",
+			"  keybrake key create --policy agent.yaml --name agent-support-refunds-runner42 -o json\n" +
+			"  keybrake key create --preset refund-support --customer cus_A --sink runner-files",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if req.PolicyEdit, err = flags.read(s.in); err != nil {
@@ -66,15 +68,23 @@ func newKeyCreate(s streams) *cobra.Command {
 			if req.Preset == "" && req.Policy == "" && req.Like == "" {
 				return usageError{errors.New("say what the key may do with one of --preset, --policy and --like")}
 			}
+			sink, err := into.open()
+			if err != nil {
+				return err
+			}
+			if sink != nil {
+				k, err := into.createInto(cmd.Context(), sink, req)
+				if err != nil {
+					return err
+				}
+				return s.printCreated(*outputOf(cmd), k, k.KeyCreated, func(w io.Writer) { printSunk(w, k.Sink, k.Label) })
+			}
 			k, err := ask(func(c *admin.Client) (admin.KeyCreated, error) { return c.CreateKey(cmd.Context(), req) })
 			if err != nil {
 				return err
 			}
-			s.warn(k.Warnings)
-			return s.print(*outputOf(cmd), k, func(w io.Writer) {
-				fmt.Fprintf(w, "vault key %s (%s) for upstream %s, %s mode%s\n\n  %s\n\n", k.Name, k.ID, k.Upstream, k.Mode, until(k), k.Key)
-				fmt.Fprintf(w, "It is shown this once: put it into your secret store under the label %s.\n", k.Name)
-				printRestricted(w, k.Upstream, k.RestrictedKey)
+			return s.printCreated(*outputOf(cmd), k, k, func(w io.Writer) {
+				fmt.Fprintf(w, "\n  %s\n\nIt is shown this once: put it into your secret store under the label %s.\n", k.Key, k.Name)
 			})
 		},
 	}
@@ -84,8 +94,19 @@ func newKeyCreate(s streams) *cobra.Command {
 	cmd.Flags().BoolVar(&req.Unverified, "unverified", false, "take a test key's policy live though nobody verified it; this is recorded")
 	cmd.Flags().StringVar(&req.Upstream, "upstream", "", "upstream (default: the only one)")
 	flags.bind(cmd)
+	into.bind(cmd)
 	outputFlag(cmd)
 	return cmd
+}
+
+// printCreated tells of a new key: out for scripts, for people what is known of it and where its text is.
+func (s streams) printCreated(f format, out any, k admin.KeyCreated, text func(io.Writer)) error {
+	s.warn(k.Warnings)
+	return s.print(f, out, func(w io.Writer) {
+		fmt.Fprintf(w, "vault key %s (%s) for upstream %s, %s mode%s\n", k.Name, k.ID, k.Upstream, k.Mode, until(k))
+		text(w)
+		printRestricted(w, k.Upstream, k.RestrictedKey)
+	})
 }
 
 func until(k admin.KeyCreated) string {

@@ -16,6 +16,7 @@ func newKeyRotate(s streams) *cobra.Command {
 	var req admin.Rotation
 	var match string
 	var end, undo bool
+	var into sinkFlags
 	cmd := &cobra.Command{
 		Use:   "rotate [KEY...]",
 		Short: "Give a vault key a new text; the old one works on for a while",
@@ -25,8 +26,8 @@ func newKeyRotate(s streams) *cobra.Command {
 		Example: "  keybrake key rotate agent-support-refunds-runner42 --overlap 7d\n" +
 			"  keybrake key rotate agent-support-refunds-runner42 --end-overlap",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if end && undo || (end || undo) && cmd.Flags().Changed("overlap") {
-				return usageError{errors.New("give one of --overlap, --end-overlap and --undo")}
+			if end && undo || (end || undo) && (cmd.Flags().Changed("overlap") || into.name != "") {
+				return usageError{errors.New("give one of --overlap (with --sink or without), --end-overlap and --undo")}
 			}
 			if end || undo {
 				change := endOverlap
@@ -37,6 +38,20 @@ func newKeyRotate(s streams) *cobra.Command {
 					func(w io.Writer, k admin.KeyTexts) {
 						fmt.Fprintf(w, "vault key %s (%s)\n", k.Name, k.ID)
 						printTexts(w, k.Texts)
+					})
+			}
+			sink, err := into.open()
+			if err != nil {
+				return err
+			}
+			if sink != nil {
+				return each(cmd, s, args, match,
+					func(c *admin.Client, key string) (sunkRotation, error) {
+						return into.rotateInto(cmd.Context(), c, sink, key, req.Overlap)
+					},
+					func(w io.Writer, k sunkRotation) {
+						fmt.Fprintf(w, "vault key %s (%s); the text before works until %s\n", k.Name, k.ID, when(k.OldUntil))
+						printSunk(w, k.Sink, k.Label)
 					})
 			}
 			return each(cmd, s, args, match,
@@ -52,6 +67,7 @@ func newKeyRotate(s streams) *cobra.Command {
 	cmd.Flags().StringVar(&req.Overlap, "overlap", "24h", "how long the present text works on, like 24h or 7d; 0s: not at all")
 	cmd.Flags().BoolVar(&end, "end-overlap", false, "make no new text; end the older ones now")
 	cmd.Flags().BoolVar(&undo, "undo", false, "make no new text; take the newest one back")
+	into.bind(cmd)
 	outputFlag(cmd)
 	return cmd
 }
@@ -86,7 +102,7 @@ func newUpstreamRotate(s streams) *cobra.Command {
 				if req.Stage {
 					did = "has a staged secret"
 				}
-				if req.Secret, err = secret.read(s.in); err != nil {
+				if req.Secret, err = secret.read(cmd.Context(), s.in, args[0]); err != nil {
 					return err
 				}
 			}
@@ -97,7 +113,7 @@ func newUpstreamRotate(s streams) *cobra.Command {
 			return s.printUpstream(*outputOf(cmd), did, u)
 		},
 	}
-	secret.bind(cmd)
+	secret.bindSource(cmd)
 	cmd.Flags().BoolVar(&req.Stage, "stage", false, "let the secret wait until it is switched to")
 	cmd.Flags().BoolVar(&change, "switch", false, "put the staged secret into its place")
 	cmd.Flags().BoolVar(&abandon, "abandon", false, "forget the staged secret")

@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "take": take, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry, "old": oldStore, "spoil": spoil, "welcome": welcome,
+			"await": await, "take": take, "read": read, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry, "old": oldStore, "spoil": spoil, "welcome": welcome,
 		},
 	})
 }
@@ -75,6 +75,11 @@ func take(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no %s in %s:\n%s", args[1], args[2], text)
+}
+
+// read VAR FILE: reads a whole file.
+func read(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], ts.ReadFile(args[1]))
 }
 
 // agent STATUS METHOD PATH [FORM]: one call with $KEY at $GATEWAY, answered with the status; the body goes to

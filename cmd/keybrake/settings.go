@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/secretstore"
 )
 
 // settings are what `serve` can be told. Each one comes from its flag, else from KEYBRAKE_<NAME>, else from
@@ -64,6 +65,11 @@ type settings struct {
 	LogLevel    string `yaml:"log_level"`  // debug, info, warn, error
 	// LogCalls writes one line for each call into the log.
 	LogCalls bool `yaml:"log_calls"`
+
+	// Sinks and Sources are the secret stores of the command line; serve only looks whether they are well written. They are
+	// in the config file alone.
+	Sinks   []secretstore.Place `yaml:"sinks"`
+	Sources []secretstore.Place `yaml:"sources"`
 }
 
 // maxUpstreamDeadline leaves five seconds of the SDKs' eighty for ourselves.
@@ -154,6 +160,9 @@ func (s *settings) readEnv(getenv func(string) string) error {
 		if text == "" {
 			continue
 		}
+		if kind := v.Field(i).Type(); kind.Kind() == reflect.Slice && kind.Elem().Kind() != reflect.String {
+			return fmt.Errorf("%s: write it into the config file", name)
+		}
 		var err error
 		switch field := v.Field(i); field.Kind() {
 		case reflect.String:
@@ -223,6 +232,9 @@ func (s *settings) check() error {
 		if s.TLSCert == "" && !s.AllowPlainHTTP && !loopback(host) {
 			return fmt.Errorf("%s %s is reachable from other machines without TLS; give --tls-cert and --tls-key, or --allow-plain-http if something in front does TLS", l.flag, l.addr)
 		}
+	}
+	if err := secretstore.Check(s.Sinks, s.Sources); err != nil {
+		return err
 	}
 	if _, err := s.proxies(); err != nil {
 		return err

@@ -25,7 +25,7 @@ func newUpstreamAdd(s streams) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			req.Name = args[0]
-			if req.Secret, err = secret.read(s.in); err != nil {
+			if req.Secret, err = secret.read(cmd.Context(), s.in, args[0]); err != nil {
 				return err
 			}
 			u, err := ask(func(c *admin.Client) (admin.UpstreamView, error) { return c.AddUpstream(cmd.Context(), req) })
@@ -35,7 +35,7 @@ func newUpstreamAdd(s streams) *cobra.Command {
 			return s.printUpstream(*outputOf(cmd), "added", u)
 		},
 	}
-	secret.bind(cmd)
+	secret.bindSource(cmd)
 	cmd.Flags().StringVar(&req.BaseURL, "base-url", "", "scheme and host (default: the vendor's own)")
 	cmd.Flags().StringVar(&req.Version, "api-version", "", "API version that is sent where an agent names none")
 	cmd.Flags().StringVar(&req.RotateEvery, "rotate-every", "", "after how long the secret is due for another, like 90d")
@@ -58,7 +58,7 @@ func newUpstreamWebhook(s streams) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			var req admin.SigningSecret
 			if !remove {
-				if req.Secret, err = secret.read(s.in); err != nil {
+				if req.Secret, err = secret.read(cmd.Context(), s.in, args[0]); err != nil {
 					return err
 				}
 			}
