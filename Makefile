@@ -35,6 +35,9 @@ check: ## under a minute: format, vet, staticcheck, repo rules, short tests
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) test -short ./internal/arch ./internal/money ./internal/policy ./internal/ledger ./internal/vault ./internal/audit
 
+pictures: setup ## every page of the console at two widths, light and dark, into build/pictures
+	cd test && KEYBRAKE_SHOTS=$(CURDIR)/build/pictures $(GO) test -count=1 -v -run 'TestConsole/pages' ./browser
+
 demo: build ## the runaway agent, against real processes
 	scripts/demo build/keybrake
 
@@ -72,4 +75,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build setup test generate check demo bench bench-go bench-load bench-pages crash sim fuzz mutate
+.PHONY: help run build setup pictures test generate check demo bench bench-go bench-load bench-pages crash sim fuzz mutate

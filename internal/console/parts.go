@@ -12,7 +12,7 @@ import (
 
 // parts are what templates make of values, whatever the page.
 var parts = template.FuncMap{
-	"dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
+	"breaks": breaks, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
 	"riskChip": riskChip, "diff": diffLines,
 	"ms": milliseconds, "took": took, "hash": shortHash,
 	"list":  func(items ...string) []string { return items },
@@ -21,6 +21,11 @@ var parts = template.FuncMap{
 }
 
 // diffLine is one change as it is shown; one side may be empty.
+// breaks lets a long name break after its underscores, where a column is narrow.
+func breaks(name string) template.HTML {
+	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(name), "_", "_<wbr>"))
+}
+
 type diffLine struct{ Old, New string }
 
 // diffLines reads what a record says of changes, a line each: "field: old -> new".

@@ -64,6 +64,7 @@ export async function shot(page, name) {
   if (!shots) return;
   fs.mkdirSync(shots, { recursive: true });
   await page.screenshot({ path: path.join(shots, name + ".png"), fullPage: true });
+  await page.screenshot({ path: path.join(shots, name + "-top.png") });
 }
 
 // api asks the admin API as the server's own token.

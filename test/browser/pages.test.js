@@ -62,6 +62,22 @@ test("the stop panel, open", async () => {
   }
 });
 
+test("a stop, and what was measured", async () => {
+  const v = await operator();
+  await v.page.goto(at.key);
+  await v.page.locator("[popovertarget=stop]:visible").first().click();
+  await v.page.locator("#stop").getByLabel("Reason").fill("it repeats the same refund");
+  await v.page.locator("#stop").getByRole("button", { name: /Stop this key/ }).click();
+  await v.page.getByText("In effect after").waitFor();
+  await accessible(v.page);
+  await shot(v.page, "measured");
+  await v.page.getByLabel("Reason", { exact: true }).fill("the loop is fixed");
+  await v.page.locator("form[action='/resume'] input[value='" + at.key.replace("/keys/", "key:") + "']").check();
+  await v.page.locator("form[action='/resume'] button").click();
+  await v.page.waitForURL("/stopped");
+  await v.end();
+});
+
 test("the way in", async () => {
   for (const viewport of [wide, phone]) {
     const v = await visitor({ viewport });
