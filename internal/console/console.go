@@ -87,6 +87,10 @@ func (s *console) pages() {
 	s.page("POST /upstreams/{upstream}", (*visit).upstreamAction)
 	s.page("GET /rates", (*visit).rates) // rates.go
 	s.page("POST /rates", (*visit).setRates)
+	s.page("GET /operators", (*visit).operators) // operators.go
+	s.page("POST /operators", (*visit).operatorsAction)
+	s.page("GET /operators/{operator}", (*visit).operator)
+	s.page("POST /operators/{operator}", (*visit).operatorAction)
 	s.page("GET /more", func(*visit) (*page, error) {
 		return &page{Title: "More", Heading: "Everything else.", Nav: "/more", Template: "more"}, nil
 	})

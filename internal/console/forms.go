@@ -24,3 +24,6 @@ func typedAgain(p *page, err error) (*page, error) {
 	}
 	return p, err
 }
+
+// nothingToDo is what a form gets that asks for what no page has.
+var nothingToDo = &admin.Problem{Status: http.StatusBadRequest, Detail: "The form asks for nothing that can be done here."}

@@ -190,7 +190,7 @@ func (v *visit) keyAction() (*page, error) {
 	case "resume":
 		_, err = v.api.Resume(v.ctx(), admin.ResumeRequest{Target: admin.Target{Keys: []string{id}}, Reason: reason})
 	default:
-		return nil, &admin.Problem{Status: 400, Detail: "The form asks for nothing that can be done here."}
+		return nil, nothingToDo
 	}
 	if problem, ok := refused(err); ok {
 		p, err := v.keyWith(id, problem, reason)

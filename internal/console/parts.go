@@ -12,7 +12,7 @@ import (
 
 // parts are what templates make of values, whatever the page.
 var parts = template.FuncMap{
-	"breaks": breaks, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
+	"breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
 	"riskChip": riskChip, "diff": diffLines,
 	"ms": milliseconds, "took": took, "hash": shortHash,
 	"list":  func(items ...string) []string { return items },
@@ -20,12 +20,29 @@ var parts = template.FuncMap{
 	"risks": func() []string { return []string{"extreme", "high", "medium", "low"} },
 }
 
-// diffLine is one change as it is shown; one side may be empty.
 // breaks lets a long name break after its underscores, where a column is narrow.
 func breaks(name string) template.HTML {
 	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(name), "_", "_<wbr>"))
 }
 
+// browser is what a User-Agent header says of the browser and the system, for people to tell their sessions apart.
+func browser(agent string) string {
+	name := "another browser"
+	for _, b := range [][2]string{{"Edg/", "Edge"}, {"Firefox/", "Firefox"}, {"Chrome/", "Chrome"}, {"Safari/", "Safari"}, {"curl/", "curl"}} {
+		if strings.Contains(agent, b[0]) {
+			name = b[1]
+			break
+		}
+	}
+	for _, s := range [][2]string{{"Android", "Android"}, {"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Windows", "Windows"}, {"Mac OS", "macOS"}, {"Linux", "Linux"}} {
+		if strings.Contains(agent, s[0]) {
+			return name + " on " + s[1]
+		}
+	}
+	return name
+}
+
+// diffLine is one change as it is shown; one side may be empty.
 type diffLine struct{ Old, New string }
 
 // diffLines reads what a record says of changes, a line each: "field: old -> new".

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/keybrake/keybrake/internal/admin"
@@ -48,7 +47,7 @@ func (v *visit) setRates() (*page, error) {
 	case "import":
 		_, err = v.api.ImportRates(v.ctx(), strings.NewReader(d.File))
 	default:
-		err = &admin.Problem{Status: http.StatusBadRequest, Detail: "The form asks for nothing that can be done here."}
+		err = nothingToDo
 	}
 	if problem, ok := refused(err); ok {
 		d.Problem = problem

@@ -143,7 +143,7 @@ func (v *visit) changeUpstream(name string, e *upstreamEdit) (admin.UpstreamView
 	case "remove":
 		return admin.UpstreamView{}, v.api.RemoveUpstream(v.ctx(), name)
 	default:
-		return admin.UpstreamView{}, &admin.Problem{Status: http.StatusBadRequest, Detail: "The form asks for nothing that can be done here."}
+		return admin.UpstreamView{}, nothingToDo
 	}
 }
 

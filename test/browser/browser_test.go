@@ -2,8 +2,8 @@
 package browser
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +36,12 @@ func TestConsole(t *testing.T) {
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
 			cmd := exec.Command("node", "--test", "--test-reporter=spec", file)
-			cmd.Env = append(os.Environ(), "KEYBRAKE_READY="+serve(t))
+			where := []string{"--dev"}
+			if file == "first.test.js" { // somebody's first start, with nothing in the store
+				where = []string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "keybrake.db")}
+			}
+			ready, printed := serve(t, where...)
+			cmd.Env = append(os.Environ(), "KEYBRAKE_READY="+ready, "KEYBRAKE_PRINTED="+printed)
 			out, err := cmd.CombinedOutput()
 			t.Logf("%s", out)
 			if err != nil {
@@ -55,36 +60,46 @@ func skip(t *testing.T, why string) {
 	t.Skip(why + "; `make setup` installs it")
 }
 
-// serve starts a development server that ends with the test, and returns the file that says where it is.
-func serve(t *testing.T) string {
+// serve starts a server that ends with the test, and returns the file that says where it is and what it printed by then.
+func serve(t *testing.T, flags ...string) (ready, printed string) {
 	t.Helper()
 	dir := t.TempDir()
-	ready := filepath.Join(dir, "ready.json")
-	var out bytes.Buffer
-	cmd := exec.Command(program, "serve", "--dev", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, append(os.Environ(), "XDG_STATE_HOME="+dir), &out, &out
+	ready = filepath.Join(dir, "ready.json")
+	out, err := os.Create(filepath.Join(dir, "printed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready}, flags...)...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, append(os.Environ(), "XDG_STATE_HOME="+dir), out, out
+	said := func() string {
+		text, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	gone := make(chan error, 1)
-	go func() { gone <- cmd.Wait() }()
+	go func() { gone <- errors.Join(cmd.Wait(), out.Close()) }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may be gone, which the next line tells
 		if err := <-gone; err != nil {
-			t.Errorf("the server ended with %v\n%s", err, out.Bytes())
+			t.Errorf("the server ended with %v\n%s", err, said())
 		}
 	})
 	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		if text, err := os.ReadFile(ready); err == nil && json.Valid(text) {
-			return ready
+			return ready, said()
 		}
 		select {
 		case err := <-gone:
 			gone <- nil
-			t.Fatalf("the server ended: %v\n%s", err, out.Bytes())
+			t.Fatalf("the server ended: %v\n%s", err, said())
 		default:
 		}
 	}
 	t.Fatal("the server does not come up")
-	return ""
+	return "", ""
 }

@@ -26,7 +26,7 @@ before(async () => {
     overview: "/", keys: "/keys", "keys-found": "/keys?q=refunds&order=called", "keys-none": "/keys?q=nobody", key: `/keys/${busy.id}`, "key-stopped": `/keys/${quiet.id}`, "key-new": "/keys/new",
     "key-edit": `/keys/${busy.id}/edit`, audit: "/audit", "audit-denied": "/audit?verdict=denied", "audit-none": "/audit?customer=cus_none",
     "record-refused": "/audit/" + records.items.find((r) => r.verdict === "deny").id, "record-allowed": "/audit/" + records.items.find((r) => r.kind === "outcome" && r.effects?.length).id,
-    permissions: "/permissions", "permissions-found": "/permissions?q=refund", upstreams: "/upstreams", upstream: "/upstreams/" + server.upstream, rates: "/rates",
+    permissions: "/permissions", "permissions-found": "/permissions?q=refund", upstreams: "/upstreams", upstream: "/upstreams/" + server.upstream, rates: "/rates", operators: "/operators",
     stop: "/stop", stopped: "/stopped", more: "/more", nothing: "/nothing/here",
   });
 });
