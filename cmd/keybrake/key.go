@@ -306,22 +306,3 @@ func dash(s string) string {
 	}
 	return printable(s)
 }
-
-func newKeyRevoke(s streams) *cobra.Command {
-	var match, reason string
-	cmd := &cobra.Command{
-		Use:   "revoke [KEY...]",
-		Short: "End a vault key for good (to stop it for now: kill)",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return each(cmd, s, args, match,
-				func(c *admin.Client, key string) (admin.KeyChanged, error) {
-					return c.RevokeKey(cmd.Context(), key, reason)
-				},
-				func(w io.Writer, k admin.KeyChanged) { fmt.Fprintf(w, "vault key %s (%s) revoked\n", k.Name, k.ID) })
-		},
-	}
-	cmd.Flags().StringVar(&match, "match", "", "glob over names, instead of KEYs")
-	cmd.Flags().StringVar(&reason, "reason", "", "why")
-	outputFlag(cmd)
-	return cmd
-}

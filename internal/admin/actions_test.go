@@ -22,6 +22,8 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 	w := newWorld(t)
 	w.key(t, "agent-support-refunds-one")
 	w.key(t, "agent-support-refunds-two")
+	w.key(t, "gone-1")
+	w.key(t, "gone-2")
 	ctx := t.Context()
 	one := Target{Keys: []string{"agent-support-refunds-one"}}
 	w.operator(t, "ada", vault.RoleAuditor)
@@ -91,6 +93,10 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 		}},
 		{"resume", "vault key agent-support-refunds-one", func() error {
 			_, err := w.client.Resume(ctx, ResumeRequest{Target: one, Reason: "fixed"})
+			return err
+		}},
+		{"key.revoke", "2 vault keys", func() error {
+			_, err := w.client.RevokeKeys(ctx, Revocation{Match: "gone-*", Reason: "the runner left"})
 			return err
 		}},
 		{"kill", "2 vault keys", func() error {

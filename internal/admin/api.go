@@ -54,6 +54,7 @@ func (s *Service) Handler() http.Handler {
 	a.secrets()
 	a.keys()
 	a.rotation()
+	a.revocation()
 	a.brakes()
 	a.rates()
 	a.people()
@@ -182,13 +183,6 @@ func (a *api) keys() {
 			Body KeyUpdate
 		}) (KeyChanged, error) {
 			return a.s.UpdateKey(ctx, who, in.Key, in.Body)
-		})
-	handle(a, route{http.MethodPost, "keys/{key}/revoke", "revoke-key", "End a vault key for good", vault.ToChange, 0},
-		func(ctx context.Context, who Actor, in *struct {
-			Key  string `path:"key" doc:"id or name"`
-			Body Reason
-		}) (KeyChanged, error) {
-			return a.s.RevokeKey(ctx, who, in.Key, in.Body.Reason)
 		})
 	handle(a, route{http.MethodGet, "spend", "spend", "How the caps stand", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *KeyQuery) (Spend, error) { return a.s.Spend(ctx, in.filter()) })

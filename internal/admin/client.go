@@ -220,11 +220,6 @@ func (c *Client) UpdateKey(ctx context.Context, idOrName string, req KeyUpdate) 
 	return call[KeyChanged](ctx, c, http.MethodPatch, "keys/"+seg(idOrName), nil, req)
 }
 
-// RevokeKey calls Service.RevokeKey.
-func (c *Client) RevokeKey(ctx context.Context, idOrName, reason string) (KeyChanged, error) {
-	return call[KeyChanged](ctx, c, http.MethodPost, "keys/"+seg(idOrName)+"/revoke", nil, Reason{reason})
-}
-
 // Kill calls Service.Kill.
 func (c *Client) Kill(ctx context.Context, req KillRequest) (KillAnswer, error) {
 	return call[KillAnswer](ctx, c, http.MethodPost, "kill", nil, req)

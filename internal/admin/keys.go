@@ -220,20 +220,6 @@ type Change struct {
 	New   string `json:"new,omitempty"`
 }
 
-// RevokeKey ends a key for good. Its name is free again; its records and books stay.
-func (s *Service) RevokeKey(ctx context.Context, who Actor, idOrName, reason string) (KeyChanged, error) {
-	s.changes.Lock()
-	defer s.changes.Unlock()
-	var out KeyChanged
-	err := s.changeKey(ctx, who, "key.revoke", idOrName, func(k *vault.Key, tx store.Tx, rec *audit.Record) error {
-		k.Revoked, rec.Reason = tx.Now(), reason
-		out = KeyChanged{ID: string(k.ID), Name: k.Name, Changes: []Change{{"state", "live", "revoked"}}, Warnings: []string{}}
-		rec.Diff = "state: live -> revoked"
-		return nil
-	})
-	return out, err
-}
-
 // changeKey runs one action on a key that is not revoked: it reads the stored row (which may be newer than
 // the ring's value), lets f change it, writes it with the record, and brings the ring after it.
 func (s *Service) changeKey(ctx context.Context, who Actor, action, idOrName string, f func(*vault.Key, store.Tx, *audit.Record) error) error {
@@ -242,15 +228,12 @@ func (s *Service) changeKey(ctx context.Context, who Actor, action, idOrName str
 		return err
 	}
 	if !present.Revoked.IsZero() {
-		return refuse(Conflict, "the vault key %s was revoked on %s and stays so; create another one", present.Name, stamp(present.Revoked))
+		return alreadyRevoked(present)
 	}
 	var next *vault.Key
 	err = s.act(ctx, store.LaneControl, who, action, func(tx store.Tx, rec *audit.Record) error {
-		row, err := tx.Key(present.ID)
-		if err != nil {
-			return fmt.Errorf("read vault key %s: %w", present.ID, err)
-		}
-		if next, err = store.DecodeKey(row, present.Policy); err != nil {
+		var err error
+		if next, err = storedKey(tx, present.ID, present.Policy); err != nil {
 			return err
 		}
 		if err := f(next, tx, rec); err != nil {
