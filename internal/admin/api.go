@@ -49,6 +49,7 @@ func (s *Service) Handler() http.Handler {
 	a.permissions()
 	a.policies()
 	a.history()
+	a.replay()
 	a.chain()
 	a.upstreams()
 	a.secrets()

@@ -151,7 +151,7 @@ func (s *Service) entries(ctx context.Context, after, to int64) iter.Seq2[audit.
 		for height := to; after < to; {
 			page, now, err := s.page(ctx, after)
 			if err == nil {
-				err = s.longReads.turn(ctx, now > height)
+				err = s.longReads.turn(ctx, now > height, pageEvery)
 			}
 			if err != nil {
 				yield(audit.Entry{}, err)

@@ -143,7 +143,7 @@ func (r *slowly) Read(p []byte) (int, error) {
 			return err
 		})
 		if err == nil {
-			err = r.s.longReads.turn(r.ctx, before != 0 && r.height > before)
+			err = r.s.longReads.turn(r.ctx, before != 0 && r.height > before, pageEvery)
 		}
 		if err != nil {
 			return 0, err

@@ -17,16 +17,16 @@ type pace struct {
 	next time.Time // no page is read before it
 }
 
-// turn waits until the next page may be used: not at all unless calls have added records since the last. The
-// error is ctx's.
-func (p *pace) turn(ctx context.Context, grew bool) error {
+// turn waits until the next page may be used, so long after the one before it: not at all unless calls have added records
+// since the last. The error is ctx's.
+func (p *pace) turn(ctx context.Context, grew bool, every time.Duration) error {
 	if !grew {
 		return ctx.Err()
 	}
 	p.mu.Lock()
 	now := time.Now()
 	wait := max(0, p.next.Sub(now))
-	p.next = now.Add(wait + pageEvery)
+	p.next = now.Add(wait + every)
 	p.mu.Unlock()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

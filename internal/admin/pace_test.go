@@ -22,7 +22,7 @@ func TestLongReadsShareOnePaceWhileCallsAddRecords(t *testing.T) {
 				var wg sync.WaitGroup
 				for i := range readers {
 					wg.Go(func() {
-						for p.turn(ctx, true) == nil {
+						for p.turn(ctx, true, pageEvery) == nil {
 							pages[i]++
 						}
 					})
@@ -48,7 +48,7 @@ func TestNothingIsWaitedForWhileNoRecordIsAdded(t *testing.T) {
 		var p pace
 		begin := time.Now()
 		for range 1000 {
-			if err := p.turn(t.Context(), false); err != nil {
+			if err := p.turn(t.Context(), false, pageEvery); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -57,7 +57,7 @@ func TestNothingIsWaitedForWhileNoRecordIsAdded(t *testing.T) {
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := p.turn(ended, false); !errors.Is(err, context.Canceled) {
+		if err := p.turn(ended, false, pageEvery); !errors.Is(err, context.Canceled) {
 			t.Errorf("an export whose client is gone: %v", err)
 		}
 	})

@@ -110,6 +110,8 @@ type Service struct {
 	lastApplied string // of a KILL file that could not be renamed
 
 	longReads  pace
+	replays    pace
+	replaying  sync.Mutex // one at a time
 	background sync.WaitGroup
 }
 
