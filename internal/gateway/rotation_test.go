@@ -94,6 +94,12 @@ func TestTheOldTextOfAKeyEndsWithoutAJob(t *testing.T) {
 			t.Errorf("the record names the text …%s, …%s was sent", got, text[len(text)-4:])
 		}
 	}
+	for text, told := range map[string]bool{old: true, next: false} {
+		w.partial.Store(true) // it has no record unless it is refused
+		if self := w.call(text, "GET", "/keybrake/v1/self", "").want(t, 200, ""); (self.str("text_expires") != "") != told {
+			t.Errorf("…%s is told %s", text[len(text)-4:], self.Raw)
+		}
+	}
 	w.Clock.Advance(time.Hour)
 	refused := w.refund(old, charge, "100").want(t, 401, "keybrake_key_expired")
 	if got := w.lastOf(audit.KindDenied); got.Credential != old[len(old)-4:] || got.Key != k.ID {

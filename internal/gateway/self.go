@@ -16,15 +16,17 @@ import (
 
 // selfBody is what an agent learns about its own key.
 type selfBody struct {
-	ID        policy.KeyID      `json:"id"`
-	Name      string            `json:"name"`
-	Mode      string            `json:"mode"`
-	Expires   *time.Time        `json:"expires"`
-	Shadow    bool              `json:"shadow,omitempty"`
-	Scopes    map[string]string `json:"scopes"`
-	Customers any               `json:"customers"` // "any" or a list
-	Caps      []capBody         `json:"caps"`
-	AsOf      time.Time         `json:"as_of"`
+	ID      policy.KeyID `json:"id"`
+	Name    string       `json:"name"`
+	Mode    string       `json:"mode"`
+	Expires *time.Time   `json:"expires"`
+	// TextExpires is when the text that was sent ends, if the key has a newer one.
+	TextExpires *time.Time        `json:"text_expires,omitempty"`
+	Shadow      bool              `json:"shadow,omitempty"`
+	Scopes      map[string]string `json:"scopes"`
+	Customers   any               `json:"customers"` // "any" or a list
+	Caps        []capBody         `json:"caps"`
+	AsOf        time.Time         `json:"as_of"`
 }
 
 // capBody is one cap with how it stands: amounts as decimal strings, calls as digits.
@@ -60,6 +62,9 @@ func (g *Gateway) self(ctx context.Context, j *journey) upstream.Response {
 	}
 	if !j.key.Expires.IsZero() {
 		body.Expires = &j.key.Expires
+	}
+	if !j.credential.Expires.IsZero() {
+		body.TextExpires = &j.credential.Expires
 	}
 	if j.policy.Customers.Any {
 		body.Customers = "any"
