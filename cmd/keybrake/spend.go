@@ -29,11 +29,15 @@ func newSpend(s streams) *cobra.Command {
 			return s.print(*outputOf(cmd), all, func(w io.Writer) {
 				var rows [][]string
 				for _, k := range all.Keys {
+					brake := k.Brake
+					if k.Shadow {
+						brake += ", shadow"
+					}
 					for _, row := range capRows(k.Caps) {
-						rows = append(rows, append([]string{k.Name, k.Brake}, row...))
+						rows = append(rows, append([]string{k.Name, brake}, row...))
 					}
 					if len(k.Caps) == 0 {
-						rows = append(rows, []string{k.Name, k.Brake, "", "", "", "", "", ""})
+						rows = append(rows, []string{k.Name, brake, "", "", "", "", "", ""})
 					}
 				}
 				table(w, "KEY BRAKE CAP LIMIT HELD SETTLED LEFT RESETS", rows)
@@ -49,9 +53,11 @@ func newSpend(s streams) *cobra.Command {
 func capRows(caps []admin.SpendCap) [][]string {
 	var rows [][]string
 	for _, c := range caps {
-		rows = append(rows, []string{
-			c.Resource + "/" + c.Per + " " + c.Unit, c.Limit.String(), c.Held.String(), c.Settled.String(), c.Left.String(), when(c.ResetsAt),
-		})
+		left := c.Left.String()
+		if c.Over != nil {
+			left += " (over by " + c.Over.String() + ")"
+		}
+		rows = append(rows, []string{c.Resource + "/" + c.Per + " " + c.Unit, c.Limit.String(), c.Held.String(), c.Settled.String(), left, when(c.ResetsAt)})
 	}
 	return rows
 }

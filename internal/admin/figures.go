@@ -200,11 +200,7 @@ func (f *figures) capsAt(k *vault.Key, w *windows) (caps []SpendCap, used []int)
 	}
 	for i, c := range k.Policy.Caps {
 		a := st.states[i]
-		caps = append(caps, SpendCap{
-			Resource: string(c.Resource), Per: c.Per.String(), Unit: c.Unit.String(), Limit: figure(c.Unit, c.Limit),
-			Held: figure(c.Unit, a.Held), Settled: figure(c.Unit, a.Settled), Left: figure(c.Unit, ledger.Left(a, c.Limit)),
-			ResetsAt: utc(w.of(c.Per, k.Policy.Timezone).resets),
-		})
+		caps = append(caps, spendCap(c, a, w.of(c.Per, k.Policy.Timezone).resets))
 		used = append(used, permille(a.Held+a.Settled, c.Limit))
 	}
 	return caps, used

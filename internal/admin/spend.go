@@ -12,7 +12,6 @@ import (
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
-	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -25,10 +24,12 @@ type Spend struct {
 
 // SpendKey is one key's part.
 type SpendKey struct {
-	ID    string     `json:"id"`
-	Name  string     `json:"name"`
-	Brake string     `json:"brake"`
-	Caps  []SpendCap `json:"caps"`
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Brake string `json:"brake"`
+	// Shadow: the caps refuse nothing.
+	Shadow bool       `json:"shadow,omitempty"`
+	Caps   []SpendCap `json:"caps"`
 }
 
 // SpendCap is one cap in its present window.
@@ -40,6 +41,7 @@ type SpendCap struct {
 	Held     Figure    `json:"held"`
 	Settled  Figure    `json:"settled"`
 	Left     Figure    `json:"left"`
+	Over     *Figure   `json:"over,omitempty" doc:"what is used beyond the limit: in shadow, or since it was lowered"`
 	ResetsAt time.Time `json:"resets_at,omitzero" doc:"absent: never"`
 }
 
@@ -100,7 +102,7 @@ func (s *Service) Spend(ctx context.Context, f KeyFilter) (Spend, error) {
 		if err != nil {
 			return out, err
 		}
-		out.Keys = append(out.Keys, SpendKey{ID: string(k.ID), Name: k.Name, Brake: s.Ring.EffectiveBrake(k.ID).String(), Caps: caps})
+		out.Keys = append(out.Keys, SpendKey{ID: string(k.ID), Name: k.Name, Brake: s.Ring.EffectiveBrake(k.ID).String(), Shadow: k.Policy.Enforcement == policy.Shadow, Caps: caps})
 	}
 	return out, nil
 }
@@ -122,14 +124,22 @@ func (s *Service) capsOf(ctx context.Context, k *vault.Key, now time.Time) ([]Sp
 		return nil, understood("read the caps of "+k.Name, err)
 	}
 	for i, c := range p.Caps {
-		st := store.StateOf(c, accounts[i], states[i], now, p.Timezone)
-		out = append(out, SpendCap{
-			Resource: string(c.Resource), Per: c.Per.String(), Unit: c.Unit.String(),
-			Limit: figure(c.Unit, c.Limit), Held: figure(c.Unit, st.Held), Settled: figure(c.Unit, st.Settled),
-			Left: figure(c.Unit, st.Left), ResetsAt: utc(st.ResetsAt),
-		})
+		out = append(out, spendCap(c, states[i], ledger.ResetsAt(c.Per, now, p.Timezone)))
 	}
 	return out, nil
+}
+
+// spendCap tells how a cap stands.
+func spendCap(c policy.Cap, a ledger.Account, resets time.Time) SpendCap {
+	out := SpendCap{
+		Resource: string(c.Resource), Per: c.Per.String(), Unit: c.Unit.String(), Limit: figure(c.Unit, c.Limit),
+		Held: figure(c.Unit, a.Held), Settled: figure(c.Unit, a.Settled), Left: figure(c.Unit, ledger.Left(a, c.Limit)), ResetsAt: utc(resets),
+	}
+	if beyond := a.Held + a.Settled - c.Limit; beyond > 0 {
+		over := figure(c.Unit, beyond)
+		out.Over = &over
+	}
+	return out
 }
 
 // utc keeps the zero time zero.

@@ -135,14 +135,19 @@ type Cap struct {
 	ResetsAt time.Time // zero = never
 }
 
-// Deny marks the record as a denial for one more reason; the first one decides. A full cap is told with its
-// figures.
+// Deny marks the record as a denial for one more reason; the first one decides, and none that shadow had only marked. A
+// full cap is told with its figures.
 func (r *Record) Deny(f policy.Failure) {
 	if r.Kind == KindIntent {
 		r.Kind = KindDenied
 	}
 	r.Verdict = policy.Deny.String()
-	r.Failures = append(r.Failures, f)
+	if r.Shadowed {
+		r.Shadowed = false
+		r.Failures = append([]policy.Failure{f}, r.Failures...)
+	} else {
+		r.Failures = append(r.Failures, f)
+	}
 	if f.Cap != nil {
 		r.Caps = append(r.Caps, refusing(f.Cap))
 	}

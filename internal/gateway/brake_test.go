@@ -9,7 +9,6 @@ import (
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/gateway"
 	"github.com/keybrake/keybrake/internal/ledger"
-	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -204,23 +203,4 @@ func TestAPolicyThatChangesOnTheWayIsJudgedAnew(t *testing.T) {
 		t.Errorf("%v", r.Header)
 	}
 	w.call(key, "GET", "/v1/charges/"+charge, "").want(t, 200, "")
-}
-
-func TestShadowMarksAndRefusesNothingOfItsKind(t *testing.T) {
-	w := newWorld(t)
-	key, k := w.key(`
-name: agent-support-shadow-test
-scopes: {charges: read, refunds: write}
-caps: [{resource: refunds, per: day, usd: 10.00}]
-customers: any
-enforcement: shadow
-`)
-	charge := w.Seeded.Customers[0].Charges[0]
-	w.refund(key, charge, "2000").want(t, 200, "")
-	if got := w.lastOf(audit.KindIntent); !got.Shadowed || len(got.Failures) == 0 || got.Failures[0].Code != policy.CodeCapExceeded {
-		t.Errorf("recorded as %+v", got)
-	}
-	w.wantUSD(k.ID, "refunds", 0, 2000)
-	w.call(key, "POST", "/v1/refunds", "charge="+charge+"&amount=1&amount=2").want(t, 400, "keybrake_request_malformed")
-	w.call(key, "GET", "/v1/unheard", "").want(t, 401, "keybrake_scope_denied")
 }
