@@ -373,7 +373,7 @@ func (r *Replay) outcome(rec *audit.Record) error {
 	if rec.Fate == fateMoved && rec.Proof == "" {
 		c.moved(rec)
 	}
-	if p := r.principal(rec); rec.Created != "" && !c.refused && rec.Fate == fateMoved && p.policy.MayCreate {
+	if p := r.principal(rec); rec.Created != "" && !c.refused && rec.Fate == fateMoved {
 		p.join(rec.Created)
 	}
 	if c.mine == 0 {
