@@ -363,6 +363,11 @@ func (a *auditor) outcome(rec *audit.Record) {
 			if cl.kept = n[0]; cl.kept < cl.ran-cl.back {
 				a.fail("I-13", "reservation %d keeps %d of %d though only %d came back", cl.id, cl.kept, cl.ran, cl.back)
 			}
+			for _, f := range rec.Finals { // it is the last word for the calls, too, that were told of the object as an echo
+				for _, o := range a.objects[f.Object] {
+					o.kept = cl.kept
+				}
+			}
 		}
 		if n := movedBy(rec); cl.gross() && n != cl.minor {
 			cl.said = n

@@ -29,7 +29,7 @@ const (
 // TestAPlantedFaultIsFound shows that the auditor can fail: each known mistake is found within some seeds, by the name of
 // the invariant that it breaks.
 func TestAPlantedFaultIsFound(t *testing.T) {
-	const within = 25
+	const within = 100 // "check, then hold" needs two calls at a nearly full cap at once: about one seed in ten has them
 	for f, invariant := range map[fault]string{
 		releasesUnknown: "I-06", checksThenHolds: "I-01", notDurable: "I-02", replayTwice: "I-10", staleBrake: "I-15",
 	} {
