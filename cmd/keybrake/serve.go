@@ -61,7 +61,8 @@ type server struct {
 	reconciler reconciler
 	demo       *demo  // with --dev
 	path       string // of the store
-	agentsURL  string // where agents call; set before operators' pages are served
+	// agentsURL and operatorsURL are where the listeners are; set before operators' pages are served.
+	agentsURL, operatorsURL string
 
 	closers []func() error // last opened, first closed
 }
@@ -149,6 +150,10 @@ func (s *server) open(ctx context.Context) (err error) {
 		Vendor: s.adapter, Ring: s.ring, Store: s.store, Client: s.client, Log: s.log, PerSecond: s.settings.ReconcilePerSecond, Deadline: s.deadline(),
 	})}
 	s.reconciler = asking
+	openID, err := s.openID()
+	if err != nil {
+		return err
+	}
 	s.admin = admin.New(admin.Config{
 		Store: s.store, Ring: s.ring, Vocabulary: s.adapter.Catalog().Vocabulary(),
 		Prober: prober{s.client}, Needs: stripeNeeds, Account: stripeAccount, BaseURL: stripeURL, Version: stripe.DefaultVersion,
@@ -158,7 +163,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			Store: s.store, Ring: s.ring, Client: s.client, Books: s.adapter, Version: stripe.DefaultVersion,
 		},
 		Backup: s.store.Backup, BackupFolder: filepath.Dir(path),
-		KillFile: path + ".KILL", Hosts: s.settings.operatorsHosts(), Log: s.log,
+		KillFile: path + ".KILL", Hosts: s.settings.operatorsHosts(), OpenID: openID, Log: s.log,
 		Ready:      func(ctx context.Context) error { return s.gateway.Ready(ctx) },
 		Reconciler: asking, Metrics: s.metrics.Handler(s.log),
 	})
@@ -252,7 +257,7 @@ func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err erro
 	}})
 	// The gateway closes first and waits for what is on the wire; operators can stop things until the end.
 	// Their tails and exports take as long as they take.
-	s.agentsURL = scheme + agents.Addr().String()
+	s.agentsURL, s.operatorsURL = scheme+agents.Addr().String(), scheme+operators.Addr().String()
 	s.serve(newCrowd(operators, operatorConnections), pages, 0, s.finishOperators, fail)
 	s.serve(newCrowd(guarded, s.settings.MaxConnections), s.gateway, writeTimeout, s.finishAgents, fail)
 	return addresses{

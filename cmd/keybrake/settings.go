@@ -36,6 +36,8 @@ type settings struct {
 	AdminHost []string `yaml:"admin_host"`
 	// ConsoleURL is where operators' browsers reach the console, if something in front changes that; empty: the listener's.
 	ConsoleURL string `yaml:"console_url"`
+	// OpenID is the provider through which operators can sign in. Only the config file has it.
+	OpenID openIDSettings `yaml:"openid"`
 	// ScopeDenialStatus is what an out-of-scope call gets: 401 as documented, or 403 as Stripe answers today.
 	ScopeDenialStatus int `yaml:"scope_denial_status"`
 	// LookupsPerSecond bounds the look-ups of one vault key, LookupsPerUpstream those of one upstream.
@@ -165,6 +167,8 @@ func (s *settings) readEnv(getenv func(string) string) error {
 		}
 		var err error
 		switch field := v.Field(i); field.Kind() {
+		case reflect.Struct:
+			err = errors.New("only the config file has this")
 		case reflect.String:
 			field.SetString(text)
 		case reflect.Slice:
@@ -239,7 +243,7 @@ func (s *settings) check() error {
 	if _, err := s.proxies(); err != nil {
 		return err
 	}
-	if err := s.checkConsoleURL(); err != nil {
+	if err := s.checkSignIn(); err != nil {
 		return err
 	}
 	if _, err := s.storePath(); err != nil {

@@ -80,6 +80,8 @@ type Config struct {
 	Ready func(context.Context) error
 	// Metrics answers GET /metrics, for whoever may see; nil: there is no such place.
 	Metrics http.Handler
+	// OpenID lets operators sign in through a provider; nil: by tokens and links alone.
+	OpenID *OpenIDConfig
 	// Hosts are the names under which the API may be called beside addresses and localhost.
 	Hosts []string
 	Log   *slog.Logger // nil: the default logger
@@ -95,6 +97,7 @@ type Service struct {
 	figures  figures
 	lately   lately
 	attempts attempts
+	openID   *openID // nil: none
 
 	// changes keeps operators' changes in order, so that what is checked in the ring still holds when it is
 	// written. Brakes do not take it: a stop waits for nobody.
@@ -121,6 +124,9 @@ func New(c Config) *Service {
 		c.Log = slog.Default()
 	}
 	s := &Service{Config: c}
+	if c.OpenID != nil {
+		s.openID = newOpenID(*c.OpenID, func() time.Time { return c.Store.Now() })
+	}
 	s.rates.Store(money.NewTable(nil))
 	s.roster.Store(&roster{})
 	s.brakes.applied = make(map[string]store.BrakeRow)

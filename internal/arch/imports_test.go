@@ -56,22 +56,24 @@ func below(string) []string {
 
 // only says which packages may import what is dangerous or belongs to one place. Tests are free.
 var only = map[string][]string{
-	"database/sql":                     {"internal/store/sqlite"},
-	"modernc.org/sqlite":               {"internal/store/sqlite"},
-	"github.com/pressly/goose/v3":      {"internal/store/sqlite"},
-	"crypto/aes":                       {"internal/vault"},
-	"crypto/cipher":                    {"internal/vault"},
-	"crypto/hmac":                      {"internal/vault"},
-	"crypto/hkdf":                      {"internal/vault"},
-	"crypto/ed25519":                   {"internal/vault", "internal/audit", "internal/store/storetest"}, // audit verifies, storetest signs as a fake
-	"net/http/httputil":                {},                                                               // forwards odd paths, cancels what must finish
-	"net/rpc":                          {},
-	"os/exec":                          {"internal/secretstore"}, // command lines of secret stores, from the config file
-	"unsafe":                           {},
-	"plugin":                           {},
-	"math/rand":                        {},
-	"math/rand/v2":                     {"internal/upstream/stripe/sandbox"}, // deterministic by seed
-	"github.com/danielgtaylor/huma/v2": {"internal/admin"},
+	"database/sql":                      {"internal/store/sqlite"},
+	"modernc.org/sqlite":                {"internal/store/sqlite"},
+	"github.com/pressly/goose/v3":       {"internal/store/sqlite"},
+	"crypto/aes":                        {"internal/vault"},
+	"crypto/cipher":                     {"internal/vault"},
+	"crypto/hmac":                       {"internal/vault"},
+	"crypto/hkdf":                       {"internal/vault"},
+	"crypto/ed25519":                    {"internal/vault", "internal/audit", "internal/store/storetest"}, // audit verifies, storetest signs as a fake
+	"net/http/httputil":                 {},                                                               // forwards odd paths, cancels what must finish
+	"net/rpc":                           {},
+	"os/exec":                           {"internal/secretstore"}, // command lines of secret stores, from the config file
+	"unsafe":                            {},
+	"plugin":                            {},
+	"math/rand":                         {},
+	"math/rand/v2":                      {"internal/upstream/stripe/sandbox"}, // deterministic by seed
+	"github.com/danielgtaylor/huma/v2":  {"internal/admin"},
+	"github.com/coreos/go-oidc/v3/oidc": {"internal/admin"},
+	"golang.org/x/oauth2":               {"internal/admin"},
 	"github.com/prometheus/client_golang/prometheus":            {"internal/observe"},
 	"github.com/prometheus/client_golang/prometheus/promhttp":   {"internal/observe"},
 	"github.com/prometheus/client_golang/prometheus/promauto":   {}, // it counts in what the whole process shares

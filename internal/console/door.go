@@ -20,6 +20,10 @@ type Door interface {
 	// Link tells whom a link would sign in; Welcome signs in by it.
 	Link(link string) (operator string, ok bool)
 	Welcome(ctx context.Context, link, name string, v admin.Visitor) (admin.Entry, error)
+	// OpenIDLabel names a provider through which people sign in; false if there is none. BeginOpenID and FinishOpenID do so.
+	OpenIDLabel() (label string, ok bool)
+	BeginOpenID(ctx context.Context, next string) (at, keep string, err error)
+	FinishOpenID(ctx context.Context, kept string, answer url.Values, v admin.Visitor) (entry admin.Entry, next string, err error)
 	// Whose tells whose session it is; active: a person asks, not a page by itself.
 	Whose(session string, active bool) (admin.Actor, bool)
 	SignOut(ctx context.Context, session string, v admin.Visitor) error
@@ -61,17 +65,20 @@ func (s *console) signIn() {
 	s.mux.HandleFunc("POST /login", s.login)
 	s.mux.HandleFunc("GET "+admin.WelcomePath, s.showWelcome)
 	s.mux.HandleFunc("POST "+admin.WelcomePath, s.welcome)
+	s.mux.HandleFunc("GET "+openIDPath, s.toProvider)
+	s.mux.HandleFunc("GET "+OpenIDReturnPath, s.fromProvider)
 	s.mux.HandleFunc("POST /logout", s.logout)
 }
 
 type loginPage struct {
 	Problem string
 	Next    string
+	OpenID  string // what the provider is called; empty: none
 }
 
 func (s *console) showLogin(w http.ResponseWriter, r *http.Request, status int, problem string) {
-	next := r.FormValue("next")
-	s.write(w, r, status, &page{Title: "Sign in", Template: "login", Data: loginPage{problem, next}, Bare: true})
+	label, _ := s.Door.OpenIDLabel()
+	s.write(w, r, status, &page{Title: "Sign in", Template: "login", Data: loginPage{problem, r.FormValue("next"), label}, Bare: true})
 }
 
 func (s *console) login(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,342 @@
+// Package openid signs operators in through a real OpenID provider.
+package openid
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keybrake/keybrake/test/binary"
+)
+
+// program is the path of the binary under test.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(binary.Main(m, &program)) }
+
+const returnPath = "/login/openid/return"
+
+// place is a provider's process, a Keybrake that knows it, and the API of that.
+type place struct {
+	t            *testing.T
+	provider     *exec.Cmd
+	issuer       string
+	admin, token string
+}
+
+func newPlace(t *testing.T, settings string) *place {
+	t.Helper()
+	for what, err := range map[string]error{"needs node": look("node"), "needs `npm ci` in test/openid": stat("node_modules")} {
+		if err != nil && os.Getenv("CI") == "true" {
+			t.Fatal(what)
+		}
+		if err != nil {
+			t.Skip(what + "; `make setup` installs it")
+		}
+	}
+	p := &place{t: t, provider: exec.Command("node", "provider.mjs")}
+	in, err1 := p.provider.StdinPipe()
+	out, err2 := p.provider.StdoutPipe()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	p.start(p.provider)
+	said := bufio.NewScanner(out)
+	if !said.Scan() {
+		t.Fatal("the provider says nothing")
+	}
+	p.issuer = said.Text()
+	p.serve(settings)
+	if _, err := fmt.Fprintln(in, p.admin+returnPath); err != nil {
+		t.Fatal(err)
+	}
+	if !said.Scan() || said.Text() != "ready" {
+		t.Fatalf("the provider is not ready: %s", said.Text())
+	}
+	return p
+}
+
+func look(tool string) error { _, err := exec.LookPath(tool); return err }
+func stat(path string) error { _, err := os.Stat(path); return err }
+
+// start runs a process that ends with the test.
+func (p *place) start(cmd *exec.Cmd) {
+	p.t.Helper()
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // a test may have ended it
+		_ = cmd.Wait()
+	})
+}
+
+// serve runs a Keybrake with the provider in its config file.
+func (p *place) serve(settings string) {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	ready := filepath.Join(dir, "ready.json")
+	config := fmt.Sprintf("openid:\n  issuer: %s\n  client_id: keybrake\n  client_secret_file: %s\n  label: Test ID\n%s", p.issuer, filepath.Join(dir, "secret"), settings)
+	for name, text := range map[string]string{"keybrake.yaml": config, "secret": "a-secret-of-the-client\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(program, "serve", "--dev", "--config", filepath.Join(dir, "keybrake.yaml"), "--gateway-listen", "127.0.0.1:0",
+		"--admin-listen", "127.0.0.1:0", "--ready-file", ready)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir)
+	cmd.Stderr = p.t.Output()
+	p.start(cmd)
+	var told struct {
+		Admin string `json:"admin"`
+		Token string `json:"admin_token"`
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		text, err := os.ReadFile(ready)
+		if err == nil && json.Unmarshal(text, &told) == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatal("Keybrake is not ready")
+		}
+	}
+	p.admin, p.token = told.Admin, told.Token
+}
+
+// ask calls the admin API as an admin and returns the answer.
+func (p *place) ask(method, path, body string) string {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), method, p.admin+"/admin/v1/"+path, strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+p.token)
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode >= 300 {
+		p.t.Fatalf("%s %s: %d %s %v", method, path, resp.StatusCode, text, err)
+	}
+	return string(text)
+}
+
+// browser follows redirects, but stops before it goes back to Keybrake.
+type browser struct {
+	*place
+	http.Client
+}
+
+func (p *place) browser() *browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return &browser{p, http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		if r.URL.Path == returnPath {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}}
+}
+
+// page is an answer.
+type page struct {
+	status   int
+	location string
+	body     string
+}
+
+func (b *browser) get(address string) page {
+	b.t.Helper()
+	resp, err := b.Get(address)
+	return b.read(resp, err)
+}
+
+func (b *browser) read(resp *http.Response, err error) page {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return page{resp.StatusCode, resp.Header.Get("Location"), string(text)}
+}
+
+var action = regexp.MustCompile(`action="([^"]+)"`)
+
+// toProvider begins to sign in, does what the provider asks of somebody, and returns where it sends the browser back to.
+func (b *browser) toProvider(name string) string {
+	b.t.Helper()
+	at := b.get(b.admin + "/login/openid?next=/keys?x=1")
+	for _, form := range []url.Values{{"prompt": {"login"}, "login": {name}, "password": {"x"}}, {"prompt": {"consent"}}} {
+		found := action.FindStringSubmatch(at.body)
+		if found == nil {
+			b.t.Fatalf("the provider shows no form: %d %s", at.status, at.body)
+		}
+		resp, err := b.PostForm(found[1], form)
+		at = b.read(resp, err)
+	}
+	if !strings.HasPrefix(at.location, b.admin+returnPath+"?") {
+		b.t.Fatalf("the provider leads to %q: %d %s", at.location, at.status, at.body)
+	}
+	return at.location
+}
+
+// in reports whether the browser has a session.
+func (b *browser) in() bool {
+	b.t.Helper()
+	return !strings.Contains(b.get(b.admin+"/more").body, `id="token"`)
+}
+
+// kept is the cookie that waits for the provider's answer.
+func (b *browser) kept() string {
+	u, _ := url.Parse(b.admin)
+	for _, c := range b.Jar.Cookies(u) {
+		if c.Name == "keybrake_openid" {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+func (b *browser) keep(value string) {
+	u, _ := url.Parse(b.admin)
+	b.Jar.SetCookies(u, []*http.Cookie{{Name: "keybrake_openid", Value: value, Path: "/"}})
+}
+
+func TestAnOperatorSignsInThroughAProvider(t *testing.T) {
+	p := newPlace(t, "")
+	p.ask("POST", "operators", `{"name":"ines","role":"responder","email":"ines@example.com"}`)
+	b := p.browser()
+	if login := b.get(p.admin + "/login?next=/keys"); !strings.Contains(login.body, `href="/login/openid?next=%2fkeys"`) || !strings.Contains(login.body, "Sign in with Test ID") {
+		t.Fatalf("the page offers no provider: %s", login.body)
+	}
+	back := b.toProvider("ines")
+	if b.in() {
+		t.Fatal("in before the provider said anything")
+	}
+	if got := b.get(back); got.status != http.StatusOK || !strings.Contains(got.body, `content="0;url=/keys?x=1"`) {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	if !b.in() {
+		t.Fatal("not in afterwards")
+	}
+	if got := p.ask("GET", "sessions", ""); !strings.Contains(got, `"operator":"ines"`) || strings.Contains(got, `"token"`) {
+		t.Errorf("%s", got)
+	}
+	if got := p.ask("GET", "audit?deeds=true&limit=1", ""); !strings.Contains(got, `"session.open"`) || !strings.Contains(got, "openid subject: (none) -> ines") {
+		t.Errorf("the record: %s", got)
+	}
+
+	// The answer is good once, in the browser that asked.
+	if got := b.get(back); got.status != http.StatusBadRequest {
+		t.Errorf("the same answer again: %d", got.status)
+	}
+	other := p.browser()
+	if got := other.get(back); got.status != http.StatusBadRequest || other.in() {
+		t.Errorf("in another browser: %d", got.status)
+	}
+
+	// From now on the subject decides, whatever becomes of the email.
+	p.ask("PATCH", "operators/ines", `{"email":"elsewhere@example.com"}`)
+	if again := p.browser(); again.get(again.toProvider("ines")).status != http.StatusOK || !again.in() {
+		t.Error("with another email the same person does not come in")
+	}
+	p.ask("PATCH", "operators/ines", `{"email":"ines@example.com"}`)
+	refused := func(name, says string) {
+		t.Helper()
+		b := p.browser()
+		if got := b.get(b.toProvider(name)); got.status != http.StatusForbidden || !strings.Contains(got.body, says) || b.in() {
+			t.Errorf("%s: %d %s", name, got.status, got.body)
+		}
+	}
+	refused("twin", "somebody else")
+	refused("mallory", "vouches for no email")
+	refused("nina", "keybrake operator add NAME --role ROLE --email nina@new.example")
+	p.ask("PATCH", "operators/ines", `{"disabled":true}`)
+	if b.in() {
+		t.Error("disabled, and the session goes on")
+	}
+	refused("ines", "disabled")
+}
+
+func TestAnAnswerThatWasTamperedWithLetsNobodyIn(t *testing.T) {
+	p := newPlace(t, "")
+	p.ask("POST", "operators", `{"name":"ines","role":"admin","email":"ines@example.com"}`)
+	change := func(part int) func(*browser, string) string {
+		return func(b *browser, back string) string {
+			parts := strings.Split(b.kept(), ".")
+			parts[part] += "x"
+			b.keep(strings.Join(parts, "."))
+			return back
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*browser, string) string
+		status int
+	}{
+		"another state kept":    {change(0), http.StatusBadRequest},
+		"another nonce kept":    {change(1), http.StatusUnauthorized},
+		"another verifier kept": {change(2), http.StatusUnauthorized},
+		"nothing kept":          {func(b *browser, back string) string { b.keep(""); return back }, http.StatusBadRequest},
+		"another code":          {func(_ *browser, back string) string { return strings.Replace(back, "code=", "code=x", 1) }, http.StatusUnauthorized},
+		"another state":         {func(_ *browser, back string) string { return strings.Replace(back, "state=", "state=x", 1) }, http.StatusBadRequest},
+		"another issuer":        {func(_ *browser, back string) string { return strings.Replace(back, "iss=", "iss=x", 1) }, http.StatusUnauthorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := p.browser()
+			b.t = t
+			if got := b.get(c.change(b, b.toProvider("ines"))); got.status != c.status || b.in() {
+				t.Errorf("%d %s", got.status, got.body)
+			}
+		})
+	}
+}
+
+func TestPeopleOfADomainMayGetAnAccountByThemselves(t *testing.T) {
+	p := newPlace(t, "  create_role: auditor\n  create_domain: new.example\n")
+	b := p.browser()
+	if got := b.get(b.toProvider("nina")); got.status != http.StatusOK || !b.in() {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	if got := p.ask("GET", "operators/nina@new.example", ""); !strings.Contains(got, `"role":"auditor"`) || !strings.Contains(got, `"openid":true`) {
+		t.Errorf("%s", got)
+	}
+	other := p.browser()
+	if got := other.get(other.toProvider("ines")); got.status != http.StatusForbidden {
+		t.Errorf("of another domain: %d", got.status)
+	}
+}
+
+func TestWithoutTheProviderATokenStillSignsIn(t *testing.T) {
+	p := newPlace(t, "")
+	_ = p.provider.Process.Kill()
+	_ = p.provider.Wait()
+	b := p.browser()
+	if got := b.get(p.admin + "/login/openid"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "Sign in with a token meanwhile") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	resp, err := b.PostForm(p.admin+"/login", url.Values{"token": {p.token}})
+	if got := b.read(resp, err); got.status != http.StatusOK || !b.in() {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
