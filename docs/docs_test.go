@@ -220,6 +220,9 @@ func TestEverySettingIsInOperating(t *testing.T) {
 				forms = forms[:1] // a list of things with parts: in the config file alone
 			}
 		}
+		if kind, ok := field.Type.(*ast.Ident); ok && strings.HasSuffix(kind.Name, "Settings") {
+			forms = forms[:1] // a thing with parts likewise
+		}
 		for _, form := range forms {
 			if !strings.Contains(page, form) {
 				t.Errorf("docs/operating.md does not name %s", form)
