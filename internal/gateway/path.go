@@ -270,7 +270,7 @@ func (g *Gateway) read(ctx context.Context, j *journey) upstream.Response {
 		})
 		recorded <- admission{a, time.Since(start), err}
 	}()
-	answer, stopped := g.send(ctx, j, g.request(j), false)
+	answer, stopped := g.send(ctx, j, g.request(j), false, g.Store.Now())
 	done := <-recorded
 	j.took.Admit, j.took.Upstream = done.took, answer.Took
 	switch {
@@ -328,10 +328,11 @@ func (g *Gateway) write(ctx context.Context, j *journey) (response upstream.Resp
 	case a.Verdict == policy.Deny:
 		return g.render(j, a.Entry, admission.Record.Failures), false
 	}
-	if g.Store.Now().Sub(j.admitted.Entry.At) > leaveWithin {
+	now := g.Store.Now()
+	if now.Sub(j.admitted.Entry.At) > leaveWithin {
 		return g.stoppedAtLastLook(ctx, j, &late), false
 	}
-	answer, stopped := g.send(ctx, j, request, true)
+	answer, stopped := g.send(ctx, j, request, true, now)
 	j.took.Upstream = answer.Took
 	if stopped != nil {
 		return g.stoppedAtLastLook(ctx, j, stopped), false

@@ -36,14 +36,14 @@ func (g *Gateway) upstreamKey(j *journey, agentKey string) string {
 }
 
 // send takes the last look and writes the request, with the secret that the upstream has at that moment. From Depart to
-// Land the call counts as on the wire. A stopped call was not written at all.
+// Land the call counts as on the wire. A stopped call was not written at all. now is the time, read as late as can be.
 //
 // ctx ends with the agent's interest no more: once a call leaves, its client going away changes nothing.
-func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, writes bool) (upstream.Answer, *policy.Failure) {
+func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, writes bool, now time.Time) (upstream.Answer, *policy.Failure) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.Deadline)
 	defer cancel()
 	defer context.AfterFunc(g.wire, cancel)()
-	if ended := j.keyEnded(g.Store.Now()); ended != nil {
+	if ended := j.keyEnded(now); ended != nil {
 		return upstream.Answer{}, ended
 	}
 	flight, stopped := g.Ring.Depart(j.key, writes)
@@ -76,7 +76,7 @@ func (g *Gateway) lookup(j *journey) upstream.Lookup {
 		}
 		answer, stopped := g.send(ctx, j, &upstream.Request{
 			Method: look.Method, Path: look.Path, Query: look.Query, Body: look.Body, Header: lookupHeader(j.call.Header, look.Body != nil),
-		}, false)
+		}, false, g.Store.Now())
 		j.lookups++
 		j.took.Lookups += answer.Took
 		if stopped != nil {
