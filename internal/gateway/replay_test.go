@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -245,4 +246,42 @@ func denies(p *policy.Policy, path string) map[policy.OperationName]map[string]p
 	}
 	rules[path] = policy.ParamRule{Deny: true}
 	return map[policy.OperationName]map[string]policy.ParamRule{"refunds.create": rules}
+}
+
+// TestEveryAdmissionOfACrowdReplays: whatever runs at the same time, the record's order is the order in which calls were
+// admitted, so each of them is admitted again. Only a refusal may be found otherwise: a cap that is full when a call is
+// looked at can have room by the time that its refusal is written. Such a call then takes room from those behind it.
+func TestEveryAdmissionOfACrowdReplays(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t)
+			first := &traffic{w: w, rng: rand.New(rand.NewPCG(seed, 11))}
+			key, k := w.key(first.policy())
+			var crowd sync.WaitGroup
+			for i := range uint64(8) {
+				crowd.Go(func() {
+					a := &traffic{w: w, rng: rand.New(rand.NewPCG(seed, 100+i)), key: key, n: int(i) * 10_000}
+					for range 40 {
+						a.step()
+					}
+				})
+			}
+			crowd.Wait()
+			w.Gateway.Close()
+			k, _ = w.Ring.Key(k.ID)
+			got := w.replayed(k.Policy, k)
+			if got.Allowed.Calls < 10 {
+				t.Errorf("the crowd shows nothing: %+v", got.Verdicts)
+			}
+			if got.NewlyRefused.Calls > 0 && (got.NewlyAllowed.Calls == 0 || got.RefusedCalls[0].At.Before(got.AllowedCalls[0].At)) {
+				e := got.RefusedCalls[0]
+				t.Errorf("%s %s %s: %s: %s", e.Record, e.Operation, e.Asked, e.Rule, e.Message)
+			}
+			for _, c := range got.Caps {
+				if c.Used > c.Cap.Limit {
+					t.Errorf("%+v passes its limit", c)
+				}
+			}
+		})
+	}
 }
