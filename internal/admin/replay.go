@@ -214,7 +214,7 @@ func (s *Service) replayOf(req ReplayRequest) (*replayRun, error) {
 		examples = min(max(*req.Examples, 0), maxExamples)
 	}
 	run.replay = replay.New(replay.Options{
-		Policy: run.policy, Since: run.since, Key: s.replayKey, Stood: s.stood(), Examples: examples,
+		Policy: run.policy, Since: run.since, Key: s.replayKey, Stood: s.stood(run.policy), Examples: examples,
 	})
 	return run, nil
 }
@@ -228,9 +228,10 @@ func (s *Service) replayKey(id policy.KeyID) replay.Key {
 	return replay.Key{Created: k.Created, Joined: k.Joined}
 }
 
-// stood finds policies by their digests: those that keys have at present.
-func (s *Service) stood() func(string) *policy.Policy {
-	known := map[string]*policy.Policy{}
+// stood finds policies by their digests: those that keys have at present, and the one that is asked about, which may have
+// been some key's before.
+func (s *Service) stood(asked *policy.Policy) func(string) *policy.Policy {
+	known := map[string]*policy.Policy{policy.Digest(bare(asked)): asked}
 	for _, k := range s.Ring.Keys() {
 		known[k.PolicyDigest] = k.Policy
 	}

@@ -62,6 +62,35 @@ func TestAResponderLowersAndDoesNotRaise(t *testing.T) {
 	}
 }
 
+func TestOnlyAnAdminTakesAPolicyIntoShadowAndWhoeverLowersEnforcesIt(t *testing.T) {
+	w := newWorld(t)
+	ben := w.as(t, "ben", vault.RoleResponder)
+	k := w.key(t, "agent-support-refunds-r1")
+	detail, err := w.client.Key(t.Context(), k.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enforced := KeyUpdate{PolicyEdit: PolicyEdit{Policy: detail.Policy}}
+	shadow := KeyUpdate{PolicyEdit: PolicyEdit{Policy: detail.Policy + "enforcement: shadow\n"}, Reason: "the caps are new"}
+	if _, err := ben.UpdateKey(t.Context(), k.ID, shadow); !forbidden(err) {
+		t.Errorf("a responder takes it into shadow: %v", err)
+	}
+	silent := shadow
+	silent.Reason = ""
+	if _, err := w.client.UpdateKey(t.Context(), k.ID, silent); !said(err, 400, "needs a reason") {
+		t.Errorf("without a reason: %v", err)
+	}
+	if _, err := w.client.UpdateKey(t.Context(), k.ID, shadow); err != nil {
+		t.Fatal(err)
+	}
+	if spend, err := w.client.Spend(t.Context(), KeyFilter{}); err != nil || !spend.Keys[0].Shadow {
+		t.Errorf("%+v, %v", spend, err)
+	}
+	if _, err := ben.UpdateKey(t.Context(), k.ID, enforced); err != nil {
+		t.Errorf("a responder enforces it: %v", err)
+	}
+}
+
 func TestOnlyAnAdminResumesWhatSomebodyElseStopped(t *testing.T) {
 	w := newWorld(t)
 	ben, cleo := w.as(t, "ben", vault.RoleResponder), w.as(t, "cleo", vault.RoleResponder)
