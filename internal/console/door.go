@@ -203,7 +203,7 @@ func (s *console) whose(r *http.Request) (admin.Actor, bool) {
 func (s *console) toSignIn(w http.ResponseWriter, r *http.Request) {
 	at := r.URL.RequestURI()
 	if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
-		s.onward(w, r, at)
+		s.onward(w, r, within(at))
 		return
 	}
 	http.Redirect(w, r, "/login?next="+template.URLQueryEscaper(at), http.StatusSeeOther)
