@@ -140,11 +140,7 @@ func (f *sinkFlags) rotateInto(ctx context.Context, c *admin.Client, sink *secre
 	if err != nil {
 		return sunkRotation{}, fmt.Errorf("the sink %s has the new text of %s, and the text before works on without an end (%w); end it with `keybrake key rotate %s --end-overlap`", f.name, k.Name, err, k.Name)
 	}
-	if n := len(texts.Texts); n > 1 {
-		k.OldUntil = texts.Texts[n-2].Expires
-	} else {
-		k.OldUntil = time.Now().UTC() // no overlap: the one before ended as this was asked
-	}
+	k.OldUntil = texts.OldUntil
 	k.Key = ""
 	return sunkRotation{KeyRotated: k, Sink: f.name, Label: k.Name}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -54,6 +55,8 @@ type KeyTexts struct {
 	ID    string           `json:"id"`
 	Name  string           `json:"name"`
 	Texts []CredentialView `json:"texts" doc:"those that work, the newest last"`
+	// OldUntil is when the last of the older texts stops working, after an end was given to them.
+	OldUntil time.Time `json:"old_until,omitzero"`
 }
 
 // RotateKey gives a key a new text, which works at once. Both are the same key: one policy, one set of caps, one brake.
@@ -95,17 +98,22 @@ func (s *Service) EndOverlap(ctx context.Context, who Actor, idOrName string, ov
 	if err := checkOverlap(overlap); err != nil {
 		return KeyTexts{}, err
 	}
-	return s.changeTexts(ctx, who, "key.overlap", idOrName, func(k *vault.Key, now time.Time, rec *audit.Record) error {
+	var last time.Time
+	out, err := s.changeTexts(ctx, who, "key.overlap", idOrName, func(k *vault.Key, now time.Time, rec *audit.Record) error {
 		working := k.WorkingTexts(now)
 		if len(working) < 2 {
 			return refuse(Conflict, "one text of the vault key %s works, so there is no overlap to end", k.Name)
 		}
 		newest := len(working) - 1
 		until := now.Add(overlap)
-		k.Credentials = append(ending(working[:newest], until), working[newest])
+		older := ending(working[:newest], until)
+		last = slices.MaxFunc(older, func(a, b vault.Credential) int { return a.Expires.Compare(b.Expires) }).Expires
+		k.Credentials = append(older, working[newest])
 		rec.Diff = fmt.Sprintf("credentials before …%s: until %s", working[newest].Last4, stamp(until))
 		return nil
 	})
+	out.OldUntil = last
+	return out, err
 }
 
 // UndoRotation takes a key's newest text away, and the end from the one before it. It is refused if the one before has

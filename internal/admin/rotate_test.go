@@ -64,13 +64,13 @@ func TestTheOverlapOfARotationCanEndEarly(t *testing.T) {
 		t.Errorf("%+v", view)
 	}
 	texts, err := w.client.EndOverlap(t.Context(), k.ID, Overlap{Overlap: "30d"})
-	if err != nil || len(texts.Texts) != 3 {
+	if err != nil || len(texts.Texts) != 3 || !texts.OldUntil.Equal(texts.Texts[1].Expires) {
 		t.Fatalf("%+v, %v", texts, err)
 	}
 	if first, later := texts.Texts[0].Expires, texts.Texts[1].Expires; !first.Equal(second.OldUntil) || !later.After(first) || !later.Before(third.OldUntil) {
 		t.Errorf("the first text ends on %s, the second on %s", first, later)
 	}
-	if texts, err = w.client.EndOverlap(t.Context(), k.ID, Overlap{}); err != nil || len(texts.Texts) != 1 || texts.Texts[0].Last4 != last4(third.Key) {
+	if texts, err = w.client.EndOverlap(t.Context(), k.ID, Overlap{}); err != nil || len(texts.Texts) != 1 || texts.Texts[0].Last4 != last4(third.Key) || texts.OldUntil.IsZero() {
 		t.Fatalf("%+v, %v", texts, err)
 	}
 	if w.passes(t, k.Key, false) || w.passes(t, second.Key, false) || !w.passes(t, third.Key, true) {
