@@ -578,3 +578,71 @@ func TestWrongTokensAtTheDoorAreRefusedUnseenAfterAWhile(t *testing.T) {
 		t.Errorf("a token that may only stop: %v", err)
 	}
 }
+
+func TestComingAndGoingLeavesOneRecordEach(t *testing.T) {
+	w := newWorld(t)
+	ctx, v := t.Context(), Visitor{From: "192.0.2.7"}
+	first, _, err := w.FirstAdmin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var session string
+	enter := func(e Entry, err error) error { session = e.Session.Reveal(); return err }
+	for _, step := range []struct {
+		action, subject, operator, from string
+		do                              func() error
+	}{
+		{"operator.invite", "the first admin", "server", "", func() error {
+			invite, _, err := w.FirstAdmin(ctx)
+			first = invite
+			return err
+		}},
+		{"operator.create", "operator ines", "ines", "192.0.2.7", func() error { return enter(w.Welcome(ctx, secretOf(t, first), "ines", v)) }},
+		{"session.end", "session of ines", "ines", "192.0.2.7", func() error { return w.SignOut(ctx, session, v) }},
+		{"session.open", "session of local", "local", "192.0.2.7", func() error {
+			return enter(w.SignIn(ctx, w.MintLocal("local", vault.RoleAdmin).Reveal(), v))
+		}},
+		{"session.end", "session of local", "local", "192.0.2.7", func() error { return w.SignOut(ctx, session, v) }},
+	} {
+		before := len(w.records(t))
+		if err := step.do(); err != nil {
+			t.Fatal(step.action, err)
+		}
+		records := w.records(t)
+		if len(records) != before+1 {
+			t.Fatalf("%s: %d records", step.action, len(records)-before)
+		}
+		if r := records[before]; r.Action != step.action || r.Subject != step.subject || r.Operator != step.operator || r.From != step.from {
+			t.Errorf("%s: %+v", step.action, r)
+		}
+	}
+	before := len(w.records(t))
+	if err := w.SignOut(ctx, session, v); err != nil {
+		t.Errorf("signing out twice: %v", err)
+	}
+	if _, err := w.SignIn(ctx, "keybrake_admin_wrong", v); err == nil {
+		t.Error("a wrong token comes in")
+	}
+	if now := len(w.records(t)); now != before {
+		t.Errorf("%d records of nothing", now-before)
+	}
+}
+
+func TestWhoIsSignedInStaysSoWithoutAStore(t *testing.T) {
+	w := newWorld(t)
+	w.operator(t, "ines", vault.RoleAdmin)
+	c, session := w.signedIn(t, "ines")
+	if err := w.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if who, ok := w.Whose(session, true); !ok || who.Name != "ines" {
+		t.Error(who, ok)
+	}
+	if answer, err := c.Kill(t.Context(), KillRequest{Target: Target{All: true}}); err != nil || answer.Warning == "" {
+		t.Errorf("a stop without a store: %+v, %v", answer, err)
+	}
+	var r *Refusal
+	if _, err := w.SignIn(t.Context(), w.MintLocal("local", vault.RoleAdmin).Reveal(), Visitor{}); !errors.As(err, &r) || r.Kind != Unavailable {
+		t.Errorf("signing in without a store: %v", err)
+	}
+}

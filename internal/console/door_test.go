@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -162,5 +163,29 @@ func TestTheWayInSaysWhenItIsTriedTooOften(t *testing.T) {
 	}
 	if last.status != http.StatusTooManyRequests || !strings.Contains(last.body, "wait a minute") {
 		t.Errorf("%d %s", last.status, last.body)
+	}
+}
+
+func TestAPageThatRefreshesItselfKeepsNobodySignedIn(t *testing.T) {
+	for name, c := range map[string]struct {
+		header string
+		in     bool
+	}{"a person asks": {"", true}, "the page's script asks": {"1", false}} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.clock.pass(admin.SessionIdle - time.Minute)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.server.URL+"/more", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Keybrake-Live", c.header)
+			if got := s.read(s.browser.Do(r)); got.url != "/more" {
+				t.Fatalf("signed out too early: %s", got.url)
+			}
+			s.clock.pass(2 * time.Minute)
+			if got := s.get("/more"); (got.url == "/more") != c.in {
+				t.Errorf("it leads to %s", got.url)
+			}
+		})
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
@@ -24,6 +26,7 @@ type site struct {
 	api     *admin.Client // an operator's
 	server  *httptest.Server
 	browser *http.Client
+	clock   *clockAhead
 }
 
 func newSite(t *testing.T) *site {
@@ -32,7 +35,8 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "keybrake.db"), Signer: master, MasterCheck: master.CheckValue()})
+	clock := new(clockAhead)
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "keybrake.db"), Signer: master, MasterCheck: master.CheckValue(), Clock: clock.now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +56,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test", Role: vault.RoleAdmin}), server: httptest.NewServer(pages)}
+	s := &site{t: t, service: service, db: db, api: admin.As(api, admin.Actor{Name: "test", Role: vault.RoleAdmin}), server: httptest.NewServer(pages), clock: clock}
 	t.Cleanup(func() {
 		s.server.CloseClientConnections()
 		s.server.Close()
@@ -70,6 +74,12 @@ func newSite(t *testing.T) *site {
 	s.signIn(vault.RoleAdmin)
 	return s
 }
+
+// clockAhead is a clock that can be put forward.
+type clockAhead struct{ by atomic.Int64 }
+
+func (c *clockAhead) now() time.Time       { return time.Now().Add(time.Duration(c.by.Load())) }
+func (c *clockAhead) pass(d time.Duration) { c.by.Add(int64(d)) }
 
 // signIn signs ines in with a role.
 func (s *site) signIn(role vault.Role) {
