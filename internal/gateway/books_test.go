@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // account reads how one cap stands now.
@@ -172,6 +174,7 @@ func (w *world) checkRecord() {
 		case audit.KindIntent:
 			calls++
 			outcomes[r.Seq] += 0
+			w.checkEnd(r)
 		case audit.KindDenied:
 			calls++
 		case audit.KindFolded:
@@ -190,6 +193,21 @@ func (w *world) checkRecord() {
 		if n != 1 {
 			w.t.Errorf("the call of record %d has %d outcome records", seq, n)
 		}
+	}
+}
+
+// checkEnd holds against the key that a call was admitted before its end, and before that of the text that was sent.
+func (w *world) checkEnd(r *audit.Record) {
+	w.t.Helper()
+	k, ok := w.Ring.Key(r.Key)
+	if !ok {
+		return // a test removed it
+	}
+	i := slices.IndexFunc(k.Credentials, func(c vault.Credential) bool { return string(c.Last4[:]) == r.Credential })
+	if i < 0 {
+		w.t.Errorf("record %d names a text …%s that the key %s does not have", r.Seq, r.Credential, k.Name)
+	} else if ended := k.Ended(&k.Credentials[i], r.At); ended != nil {
+		w.t.Errorf("record %d admits a call at %s: %s", r.Seq, r.At, ended.Message)
 	}
 }
 
