@@ -107,12 +107,6 @@ func (s streams) updateOperator(cmd *cobra.Command, name string, req admin.Opera
 	})
 }
 
-// invitation is an invite with the whole link.
-type invitation struct {
-	admin.Invite
-	Link string `json:"link"`
-}
-
 func newOperatorInvite(s streams) *cobra.Command {
 	var req admin.InviteRequest
 	cmd := &cobra.Command{
@@ -122,11 +116,11 @@ func newOperatorInvite(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			invite, err := c.client.Invite(cmd.Context(), args[0], req)
+			out, err := c.client.Invite(cmd.Context(), args[0], req)
 			if err != nil {
 				return explain(c, err)
 			}
-			out := invitation{invite, c.admin + invite.Path}
+			out.Link = firstOf(out.Link, c.admin+out.Path)
 			return s.print(*outputOf(cmd), out, func(w io.Writer) {
 				fmt.Fprintf(w, "signs %s in once, until %s; it is shown this once\n\n  %s\n", out.Operator, when(out.Expires), out.Link)
 			})

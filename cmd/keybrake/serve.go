@@ -163,7 +163,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			Store: s.store, Ring: s.ring, Client: s.client, Books: s.adapter, Version: stripe.DefaultVersion,
 		},
 		Backup: s.store.Backup, BackupFolder: filepath.Dir(path),
-		KillFile: path + ".KILL", Hosts: s.settings.operatorsHosts(), OpenID: openID, Log: s.log,
+		KillFile: path + ".KILL", Hosts: s.settings.operatorsHosts(), OpenID: openID, ConsoleURL: s.settings.ConsoleURL, Log: s.log,
 		Ready:      func(ctx context.Context) error { return s.gateway.Ready(ctx) },
 		Reconciler: asking, Metrics: s.metrics.Handler(s.log),
 	})

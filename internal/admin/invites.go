@@ -28,6 +28,7 @@ type InviteRequest struct {
 type Invite struct {
 	Operator string    `json:"operator,omitempty" doc:"whom it signs in; absent: whoever becomes the first admin"`
 	Path     string    `json:"path" doc:"the link, from the console's address on: shown this once, works once"`
+	Link     string    `json:"link,omitempty" doc:"the whole link, where the server was told the console's address"`
 	Expires  time.Time `json:"expires"`
 }
 
@@ -46,6 +47,9 @@ func (s *Service) mintInvite(tx store.Tx, r *roster, operator string, life time.
 	secret, digest := s.Ring.Master().MintPass(vault.PassInvite)
 	invite := Invite{
 		Operator: r.operators[operator].Name, Path: WelcomePath + "?" + url.Values{"link": {secret.Reveal()}}.Encode(), Expires: now.Add(life),
+	}
+	if s.ConsoleURL != "" {
+		invite.Link = s.ConsoleURL + invite.Path
 	}
 	return invite, tx.PutPass(store.PassRow{
 		Digest: digest[:], Kind: store.PassInvite, Operator: operator, Created: now, Seen: now, Expires: invite.Expires, From: from,

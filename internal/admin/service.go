@@ -80,6 +80,8 @@ type Config struct {
 	Ready func(context.Context) error
 	// Metrics answers GET /metrics, for whoever may see; nil: there is no such place.
 	Metrics http.Handler
+	// ConsoleURL is where browsers reach the console, for links; empty: whoever shows a link knows.
+	ConsoleURL string
 	// OpenID lets operators sign in through a provider; nil: by tokens and links alone.
 	OpenID *OpenIDConfig
 	// Hosts are the names under which the API may be called beside addresses and localhost.

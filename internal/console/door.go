@@ -121,14 +121,14 @@ func sentence(text string) string {
 }
 
 func (s *console) logout(w http.ResponseWriter, r *http.Request) {
+	http.SetCookie(w, s.cookie(r, "", time.Time{}))
 	if c, err := r.Cookie(s.sessionCookie(r)); err == nil {
 		if err := s.Door.SignOut(r.Context(), c.Value, visitor(r)); err != nil {
 			s.Log.Error("a session could not be ended", "error", err)
-			http.Error(w, "The session could not be ended: "+err.Error(), http.StatusServiceUnavailable)
+			s.showLogin(w, r, http.StatusServiceUnavailable, "This browser has forgotten its session, but the server could not end it: it ends by itself after twelve hours.")
 			return
 		}
 	}
-	http.SetCookie(w, s.cookie(r, "", time.Time{}))
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
 }
 

@@ -189,3 +189,16 @@ func TestAPageThatRefreshesItselfKeepsNobodySignedIn(t *testing.T) {
 		})
 	}
 }
+
+func TestSigningOutWithoutAStoreForgetsTheSessionHere(t *testing.T) {
+	s := newSite(t)
+	if err := s.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.post("/logout", nil); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "has forgotten its session") {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := s.get("/more"); !strings.HasPrefix(got.url, "/login") {
+		t.Errorf("still signed in: %s", got.url)
+	}
+}

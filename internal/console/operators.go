@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 	"time"
@@ -112,7 +113,7 @@ func (v *visit) operatorAction() (*page, error) {
 			if v.secure(v.r) {
 				scheme = "https://"
 			}
-			return v.once(oncePage{Title: "Send this link to " + name, Name: name, Secret: scheme + v.r.Host + made.Path, Expires: made.Expires, For: name, Link: true}), nil
+			return v.once(oncePage{Title: "Send this link to " + name, Name: name, Secret: cmp.Or(made.Link, scheme+v.r.Host+made.Path), Expires: made.Expires, For: name, Link: true}), nil
 		}
 	case "uninvite":
 		err = v.api.Uninvite(v.ctx(), name)
