@@ -3,7 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
-	"math/big"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -192,18 +192,26 @@ func (w *windows) same(k *vault.Key, had *standing) bool {
 	return true
 }
 
-// capsAt are the caps of a key as they stand, with how much of each is used in thousandths.
-func (f *figures) capsAt(k *vault.Key, w *windows) (caps []SpendCap, used []int) {
+// usedAt is how much of each cap of a key is used, in thousandths; nil where its books are not known.
+func (f *figures) usedAt(k *vault.Key) (used []int) {
 	st := f.caps[k.ID]
 	if st == nil || st.version != k.Version {
-		return nil, nil
+		return nil
 	}
 	for i, c := range k.Policy.Caps {
-		a := st.states[i]
-		caps = append(caps, spendCap(c, a, w.of(c.Per, k.Policy.Timezone).resets))
-		used = append(used, permille(a.Held+a.Settled, c.Limit))
+		used = append(used, permille(st.states[i].Held+st.states[i].Settled, c.Limit))
 	}
-	return caps, used
+	return used
+}
+
+// capAt is a cap of a key, whose books are known, as it stands.
+func (f *figures) capAt(k *vault.Key, i int, w *windows) SpendCap {
+	c, a := k.Policy.Caps[i], f.caps[k.ID].states[i]
+	return SpendCap{
+		Resource: string(c.Resource), Per: c.Per.String(), Unit: c.Unit.String(), Limit: figure(c.Unit, c.Limit),
+		Held: figure(c.Unit, a.Held), Settled: figure(c.Unit, a.Settled), Left: figure(c.Unit, ledger.Left(a, c.Limit)),
+		ResetsAt: utc(w.of(c.Per, k.Policy.Timezone).resets),
+	}
 }
 
 // permille is how much of a limit is used; all of it where there is nothing to use.
@@ -211,9 +219,12 @@ func permille(used, limit int64) int {
 	if limit <= 0 {
 		return 1000
 	}
-	n := new(big.Int).Mul(big.NewInt(used), big.NewInt(1000))
-	n.Quo(n, big.NewInt(limit))
-	return int(min(n.Int64(), 1_000_000))
+	hi, lo := bits.Mul64(uint64(max(used, 0)), 1000)
+	if hi >= uint64(limit) {
+		return 1_000_000
+	}
+	n, _ := bits.Div64(hi, lo, uint64(limit))
+	return int(min(n, 1_000_000))
 }
 
 // closest is the place of the cap that is used most; -1 for none.

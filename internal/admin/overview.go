@@ -76,7 +76,7 @@ func (s *Service) Overview(ctx context.Context) (Overview, error) {
 	var ranked []ranking
 	var limit, held, settled money.USD
 	for _, k := range s.Ring.Keys() {
-		if s.keyView(k, now).State != "live" {
+		if !k.Live(now) {
 			continue
 		}
 		out.Keys++
@@ -90,12 +90,9 @@ func (s *Service) Overview(ctx context.Context) (Overview, error) {
 			view := s.keyView(k, now)
 			out.Oldest, out.Rotated = &view, made.UTC()
 		}
-		caps, used := s.figures.capsAt(k, &w)
-		for i, c := range k.Policy.Caps {
-			if i >= len(used) {
-				break
-			}
-			ranked = append(ranked, ranking{used[i], k, &caps[i]})
+		for i, used := range s.figures.usedAt(k) {
+			c := k.Policy.Caps[i]
+			ranked = append(ranked, ranking{used, k, i})
 			if c.Unit == policy.UnitUSD && c.Per == policy.PerDay {
 				a := s.figures.caps[k.ID].states[i]
 				limit, held, settled = saturated(limit, c.Limit), saturated(held, a.Held), saturated(settled, a.Settled)
@@ -110,16 +107,16 @@ func (s *Service) Overview(ctx context.Context) (Overview, error) {
 	out.Day.Left = figure(policy.UnitUSD, ledger.Left(ledger.Account{Held: int64(held), Settled: int64(settled)}, int64(limit)))
 	slices.SortFunc(ranked, closer)
 	for _, r := range ranked[:min(closestCaps, len(ranked))] {
-		out.Closest = append(out.Closest, KeyCap{string(r.key.ID), r.key.Name, *r.cap})
+		out.Closest = append(out.Closest, KeyCap{string(r.key.ID), r.key.Name, s.figures.capAt(r.key, r.cap, &w)})
 	}
 	return out, s.open(ctx, &out)
 }
 
 // ranking is a key with a cap and how much of it is used.
 type ranking struct {
-	used int
+	used int // -1: it has no cap
 	key  *vault.Key
-	cap  *SpendCap
+	cap  int // its place in the policy
 }
 
 // closer orders by what is used, then by name, so that an order of equals stays.
@@ -190,17 +187,15 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 	w := windows{now: now}
 	search := strings.ToLower(f.Search)
 	var rows []ranking
-	capsOf := map[policy.KeyID]*SpendCap{}
 	for _, k := range keys {
 		if search != "" && !strings.Contains(strings.ToLower(k.Name), search) && string(k.ID) != f.Search ||
 			f.Mode != "" && k.Mode.String() != f.Mode || f.Brake != "" && s.Ring.EffectiveBrake(k.ID).String() != f.Brake {
 			continue
 		}
 		r := ranking{used: -1, key: k}
-		if caps, used := s.figures.capsAt(k, &w); len(caps) > 0 {
-			at := closest(used)
-			r.used, r.cap = used[at], &caps[at]
-			capsOf[k.ID] = r.cap
+		if used := s.figures.usedAt(k); len(used) > 0 {
+			r.cap = closest(used)
+			r.used = used[r.cap]
 		}
 		rows = append(rows, r)
 	}
@@ -224,8 +219,13 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 		if err != nil {
 			return out, understood("list the keys", err)
 		}
+		var closest *SpendCap
+		if r.used >= 0 {
+			c := s.figures.capAt(r.key, r.cap, &w)
+			closest = &c
+		}
 		out.Items = append(out.Items, KeyStanding{
-			KeyView: s.keyView(r.key, now), Writes: writes(r.key.Policy), Shadow: r.key.Policy.Enforcement == policy.Shadow, Closest: r.cap,
+			KeyView: s.keyView(r.key, now), Writes: writes(r.key.Policy), Shadow: r.key.Policy.Enforcement == policy.Shadow, Closest: closest,
 			Caps: len(r.key.Policy.Caps), Permille: r.used, LastCall: utc(last), Hour: s.figures.acted(r.key.ID).hour(now),
 		})
 	}

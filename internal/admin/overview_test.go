@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -218,5 +219,27 @@ func TestAKeysLastCallIsFoundThoughItIsLongAgo(t *testing.T) {
 	again, err := w.client.Standings(t.Context(), StandingFilter{})
 	if err != nil || again.Items[0].Hour != 0 || !again.Items[0].LastCall.Equal(list.Items[0].LastCall) {
 		t.Errorf("%+v, %v", again, err)
+	}
+}
+
+func TestHowMuchOfACapIsUsedIsToldForAnyAmount(t *testing.T) {
+	const most = math.MaxInt64
+	for name, tt := range map[string]struct {
+		used, limit int64
+		want        int
+	}{
+		"nothing":                    {0, 100, 0},
+		"a third":                    {1, 3, 333},
+		"all of it":                  {500, 500, 1000},
+		"more than all":              {750, 500, 1500},
+		"a cap of nothing":           {0, 0, 1000},
+		"nearly all of the largest":  {most - 1, most, 999},
+		"the largest of the least":   {most, 1, 1_000_000},
+		"half of the largest":        {most / 2, most, 499},
+		"a thousand times the limit": {5_000_000, 5_000, 1_000_000},
+	} {
+		if got := permille(tt.used, tt.limit); got != tt.want {
+			t.Errorf("%s: %d, want %d", name, got, tt.want)
+		}
 	}
 }
