@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/replay"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
@@ -163,11 +164,28 @@ func TestAPolicyReplayedOverItsOwnCallsDecidesAsItDid(t *testing.T) {
 			if got.NewlyRefused.Calls+got.NewlyAllowed.Calls+got.Untold.Calls > 0 {
 				t.Errorf("newly refused %d, newly allowed %d, untold %d: %+v\n%s", got.NewlyRefused.Calls, got.NewlyAllowed.Calls, got.Untold.Calls, got.Reasons, yaml)
 			}
+			for _, c := range got.Caps {
+				if c.Cap.Per != policy.PerCall && c.Used != w.fullest(c.Cap) {
+					t.Errorf("%+v: on record it came to %d", c, w.fullest(c.Cap))
+				}
+			}
 			if got.Allowed.Calls < 10 || got.Refused.Calls-got.Other < 3 {
 				t.Errorf("the traffic shows nothing: %+v", got.Verdicts)
 			}
 		})
 	}
+}
+
+// fullest is the most that a cap was used after a call, as the record has it.
+func (w *world) fullest(c policy.Cap) (most int64) {
+	for _, r := range w.records() {
+		for _, at := range r.Caps {
+			if r.Kind == audit.KindIntent && at.Resource == string(c.Resource) && at.Per == c.Per.String() && at.Unit == c.Unit {
+				most = max(most, at.Held+at.Settled)
+			}
+		}
+	}
+	return most
 }
 
 // TestWhatHoldsForEveryReplay: more or less is allowed as the policy says more or less, whatever the calls were.

@@ -439,6 +439,16 @@ func (r *Replay) learned(rec *audit.Record) error {
 	return nil
 }
 
+// Account is how a running total stands after the records so far; zero for one that nothing counts in, or whose window was
+// over so long ago that it was let go of.
+func (r *Replay) Account(k ledger.AccountKey) ledger.Account {
+	a, err := r.books.book().Account(k)
+	if err != nil {
+		return ledger.Account{} // nothing of what the books hold in memory fails
+	}
+	return a
+}
+
 // Report says what was found. The Replay must not be used any more.
 func (r *Replay) Report() *Report {
 	r.report.out.Forgotten = r.books.forgotten

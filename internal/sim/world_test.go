@@ -31,7 +31,8 @@ type options struct {
 	calm    bool // no crashes, faults or jumps
 	fault   fault
 	verbose func(format string, args ...any)
-	sweep   *sweep // a scripted day with one failure, in place of chance
+	sweep   *sweep       // a scripted day with one failure, in place of chance
+	after   func(*world) // looks at what is left, once everything is over
 }
 
 // result is what came of a run.
@@ -112,6 +113,9 @@ func simulate(t *testing.T, seed uint64, o options) (out result) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, seed, o)
 			w.run()
+			if o.after != nil {
+				o.after(w)
+			}
 			out = w.result()
 		})
 	})
