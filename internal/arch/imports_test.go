@@ -41,7 +41,7 @@ var may = map[string][]string{
 	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay"), // operators drive it
 	"internal/console":                 {"internal/admin"},                                                                                              // not store: a page cannot write around the audit
-	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/gateway"),                                           // is told of calls
+	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/upstream", "internal/gateway"),                      // is told of calls
 	"internal/secretstore":             {"internal/vault"},
 	"internal/sim":                     {}, // tests only
 	"internal/arch":                    {},

@@ -15,6 +15,7 @@ import (
 	"github.com/keybrake/keybrake/internal/gateway"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -80,6 +81,13 @@ func NewMetrics(version, revision string) *Metrics {
 	m.waitTime, m.admitTime = m.histograms(waitTime, short).WithLabelValues(), m.histograms(admitTime, short).WithLabelValues()
 	m.commitTime, m.batchSize = m.histograms(commitTime, short).WithLabelValues(), m.histograms(batchSize, callers).WithLabelValues()
 	m.state = newState(m, version, revision)
+	// What alert rules wait for stands at zero from the start: the first step of a series that was not there is no increase.
+	for _, fate := range [...]string{"moved", "refused", "unknown"} {
+		m.outcomes.WithLabelValues(fate)
+	}
+	for _, code := range [...]policy.Code{upstream.CodeCredential, upstream.CodeUnreachable, upstream.CodeOutcomeUnknown, upstream.CodeUnavailable} {
+		m.denials.WithLabelValues(m.codes.value(string(code)))
+	}
 	m.registry.MustRegister(m.state, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -135,13 +143,13 @@ func (m *Metrics) Call(e *gateway.Ended) {
 		m.admitTime.Observe(e.Took.Admit.Seconds())
 	}
 	if e.Upstream != "" && (e.Took.Wait > 0 || e.Took.Upstream > 0) {
-		upstream := m.upstreams.value(e.Upstream)
+		name := m.upstreams.value(e.Upstream)
 		m.waitTime.Observe(e.Took.Wait.Seconds())
 		if e.Took.Upstream > 0 {
-			m.upstreamTime.WithLabelValues(upstream).Observe(e.Took.Upstream.Seconds())
+			m.upstreamTime.WithLabelValues(name).Observe(e.Took.Upstream.Seconds())
 		}
 		if e.Lookups > 0 {
-			m.lookups.WithLabelValues(upstream).Add(float64(e.Lookups))
+			m.lookups.WithLabelValues(name).Add(float64(e.Lookups))
 		}
 	}
 	if e.Key != "" && (len(e.Caps) > 0 || e.Code == policy.CodeCapExceeded) {

@@ -187,6 +187,13 @@ func TestEveryMetricThatIsDefinedIsExposed(t *testing.T) {
 	got.want(t, `keybrake_build_info{revision="abc",version="v1.2.3"}`, "1")
 }
 
+func TestWhatAlertRulesWaitForBeginsAtZero(t *testing.T) {
+	got := scrape(t, observe.NewMetrics("v", "r"))
+	for _, name := range []string{`keybrake_outcomes_total{fate="unknown"}`, `keybrake_denials_total{code="keybrake_upstream_credential"}`, "keybrake_store_failures_total"} {
+		got.want(t, name, "0")
+	}
+}
+
 func TestCallsAreCountedByWhatBecameOfThem(t *testing.T) {
 	w := newWorld(t)
 	allowed := gateway.Ended{Upstream: "stripe", Operation: "refunds.create", Writes: true, Verdict: policy.Allow, Fate: "moved", USD: 20 * money.Dollar, Took: gateway.Timings{Upstream: time.Second, Total: time.Second}}
