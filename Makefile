@@ -38,6 +38,9 @@ check: ## under a minute: format, vet, staticcheck, repo rules, short tests
 pictures: setup ## every page of the console at two widths, light and dark, into build/pictures
 	cd test && KEYBRAKE_SHOTS=$(CURDIR)/build/pictures $(GO) test -count=1 -v -run 'TestConsole/pages' ./browser
 
+dist: ## a release in dist/: archives for each platform with manual and completions, bills of materials, checksums
+	scripts/release dist
+
 demo: build ## the runaway agent, against real processes
 	scripts/demo build/keybrake
 
@@ -75,4 +78,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build setup pictures test generate check demo bench bench-go bench-load bench-pages crash sim fuzz mutate
+.PHONY: help run build dist setup pictures test generate check demo bench bench-go bench-load bench-pages crash sim fuzz mutate
