@@ -68,7 +68,7 @@ func usage(cmd *cobra.Command) {
 // the machine can read.
 type secretFlags struct {
 	env, file, from, config string
-	stdin                   bool
+	stdin, sourced          bool // sourced: there is a flag for from
 }
 
 func (f *secretFlags) bind(cmd *cobra.Command) {
@@ -80,6 +80,7 @@ func (f *secretFlags) bind(cmd *cobra.Command) {
 // bindSource adds what reads the secret of an upstream where it is kept.
 func (f *secretFlags) bindSource(cmd *cobra.Command) {
 	f.bind(cmd)
+	f.sourced = true
 	cmd.Flags().StringVar(&f.from, "secret-from", "", "take the secret from this source of the config file, under the upstream's name")
 	cmd.Flags().StringVar(&f.config, "config", "", "config file that describes the source (default: KEYBRAKE_CONFIG)")
 }
@@ -93,7 +94,10 @@ const maxSecret = 4096
 // read returns the secret; label is what a source keeps it under.
 func (f *secretFlags) read(ctx context.Context, in io.Reader, label string) (string, error) {
 	if countTrue(f.env != "", f.file != "", f.from != "", f.stdin) != 1 {
-		return "", usageError{errors.New("give the secret with one of the flags that begin with --secret-")}
+		if f.sourced {
+			return "", usageError{errors.New("give the secret with one of --secret-env, --secret-file, --secret-stdin and --secret-from")}
+		}
+		return "", usageError{errors.New("give the secret with one of --secret-env, --secret-file and --secret-stdin")}
 	}
 	var text string
 	switch {
