@@ -26,9 +26,9 @@ type books struct {
 	forgotten    int64                  // later words about calls that were let go of
 	now          time.Time              // of the latest record
 
-	open_ *ledger.Book
-	turns int
-	next  ledger.ReservationID
+	current *ledger.Book
+	turns   int
+	next    ledger.ReservationID
 }
 
 // account is a running total and when its window ends; zero = never.
@@ -62,22 +62,22 @@ func (b *books) Reservation(id ledger.ReservationID) (*ledger.Reservation, error
 
 // book returns the ledger's view for the next operation.
 func (b *books) book() *ledger.Book {
-	if b.turns++; b.turns >= turn && b.open_ != nil {
+	if b.turns++; b.turns >= turn && b.current != nil {
 		b.write()
 	}
-	if b.open_ == nil {
-		b.open_, b.turns = ledger.NewBook(b, b.next), 0
+	if b.current == nil {
+		b.current, b.turns = ledger.NewBook(b, b.next), 0
 	}
-	return b.open_
+	return b.current
 }
 
 // write takes over what the open book has changed.
 func (b *books) write() {
-	if b.open_ == nil {
+	if b.current == nil {
 		return
 	}
-	c := b.open_.Changes()
-	b.open_, b.next = nil, c.Next
+	c := b.current.Changes()
+	b.current, b.next = nil, c.Next
 	for _, list := range [...][]*ledger.Reservation{c.Created, c.Updated} {
 		for _, r := range list {
 			was := b.reservations[r.ID]

@@ -141,7 +141,7 @@ type collector struct {
 	lifted   map[ruleKey]*RuleTally
 	reasons  map[string]*ReasonTally
 	days     map[dayKey]*DayTally
-	zone     map[int64]string // days by the hour, so that a day is named once an hour
+	named    map[int64]string // days, by the quarter of an hour: a day is named once in each
 }
 
 type ruleKey struct {
@@ -163,7 +163,7 @@ type told struct {
 func (c *collector) begin(p *policy.Policy, examples int) {
 	c.policy, c.examples = p, examples
 	c.rules, c.lifted = map[ruleKey]*RuleTally{}, map[ruleKey]*RuleTally{}
-	c.reasons, c.days, c.zone = map[string]*ReasonTally{}, map[dayKey]*DayTally{}, map[int64]string{}
+	c.reasons, c.days, c.named = map[string]*ReasonTally{}, map[dayKey]*DayTally{}, map[int64]string{}
 	for _, one := range p.Caps {
 		c.out.Caps = append(c.out.Caps, Peak{Cap: one})
 	}
@@ -246,13 +246,13 @@ func (c *collector) resources(rec *audit.Record, allowed bool, v verdict) (out [
 
 func (c *collector) day(at time.Time) string {
 	quarter := at.Unix() / 900 // no zone changes its day within a quarter of an hour
-	name, ok := c.zone[quarter]
+	name, ok := c.named[quarter]
 	if !ok {
-		if len(c.zone) > 1_000 {
-			clear(c.zone)
+		if len(c.named) > 1_000 {
+			clear(c.named)
 		}
 		name = ledger.Label(policy.PerDay, at, c.policy.Timezone)
-		c.zone[quarter] = name
+		c.named[quarter] = name
 	}
 	return name
 }
