@@ -15,7 +15,7 @@ import (
 
 // mayDial are the packages that may make an http.Client or http.Transport: agent data leaves only through
 // upstream's client, the operators' client speaks to their own server, and secret stores are named in the config file.
-var mayDial = []string{"internal/upstream", "internal/admin", "internal/alert", "internal/secretstore"}
+var mayDial = []string{"internal/alert", "internal/upstream", "internal/admin", "internal/alert", "internal/secretstore"}
 
 // shared are members of net/http that belong to the whole process: anybody could change what they do.
 var shared = []string{"DefaultClient", "DefaultTransport", "DefaultServeMux", "Get", "Post", "PostForm", "Head", "Handle", "HandleFunc"}

@@ -40,8 +40,9 @@ var may = map[string][]string{
 	"internal/replay":                  {"internal/money", "internal/policy", "internal/ledger", "internal/audit"}, // pure: no store, no clock
 	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay"), // operators drive it
-	"internal/console":                 {"internal/admin"},                                                                                              // not store: a page cannot write around the audit
-	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/upstream", "internal/gateway"),                      // is told of calls
+	"internal/alert":                   append(below("internal/store"), "internal/store"),
+	"internal/console":                 {"internal/admin"},                                                                         // not store: a page cannot write around the audit
+	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/upstream", "internal/gateway"), // is told of calls
 	"internal/secretstore":             {"internal/vault"},
 	"internal/sim":                     {}, // tests only
 	"internal/arch":                    {},
@@ -61,12 +62,12 @@ var only = map[string][]string{
 	"github.com/pressly/goose/v3":       {"internal/store/sqlite"},
 	"crypto/aes":                        {"internal/vault"},
 	"crypto/cipher":                     {"internal/vault"},
-	"crypto/hmac":                       {"internal/vault"},
+	"crypto/hmac":                       {"internal/alert", "internal/vault"},
 	"crypto/hkdf":                       {"internal/vault"},
 	"crypto/ed25519":                    {"internal/vault", "internal/audit", "internal/store/storetest"}, // audit verifies, storetest signs as a fake
 	"net/http/httputil":                 {},                                                               // forwards odd paths, cancels what must finish
 	"net/rpc":                           {},
-	"os/exec":                           {"internal/secretstore"}, // command lines of secret stores, from the config file
+	"os/exec":                           {"internal/alert", "internal/secretstore"}, // command lines of secret stores, from the config file
 	"unsafe":                            {},
 	"plugin":                            {},
 	"math/rand":                         {},
@@ -78,6 +79,7 @@ var only = map[string][]string{
 	"github.com/prometheus/client_golang/prometheus/promhttp":   {"internal/observe"},
 	"github.com/prometheus/client_golang/prometheus/promauto":   {}, // it counts in what the whole process shares
 	"github.com/prometheus/client_golang/prometheus/collectors": {"internal/observe"},
+	"github.com/wneessen/go-mail":                               {"internal/alert"},
 	"github.com/spf13/cobra":                                    {"cmd/keybrake"},
 	"github.com/goccy/go-yaml":                                  {"internal/policy", "cmd/keybrake"},
 }

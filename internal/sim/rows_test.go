@@ -35,6 +35,7 @@ type control struct {
 	brakes    map[string]store.BrakeRow
 	meta      map[string]string
 	people
+	notices
 	rates []money.Rate
 }
 
@@ -51,7 +52,7 @@ func newRows() *rows {
 		next: 1, chain: audit.NewChain(audit.FirstChain),
 		control: control{
 			keys: make(map[policy.KeyID]store.KeyRow), upstreams: make(map[policy.UpstreamID]store.UpstreamRow),
-			brakes: make(map[string]store.BrakeRow), meta: make(map[string]string), people: newPeople(),
+			brakes: make(map[string]store.BrakeRow), meta: make(map[string]string), people: newPeople(), notices: newNotices(),
 		},
 	}
 }
@@ -67,7 +68,8 @@ func (r *rows) clone() *rows {
 
 func (c control) clone() control {
 	c.keys, c.order, c.upstreams = maps.Clone(c.keys), slices.Clip(c.order), maps.Clone(c.upstreams)
-	c.brakes, c.meta, c.people, c.rates = maps.Clone(c.brakes), maps.Clone(c.meta), c.people.clone(), slices.Clip(c.rates)
+	c.brakes, c.meta, c.rates = maps.Clone(c.brakes), maps.Clone(c.meta), slices.Clip(c.rates)
+	c.people, c.notices = c.people.clone(), c.notices.clone()
 	return c
 }
 

@@ -294,6 +294,7 @@ type Tx interface {
 	Books
 	Records
 	People
+	Alerts
 	// Now is the transaction's time.
 	Now() time.Time
 	// Meta reads and writes small settings of the store itself.

@@ -59,6 +59,7 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"what became of an object is written for one key, once":                          learned,
 		"a created customer joins its key's row":                                         joins,
 		"operators, their tokens and passes are there after a restart":                   peopleStay,
+		"alerts and messages that wait are there after a restart":                        alertsStay,
 		"a name and a subject belong to one operator":                                    operatorsAreOne,
 		"a pass is taken once":                                                           passOnce,
 		"a create is remembered for a day":                                               creationsFade,

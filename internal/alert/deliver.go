@@ -1,0 +1,260 @@
+package alert
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wneessen/go-mail"
+)
+
+// Message is what a target gets.
+type Message struct {
+	Type      string    `json:"type"` // keybrake.alerts, or keybrake.test
+	Timestamp time.Time `json:"timestamp"`
+	Alerts    []Told    `json:"alerts"`
+}
+
+// Told is one alert of a message.
+type Told struct {
+	ID       string    `json:"id"`
+	Event    string    `json:"event"` // opened, worse, resolved
+	Kind     Kind      `json:"kind"`
+	Severity Severity  `json:"severity"`
+	Key      string    `json:"key,omitempty"`
+	Title    string    `json:"title"`
+	Text     string    `json:"text"`
+	Since    time.Time `json:"since"`
+	URL      string    `json:"url,omitempty"` // of the console's page
+}
+
+// Subject is a message in a line.
+func (m *Message) Subject() string {
+	if len(m.Alerts) == 0 {
+		return "Keybrake: a test message"
+	}
+	first := m.Alerts[0]
+	for _, a := range m.Alerts {
+		if a.Severity.rank() > first.Severity.rank() {
+			first = a
+		}
+	}
+	line := "Keybrake: "
+	if first.Event == "resolved" {
+		line += "over: "
+	}
+	line += first.Title
+	if n := len(m.Alerts) - 1; n > 0 {
+		line += fmt.Sprintf(" (and %d more)", n)
+	}
+	return line
+}
+
+// Plain is a message as text.
+func (m *Message) Plain() string {
+	if len(m.Alerts) == 0 {
+		return "This is a test message. Alerts will come this way.\n"
+	}
+	var b strings.Builder
+	for _, a := range m.Alerts {
+		head := strings.ToUpper(string(a.Severity))
+		if a.Event == "resolved" {
+			head = "OVER"
+		}
+		fmt.Fprintf(&b, "%s: %s\n%s\n", head, a.Title, a.Text)
+		if a.URL != "" {
+			fmt.Fprintln(&b, a.URL)
+		}
+		fmt.Fprintln(&b)
+	}
+	return b.String()
+}
+
+const (
+	// deliverWithin bounds one attempt.
+	deliverWithin = 15 * time.Second
+	// maxReply is how much of a receiver's answer is read, to be told why it refused.
+	maxReply = 2 << 10
+)
+
+// deliver sends a message once. The error says why it did not arrive; it names no secret.
+func (t *Target) deliver(ctx context.Context, id string, body []byte, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, deliverWithin)
+	defer cancel()
+	var m Message
+	if err := json.Unmarshal(body, &m); err != nil {
+		return fmt.Errorf("read the message: %w", err)
+	}
+	switch t.Kind {
+	case "webhook":
+		return t.webhook(ctx, id, body, now)
+	case "slack":
+		return t.slack(ctx, &m)
+	case "email":
+		return t.email(ctx, id, &m, now)
+	case "command":
+		return t.command(ctx, body)
+	default:
+		return fmt.Errorf("there is no kind of target %q", t.Kind)
+	}
+}
+
+// webhook posts a message signed as standardwebhooks.com has it: the receiver can tell that it is from here, that it is
+// new, and by its id that it has seen it before.
+func (t *Target) webhook(ctx context.Context, id string, body []byte, now time.Time) error {
+	key, err := signingKey(t.SecretFile)
+	if err != nil {
+		return err
+	}
+	at := strconv.FormatInt(now.Unix(), 10)
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "%s.%s.%s", id, at, body)
+	return t.post(ctx, body, map[string]string{
+		"webhook-id": id, "webhook-timestamp": at, "webhook-signature": "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)),
+	})
+}
+
+func (t *Target) slack(ctx context.Context, m *Message) error {
+	type text struct {
+		Type string `json:"type"`
+		Text string `json:"text"`
+	}
+	type block struct {
+		Type string `json:"type"`
+		Text text   `json:"text"`
+	}
+	quiet := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;") // what a name holds is no link and mentions nobody
+	blocks := []block{{"section", text{"mrkdwn", quiet.Replace(m.Plain())}}}
+	if len(m.Alerts) > 0 {
+		blocks = nil
+	}
+	for _, a := range m.Alerts[:min(len(m.Alerts), maxBlocks)] {
+		words := "*" + quiet.Replace(a.Title) + "*\n" + quiet.Replace(a.Text)
+		if a.Event == "resolved" {
+			words = "Over: " + words
+		}
+		if a.URL != "" {
+			words += "\n<" + a.URL + "|Open in Keybrake>"
+		}
+		blocks = append(blocks, block{"section", text{"mrkdwn", words}})
+	}
+	body, err := json.Marshal(map[string]any{"text": quiet.Replace(m.Subject()), "blocks": blocks})
+	if err != nil {
+		return err
+	}
+	return t.post(ctx, body, nil)
+}
+
+// maxBlocks is below the 50 that Slack takes.
+const maxBlocks = 40
+
+func (t *Target) post(ctx context.Context, body []byte, header map[string]string) error {
+	address := t.URL
+	if t.URLFile != "" {
+		var err error
+		if address, err = fromFile(t.URLFile); err != nil {
+			return err
+		}
+	}
+	if err := checkURL(address); err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return errors.New("the address is none") // not the error: it may hold the address, which may be a secret
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "keybrake-alerts")
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	client := &http.Client{
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		err = urlErr.Err // without the address
+	}
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	says, _ := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return fmt.Errorf("the receiver answers %d: %s", resp.StatusCode, strings.Join(strings.Fields(string(says)), " "))
+	}
+	return nil
+}
+
+func (t *Target) email(ctx context.Context, id string, m *Message, now time.Time) error {
+	host, port, _ := strings.Cut(t.Server, ":")
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return fmt.Errorf("server %q: write host:port", t.Server)
+	}
+	options := []mail.Option{mail.WithPort(n), mail.WithTimeout(deliverWithin)}
+	switch t.TLS {
+	case "implicit":
+		options = append(options, mail.WithSSL())
+	case "none":
+		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
+	default:
+		options = append(options, mail.WithTLSPolicy(mail.TLSMandatory))
+	}
+	if t.Username != "" {
+		password, err := fromFile(t.PasswordFile)
+		if err != nil {
+			return err
+		}
+		options = append(options, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(t.Username), mail.WithPassword(password))
+	}
+	client, err := mail.NewClient(host, options...)
+	if err != nil {
+		return err
+	}
+	letter := mail.NewMsg()
+	if err := letter.From(t.From); err != nil {
+		return err
+	}
+	if err := letter.To(t.To...); err != nil {
+		return err
+	}
+	letter.Subject(strings.Join(strings.Fields(m.Subject()), " "))
+	letter.SetMessageIDWithValue(id + "@keybrake")
+	letter.SetDateWithValue(now)
+	letter.SetBodyString(mail.TypeTextPlain, m.Plain())
+	return client.DialAndSendWithContext(ctx, letter)
+}
+
+// afterKill is how long the pipes of a command that was ended are waited for.
+const afterKill = 2 * time.Second
+
+// command runs a program with the message on its standard input. What of the environment is Keybrake's own it does not get.
+func (t *Target) command(ctx context.Context, body []byte) error {
+	cmd := exec.CommandContext(ctx, t.Command[0], t.Command[1:]...)
+	cmd.Stdin, cmd.WaitDelay = bytes.NewReader(body), afterKill
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KEYBRAKE_") })
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		text := strings.Join(strings.Fields(string(out)), " ")
+		return fmt.Errorf("%s: %w: %s", t.Command[0], err, text[max(0, len(text)-400):])
+	}
+	return nil
+}

@@ -1,0 +1,321 @@
+package alert
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/store"
+)
+
+// Watcher looks for what is wrong and sees that it is told. It is safe for concurrent use.
+type Watcher struct {
+	Config
+	// Store keeps alerts and messages. See says what there is to see; an error is trouble of its own. Link is the console's
+	// page of a key, or of all alerts for ""; nil: none.
+	Store store.DB
+	See   func(ctx context.Context) (Seen, error)
+	Link  func(key string) string
+	Log   *slog.Logger
+
+	mu   sync.Mutex // held while it looks
+	open map[string]store.AlertRow
+	// ended are alerts that were over lately, by the same names: one that comes back is the same.
+	ended map[string]store.AlertRow
+	known bool // the two were read from the store
+	// alone is when trouble was told last past the store, which took nothing.
+	alone time.Time
+	kick  map[string]chan struct{}
+	once  sync.Once
+}
+
+// Times of the watcher.
+const (
+	// every is how often it looks.
+	every = 2 * time.Second
+	// refreshed is how often the store is told that an alert that nobody needs to hear of again still is one.
+	refreshed = 10 * time.Minute
+	// listed is how many alerts are read at a start: far more than are open in any state that somebody can still read.
+	listed = 2000
+)
+
+func (w *Watcher) again() time.Duration {
+	if w.Again > 0 {
+		return w.Again
+	}
+	return time.Hour
+}
+
+// Run looks and delivers until ctx ends.
+func (w *Watcher) Run(ctx context.Context) {
+	w.init()
+	var wg sync.WaitGroup
+	for i := range w.Targets {
+		wg.Go(func() { w.send(ctx, &w.Targets[i]) })
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if err := w.Look(ctx); err != nil && ctx.Err() == nil {
+			w.Log.Error("alerts could not be kept", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			wg.Wait()
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *Watcher) init() {
+	w.once.Do(func() {
+		w.kick = make(map[string]chan struct{})
+		for _, t := range w.Targets {
+			w.kick[t.Name] = make(chan struct{}, 1)
+		}
+		if w.Log == nil {
+			w.Log = slog.Default()
+		}
+	})
+}
+
+func name(kind, subject string) string { return kind + " " + subject }
+
+// Look compares what is wrong now with what was, keeps the difference and writes messages about it in one transaction.
+func (w *Watcher) Look(ctx context.Context) error {
+	w.init()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen, err := w.See(ctx)
+	if err != nil {
+		seen.Trouble, seen.Now = err.Error(), w.Store.Now()
+	}
+	conditions := w.Thresholds.Conditions(&seen)
+	if err := w.read(ctx); err != nil {
+		w.tellAlone(ctx, conditions, seen.Now)
+		return err
+	}
+	c := w.compare(conditions, seen.Now, err != nil)
+	if len(c.rows) == 0 {
+		return nil
+	}
+	messages, err := w.messages(c.told, seen.Now)
+	if err != nil {
+		return err
+	}
+	err = w.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error {
+		for _, row := range c.rows {
+			if err := tx.PutAlert(row); err != nil {
+				return err
+			}
+		}
+		for _, m := range messages {
+			if err := tx.PutMessage(m); err != nil {
+				return err
+			}
+		}
+		return tx.ForgetAlerts(seen.Now.Add(-store.AlertsKept))
+	})
+	if err != nil {
+		w.tellAlone(ctx, conditions, seen.Now)
+		return fmt.Errorf("keep alerts: %w", err)
+	}
+	w.took(c.rows, seen.Now)
+	for _, m := range messages {
+		w.wake(m.Target)
+	}
+	return nil
+}
+
+// read takes over what was open when the last process ended.
+func (w *Watcher) read(ctx context.Context) error {
+	if w.known {
+		return nil
+	}
+	w.open, w.ended = map[string]store.AlertRow{}, map[string]store.AlertRow{}
+	err := w.Store.View(ctx, func(tx store.Tx) error {
+		rows, err := tx.Alerts(listed)
+		w.took(rows, tx.Now())
+		return err
+	})
+	w.known = err == nil
+	return err
+}
+
+// took keeps rows in memory as they are in the store.
+func (w *Watcher) took(rows []store.AlertRow, now time.Time) {
+	for _, r := range rows {
+		n := name(r.Kind, r.Subject)
+		if r.Resolved.IsZero() {
+			w.open[n] = r
+			delete(w.ended, n)
+			continue
+		}
+		if open, is := w.open[n]; is && open.ID == r.ID {
+			delete(w.open, n)
+		}
+		if last, is := w.ended[n]; !is || last.Resolved.Before(r.Resolved) {
+			w.ended[n] = r
+		}
+	}
+	maps.DeleteFunc(w.ended, func(_ string, r store.AlertRow) bool { return now.Sub(r.Resolved) > w.again() })
+}
+
+// changes are rows to write, and those of them that are to be told.
+type changes struct {
+	rows []store.AlertRow
+	told []Told
+}
+
+// compare finds what is new, worse or over. While not everything can be seen nothing is over.
+func (w *Watcher) compare(conditions []Condition, now time.Time, blind bool) (c changes) {
+	still := map[string]bool{}
+	for _, is := range conditions {
+		n := name(string(is.Kind), is.Subject)
+		if still[n] {
+			continue
+		}
+		still[n] = true
+		w.stands(&c, n, is, now)
+	}
+	if blind {
+		return c
+	}
+	for _, n := range slices.Sorted(maps.Keys(w.open)) {
+		if r := w.open[n]; !still[n] {
+			r.Resolved = now
+			if tellsEnd(Kind(r.Kind)) && !r.Told.IsZero() {
+				c.tell(w, "resolved", &r, now)
+			}
+			c.rows = append(c.rows, r)
+		}
+	}
+	return c
+}
+
+// tellsEnd are the kinds whose end people wait for.
+func tellsEnd(k Kind) bool {
+	return slices.Contains([]Kind{Brake, Frozen, Unresolved, Store, Upstream}, k)
+}
+
+// stands is a condition that is there: new, come back, worse, or the same.
+func (w *Watcher) stands(c *changes, n string, is Condition, now time.Time) {
+	r, open := w.open[n]
+	if !open {
+		if last, was := w.ended[n]; was && now.Sub(last.Resolved) <= w.again() {
+			r = last // the same once more
+			r.Resolved, r.Acked, r.AckedBy = time.Time{}, time.Time{}, ""
+		} else {
+			r = store.AlertRow{ID: newID("alr_"), Kind: string(is.Kind), Subject: is.Subject, Key: is.Key, First: now}
+		}
+	}
+	event := ""
+	switch {
+	case r.Told.IsZero():
+		event = "opened"
+	case is.Severity.rank() > Severity(r.ToldSeverity).rank():
+		event = "worse"
+	case !open && now.Sub(r.Told) > w.again():
+		event = "opened"
+	}
+	worse := is.Severity.rank() > Severity(r.Severity).rank()
+	if open && event == "" && !worse && now.Sub(r.Last) < refreshed {
+		return
+	}
+	if event == "worse" {
+		r.Acked, r.AckedBy = time.Time{}, ""
+	}
+	r.Severity, r.Title, r.Text, r.Last = string(is.Severity), is.Title, is.Text, now
+	if event != "" {
+		c.tell(w, event, &r, now)
+	}
+	c.rows = append(c.rows, r)
+}
+
+// tell notes that a row is told.
+func (c *changes) tell(w *Watcher, event string, r *store.AlertRow, now time.Time) {
+	r.Told, r.ToldSeverity = now, r.Severity
+	t := Told{ID: r.ID, Event: event, Kind: Kind(r.Kind), Severity: Severity(r.Severity), Key: r.Key, Title: r.Title, Text: r.Text, Since: r.First.UTC()}
+	if w.Link != nil {
+		t.URL = w.Link(r.Key)
+	}
+	c.told = append(c.told, t)
+}
+
+// messages makes one message for each target out of what it takes.
+func (w *Watcher) messages(told []Told, now time.Time) (out []store.MessageRow, err error) {
+	for i := range w.Targets {
+		t := &w.Targets[i]
+		m := Message{Type: "keybrake.alerts", Timestamp: now.UTC()}
+		for _, a := range told {
+			if t.takes(a.Kind, a.Severity) {
+				m.Alerts = append(m.Alerts, a)
+			}
+		}
+		for len(m.Alerts) > 0 { // a flood is told in pieces that every receiver takes
+			part := m
+			part.Alerts = m.Alerts[:min(len(m.Alerts), maxBlocks)]
+			m.Alerts = m.Alerts[len(part.Alerts):]
+			body, err := json.Marshal(part)
+			if err != nil {
+				return nil, fmt.Errorf("write a message: %w", err)
+			}
+			out = append(out, store.MessageRow{ID: newID("msg_"), Target: t.Name, Body: body, Created: now, Due: now})
+		}
+	}
+	return out, nil
+}
+
+// tellAlone tells of trouble past the store, which takes nothing: once an hour at most, and once for each target.
+func (w *Watcher) tellAlone(ctx context.Context, conditions []Condition, now time.Time) {
+	if !w.alone.IsZero() && now.Sub(w.alone) < w.again() {
+		return
+	}
+	w.alone = now
+	var c changes
+	for _, is := range conditions {
+		if is.Kind == Store || is.Kind == Chain {
+			c.tell(w, "opened", &store.AlertRow{ID: newID("alr_"), Kind: string(is.Kind), Severity: string(is.Severity), Title: is.Title, Text: is.Text, First: now}, now)
+		}
+	}
+	messages, err := w.messages(c.told, now)
+	if err != nil {
+		w.Log.Error("an alert could not be written", "err", err)
+		return
+	}
+	for _, m := range messages {
+		if t := w.target(m.Target); t != nil {
+			go func() {
+				if err := t.deliver(context.WithoutCancel(ctx), m.ID, m.Body, now); err != nil {
+					w.Log.Error("an alert about the store did not arrive", "target", m.Target, "err", err)
+				}
+			}()
+		}
+	}
+}
+
+func (w *Watcher) target(name string) *Target {
+	for i := range w.Targets {
+		if w.Targets[i].Name == name {
+			return &w.Targets[i]
+		}
+	}
+	return nil
+}
+
+var ids = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+func newID(prefix string) string {
+	b := make([]byte, 10)
+	_, _ = rand.Read(b) // never fails: the runtime ends the process instead
+	return prefix + strings.ToLower(ids.EncodeToString(b))
+}
