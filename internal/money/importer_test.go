@@ -16,6 +16,9 @@ func day(s string) time.Time {
 	return t
 }
 
+// atLimit is a file of one rate that is as large as a file may be.
+var atLimit = "currency,rate\nEUR,1\n" + strings.Repeat("#", maxRateFile-len("currency,rate\nEUR,1\n"))
+
 func TestParseRates(t *testing.T) {
 	rate := func(c Currency, value int64, asOf time.Time) Rate {
 		return Rate{Currency: c, Value: value, Source: RateImported, AsOf: asOf}
@@ -45,6 +48,22 @@ func TestParseRates(t *testing.T) {
 				rate("eur", 1_100_000_000_000, day("2026-11-20")), rate("rub", 11_000_000_000, day("2026-11-20")),
 			},
 		},
+		"a simple file may quote, after spaces too": {"\"currency\", \"rate\"\n\"EUR\", \"1.09\"\n", []Rate{
+			rate("eur", 1_090_000_000_000, someday),
+		}},
+		"a rate may be thirty days old to the moment": {"currency,rate,as_of\nEUR,1,2026-10-24T12:00:00Z\n", []Rate{
+			rate("eur", rateScale, someday.Add(-MaxRateAge)),
+		}},
+		"a file may be as large as the limit": {atLimit, []Rate{rate("eur", rateScale, someday)}},
+		"the Central Bank may leave a figure out, and name a currency that nobody knows": {
+			"Date, USD, JPY, XXX, \n2026-11-20, 1.1, , 5, \n", []Rate{rate("eur", 1_100_000_000_000, day("2026-11-20"))},
+		},
+		"the Central Bank may give a thousand dollars for a euro": {"Date, USD\n2026-11-20, 1000\n", []Rate{
+			rate("eur", maxRateValue, day("2026-11-20")),
+		}},
+		"a figure may have forty characters": {"Date, USD\n2026-11-20, 1." + strings.Repeat("0", 38) + "\n", []Rate{
+			rate("eur", rateScale, day("2026-11-20")),
+		}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +82,11 @@ func TestParseRatesNamesTheLineAndWhatToWrite(t *testing.T) {
 	tests := map[string]struct{ in, want string }{
 		"an empty file":             {"", "line 1: the file is empty; write a first line `currency,rate,as_of`"},
 		"another heading":           {"code,value\nEUR,1\n", "line 1: \"code,value\": write `currency,rate,as_of`"},
+		"a heading that ends early": {"currency\nEUR\n", "line 1: \"currency\": write `currency,rate,as_of`"},
+		"a heading of something":    {"currency,price\nEUR,1\n", "line 1: \"currency,price\": write"},
+		"a heading of rates alone":  {"code,rate\nEUR,1\n", "line 1: \"code,rate\": write"},
+		"a heading with a note":     {"currency,rate,as_of,note\nEUR,1,2026-11-20,x\n", "line 1: \"currency,rate,as_of,note\": write"},
+		"a heading of another date": {"currency,rate,day\nEUR,1,2026-11-20\n", "line 1: \"currency,rate,day\": write"},
 		"no heading":                {"EUR,1.09\n", "line 1:"},
 		"no rates":                  {"currency,rate\n", "line 2: no rates"},
 		"an unknown currency":       {"currency,rate\nEUR,1\nEURO,1\n", `line 3: unknown currency "EURO"; write`},
@@ -83,10 +107,12 @@ func TestParseRatesNamesTheLineAndWhatToWrite(t *testing.T) {
 		"central bank, zero":        {"Date, USD, \n2026-11-20, 0, \n", "line 2: USD \"0\": must be greater than zero"},
 		"central bank, words":       {"Date, USD, \n2026-11-20, abc, \n", "line 2: USD \"abc\": write digits"},
 		"central bank, a fraction":  {"Date, USD, \n2026-11-20, 1/3, \n", "line 2: USD \"1/3\": write digits"},
+		"central bank, an exponent": {"Date, USD, \n2026-11-20, 1.5e3, \n", "line 2: USD \"1.5e3\": write digits"},
+		"central bank, too long":    {"Date, USD, \n2026-11-20, 1." + strings.Repeat("0", 39) + ", \n", "write digits"},
 		"central bank, an old form": {"Date, USD, \n2026-11-20, 1.1\n", "line 2: 2 columns under a heading of 3"},
 		"central bank, twice":       {"Date, USD, USD\n2026-11-20, 1.1, 1.2\n", "line 2: two columns for USD"},
 		"central bank, absurd":      {"Date, USD, JPY\n2026-11-20, 1.1, 0.0000001\n", "line 2: JPY: more than 1000 dollars"},
-		"too large":                 {"currency,rate\n" + strings.Repeat("#", maxRateFile), "more than 16777216 bytes"},
+		"one byte too large":        {atLimit + "#", "more than 16777216 bytes"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -36,6 +36,7 @@ func TestParseUSD(t *testing.T) {
 		"a comma is refused":                    {"1,000", 0, false},
 		"hexadecimal is refused":                {"0x10", 0, false},
 		"a leading zero is refused":             {"0500", 0, false},
+		"and before one digit too":              {"05", 0, false},
 		"a point without decimals is refused":   {"5.", 0, false},
 		"a point without a number is refused":   {".5", 0, false},
 		"nothing is refused":                    {"", 0, false},
@@ -171,6 +172,7 @@ func TestAmountIsWrittenForPeople(t *testing.T) {
 	for want, in := range map[string]Amount{
 		"20.00 USD": {2000, "usd"}, "0.05 USD": {5, "usd"}, "500 JPY": {500, "jpy"}, "1.005 KWD": {1005, "kwd"},
 		"5.00 ISK": {500, "isk"}, "-0.50 EUR": {-50, "eur"}, "7 minor units of XXX": {7, "xxx"},
+		"1234 minor units of XXX": {1234, "xxx"}, "0.00 EUR": {0, "eur"}, "0 JPY": {0, "jpy"},
 		"-92233720368547758.08 USD": {math.MinInt64, "usd"},
 	} {
 		if got := in.String(); got != want {
@@ -220,6 +222,32 @@ func TestConversionIsTheCeilingOfTheExactValue(t *testing.T) {
 	})
 }
 
+func TestConversionAtItsEdges(t *testing.T) {
+	micro := Quote{Currency: "jpy", Value: 1_000_000} // a unit is a micro-dollar
+	tests := map[string]struct {
+		quote Quote
+		minor int64
+		want  USD
+		err   error
+	}{
+		"a remainder of one goes up":                {Quote{Currency: "jpy", Value: 99_990_001, MarginBP: 1}, 1, 101, nil}, // 10^12+1 over 10^10
+		"no remainder goes nowhere":                 {micro, 7, 7, nil},
+		"the largest amount that can be written":    {micro, math.MaxInt64, math.MaxInt64, nil},
+		"one more than can be written":              {Quote{Currency: "jpy", Value: 2_000_000}, 1 << 62, 0, ErrOverflow},
+		"a quotient of 64 bits exactly":             {Quote{Currency: "jpy", Value: 4_000_000}, 1 << 62, 0, ErrOverflow},
+		"a quotient of one bit more than 64":        {Quote{Currency: "jpy", Value: 8_000_000}, 1 << 62, 0, ErrOverflow},
+		"a numerator that is 2^64 denominators":     {Quote{Currency: "jpy", Value: 4_000_000}, 1 << 62, 0, ErrOverflow},
+		"a rate of which the least part is charged": {Quote{Currency: "jpy", Value: 1}, 1, 1, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got, err := test.quote.USD(test.minor); got != test.want || !errors.Is(err, test.err) {
+				t.Errorf("got %d, %v; want %d, %v", int64(got), err, int64(test.want), test.err)
+			}
+		})
+	}
+}
+
 func TestConversionIsMonotone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := anyQuote(t)
@@ -262,13 +290,14 @@ func TestQuotesThatConvertNothing(t *testing.T) {
 		"a negative margin":       {Currency: "eur", Exponent: 2, Value: rateScale, MarginBP: -1},
 		"a negative exponent":     {Currency: "eur", Exponent: -1, Value: rateScale},
 		"an exponent of 20":       {Currency: "eur", Exponent: 20, Value: rateScale},
+		"an exponent of 4":        {Currency: "eur", Exponent: 4, Value: rateScale},
 		"a value past all bounds": {Currency: "eur", Exponent: 2, Value: math.MaxInt64},
 	} {
-		if got, err := q.USD(100); err == nil {
-			t.Errorf("%s converts 100 to %s", name, got)
+		if got, err := q.USD(100); err == nil || got != 0 {
+			t.Errorf("%s converts 100 to %s, %v", name, got, err)
 		}
 	}
-	if got, err := usdQuote.USD(-1); err == nil {
+	if got, err := usdQuote.USD(-1); err == nil || got != 0 {
 		t.Errorf("a negative amount converts to %s", got)
 	}
 	if got, err := usdQuote.USD(2000); err != nil || got != 20*Dollar {
@@ -303,7 +332,15 @@ func TestQuoteChoosesRateAndMargin(t *testing.T) {
 			at(func(r *Rate) { r.AsOf = someday.Add(-MaxRateAge) }), "eur",
 			Quote{Rate: "r1", Currency: "eur", Exponent: 2, Value: 1_090_000_000_000, MarginBP: 500}, nil,
 		},
-		"older than thirty days is none":   {at(func(r *Rate) { r.AsOf = someday.Add(-MaxRateAge - 1) }), "eur", Quote{}, ErrStaleRate},
+		"older than thirty days is none": {at(func(r *Rate) { r.AsOf = someday.Add(-MaxRateAge - 1) }), "eur", Quote{}, ErrStaleRate},
+		"a day ahead is still a rate": {
+			at(func(r *Rate) { r.AsOf = someday.Add(24 * time.Hour) }), "eur",
+			Quote{Rate: "r1", Currency: "eur", Exponent: 2, Value: 1_090_000_000_000, MarginBP: 500}, nil,
+		},
+		"a moment more than a day ahead is none": {at(func(r *Rate) { r.AsOf = someday.Add(24*time.Hour + 1) }), "eur", Quote{}, ErrNoRate},
+		"the smallest rate is one": {
+			at(func(r *Rate) { r.Value = 1 }), "eur", Quote{Rate: "r1", Currency: "eur", Exponent: 2, Value: 1, MarginBP: 500}, nil,
+		},
 		"without a date it is none":        {at(func(r *Rate) { r.AsOf = time.Time{} }), "eur", Quote{}, ErrStaleRate},
 		"from the day after next is none":  {at(func(r *Rate) { r.AsOf = someday.Add(48 * time.Hour) }), "eur", Quote{}, ErrNoRate},
 		"a rate of zero is none":           {at(func(r *Rate) { r.Value = 0 }), "eur", Quote{}, ErrNoRate},
@@ -324,6 +361,19 @@ func TestQuoteChoosesRateAndMargin(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestRefusedRatesSayWhatToDo(t *testing.T) {
+	old := NewTable([]Rate{{Currency: "eur", Value: rateScale, AsOf: someday.AddDate(0, 0, -31)}})
+	if _, err := old.Quote("eur", someday); err == nil || !strings.Contains(err.Error(), "older than 30 days") {
+		t.Errorf("an old rate: %v", err)
+	}
+	// Neither may be told as an overflow: both are more than a sane rate, one of them by far.
+	for _, in := range []string{"1000.000000000001", "5000000"} {
+		if _, err := ParseRate(in); err == nil || !strings.Contains(err.Error(), "more than 1000 dollars per unit") {
+			t.Errorf("%s: %v", in, err)
+		}
 	}
 }
 
