@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "take": take, "read": read, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry, "old": oldStore, "spoil": spoil, "welcome": welcome,
+			"await": await, "take": take, "read": read, "agent": agent, "direct": direct, "flip": flip, "cut": cut, "sandbox": control, "retry": retry, "old": oldStore, "spoil": spoil, "welcome": welcome, "until": untilSeen,
 		},
 	})
 }
@@ -46,6 +47,17 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// untilSeen is until COMMAND REGEXP: runs a command again and again until its output has what is looked for.
+func untilSeen(ts *testscript.TestScript, _ bool, args []string) {
+	words, want := strings.Fields(args[0]), regexp.MustCompile(args[1])
+	for {
+		if err := ts.Exec(words[0], words[1:]...); err == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

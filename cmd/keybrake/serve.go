@@ -165,7 +165,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		Backup: s.store.Backup, BackupFolder: filepath.Dir(path),
 		KillFile: path + ".KILL", Hosts: s.settings.operatorsHosts(), OpenID: openID, ConsoleURL: s.settings.ConsoleURL, Log: s.log,
 		Ready:      func(ctx context.Context) error { return s.gateway.Ready(ctx) },
-		Reconciler: asking, Metrics: s.metrics.Handler(s.log),
+		Reconciler: asking, Metrics: s.metrics.Handler(s.log), Alerter: s.openAlerts(),
 	})
 	s.closers = append(s.closers, func() error { s.admin.Close(); return nil })
 	proxies, err := s.settings.proxies()
@@ -348,6 +348,7 @@ func (s *server) watch(ctx context.Context) {
 		s.signHeads,
 		s.reconcile,
 		s.archive,
+		s.admin.Alerter.Run,
 	} {
 		watchers.Go(func() { watch(ctx) })
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 
+	"github.com/keybrake/keybrake/internal/alert"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/secretstore"
 )
@@ -72,6 +73,8 @@ type settings struct {
 	// in the config file alone.
 	Sinks   []secretstore.Place `yaml:"sinks"`
 	Sources []secretstore.Place `yaml:"sources"`
+	// Alerts says of what people are told, and where. It is in the config file alone.
+	Alerts alert.Config `yaml:"alerts"`
 }
 
 // maxUpstreamDeadline leaves five seconds of the SDKs' eighty for ourselves.
@@ -236,6 +239,9 @@ func (s *settings) check() error {
 		if s.TLSCert == "" && !s.AllowPlainHTTP && !loopback(host) {
 			return fmt.Errorf("%s %s is reachable from other machines without TLS; give --tls-cert and --tls-key, or --allow-plain-http if something in front does TLS", l.flag, l.addr)
 		}
+	}
+	if err := s.Alerts.Check(); err != nil {
+		return err
 	}
 	if err := secretstore.Check(s.Sinks, s.Sources); err != nil {
 		return err

@@ -14,7 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keybrake/keybrake/internal/alert"
 	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -30,6 +32,12 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 	w.signedIn(t, "ada")
 	w.signedIn(t, "ada")
 	asked := w.listens()
+	w.Alerter = &alert.Watcher{Config: alert.Config{Targets: []alert.Target{{Name: "pager", Kind: "command", Command: []string{"true"}}}}, Store: w.db}
+	if err := w.db.Update(ctx, store.LaneControl, func(tx store.Tx) error {
+		return tx.PutAlert(store.AlertRow{ID: "alr_open", Kind: "loop", Severity: "critical", First: tx.Now(), Last: tx.Now()})
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for _, action := range []struct {
 		name, subject string
 		do            func() error
@@ -154,6 +162,17 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 		}},
 		{"session.end", "sessions of ada", func() error {
 			_, err := w.client.EndSessions(ctx, "ada")
+			return err
+		}},
+		{"alert.acknowledge", "alert alr_open", func() error {
+			_, err := w.client.AcknowledgeAlert(ctx, "alr_open")
+			return err
+		}},
+		{"alert.test", "target pager", func() error {
+			got, err := w.client.TestAlertTarget(ctx, "pager")
+			if err == nil && !got.Arrived {
+				err = errors.New(got.Error)
+			}
 			return err
 		}},
 	} {

@@ -10,46 +10,62 @@ import (
 	"github.com/keybrake/keybrake/internal/store"
 )
 
-// activity is what a key did lately: when it last called, and its calls of the last hour by minute.
-type activity struct {
-	last    time.Time // zero: not within what was followed
-	looked  bool      // the record was looked through for a call before that
-	minute  int64     // the latest one counted, in minutes since 1970
-	minutes [trafficMinutes]int64
+// meter counts by the minute, over the last hour.
+type meter struct {
+	minute int64 // the latest one counted, in minutes since 1970
+	counts [trafficMinutes]int64
 }
 
-// call counts n calls at a moment. Records come in the order of their numbers, which is nearly that of time.
+// add counts n at a moment. Records come in the order of their numbers, which is nearly that of time.
+func (m *meter) add(at time.Time, n int64) {
+	minute := at.Unix() / 60
+	m.turn(minute)
+	if minute > m.minute-trafficMinutes {
+		m.counts[minute%trafficMinutes] += n
+	}
+}
+
+// turn forgets the minutes that are an hour and more before one.
+func (m *meter) turn(minute int64) {
+	if minute-m.minute >= trafficMinutes {
+		m.counts = [trafficMinutes]int64{}
+	} else {
+		for i := m.minute + 1; i <= minute; i++ {
+			m.counts[i%trafficMinutes] = 0
+		}
+	}
+	m.minute = max(m.minute, minute)
+}
+
+// last is how many there were in the last minutes, of which the present one is one.
+func (m *meter) last(now time.Time, minutes int64) (n int64) {
+	m.turn(now.Unix() / 60)
+	for i := range min(minutes, trafficMinutes) {
+		if at := now.Unix()/60 - i; at > m.minute-trafficMinutes {
+			n += m.counts[((at%trafficMinutes)+trafficMinutes)%trafficMinutes]
+		}
+	}
+	return n
+}
+
+// activity is what a key did lately: when it last called, its calls and refusals, and what it repeats.
+type activity struct {
+	last          time.Time // zero: not within what was followed
+	looked        bool      // the record was looked through for a call before that
+	calls, denied meter
+	repeats       repeats
+}
+
+// call counts n calls at a moment.
 func (a *activity) call(at time.Time, n int64) {
 	if at.After(a.last) {
 		a.last = at
 	}
-	m := at.Unix() / 60
-	a.turn(m)
-	if m > a.minute-trafficMinutes {
-		a.minutes[m%trafficMinutes] += n
-	}
-}
-
-// turn forgets the minutes that are older than an hour before m.
-func (a *activity) turn(m int64) {
-	if m-a.minute >= trafficMinutes {
-		a.minutes = [trafficMinutes]int64{}
-	} else {
-		for i := a.minute + 1; i <= m; i++ {
-			a.minutes[i%trafficMinutes] = 0
-		}
-	}
-	a.minute = max(a.minute, m)
+	a.calls.add(at, n)
 }
 
 // hour is how many calls the last hour had.
-func (a *activity) hour(now time.Time) (n int64) {
-	a.turn(now.Unix() / 60)
-	for _, m := range a.minutes {
-		n += m
-	}
-	return n
-}
+func (a *activity) hour(now time.Time) int64 { return a.calls.last(now, trafficMinutes) }
 
 // acted is the activity of a key.
 func (f *figures) acted(key policy.KeyID) *activity {

@@ -63,6 +63,7 @@ func (s *Service) Handler() http.Handler {
 	a.verify()
 	a.statement()
 	a.reconcile()
+	a.alerts()
 	stream(a, route{http.MethodPost, "backup", "backup", "Write a copy of the store", vault.ToChange, 0}, a.backup)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)

@@ -32,6 +32,37 @@ type figures struct {
 	// minutes counts calls by the minute that they came in, oldest first; those before the first are forgotten.
 	minutes  []Minute
 	activity map[policy.KeyID]*activity
+	vendors  map[policy.UpstreamID]*traffic
+	// last is the record before the next one, and damage where one does not follow from the one before.
+	last   audit.Entry
+	damage string
+}
+
+// traffic is how an upstream answered lately.
+type traffic struct{ calls, failed meter }
+
+// answered takes in how a call ended at its upstream.
+func (f *figures) answered(r *audit.Record) {
+	if f.vendors == nil {
+		f.vendors = make(map[policy.UpstreamID]*traffic)
+	}
+	t := f.vendors[r.Upstream]
+	if t == nil {
+		t = new(traffic)
+		f.vendors[r.Upstream] = t
+	}
+	t.calls.add(r.At, 1)
+	if r.UpstreamStatus == 0 || r.UpstreamStatus >= 500 {
+		t.failed.add(r.At, 1)
+	}
+}
+
+// link holds a record against the one before it.
+func (f *figures) link(e *audit.Entry) {
+	if f.last.Seq != 0 && e.Seq == f.last.Seq+1 && audit.Link(f.last.Hash, e.Bytes) != e.Hash {
+		f.damage = fmt.Sprintf("record %d does not follow from the one before it", e.Seq)
+	}
+	f.last = audit.Entry{Seq: e.Seq, Hash: e.Hash}
 }
 
 // standing is how a key's caps stood when they were read.
@@ -72,6 +103,7 @@ func (f *figures) follow(ctx context.Context, s *Service) error {
 		}
 		return tx.EachRecord(from, func(e audit.Entry) error {
 			dirty[e.Key] = true
+			f.link(&e)
 			f.count(&e)
 			f.seen = e.Seq
 			return nil
@@ -97,11 +129,19 @@ func (f *figures) count(e *audit.Entry) {
 		m.Denied = 1
 	case audit.KindFolded:
 		m.Denied = r.Count
+	case audit.KindOutcome:
+		f.answered(r)
+		return
 	default:
 		return
 	}
 	if e.Key != "" {
-		f.acted(e.Key).call(r.At, m.Allowed+m.Denied)
+		a := f.acted(e.Key)
+		a.call(r.At, m.Allowed+m.Denied)
+		a.denied.add(r.At, m.Denied)
+		if r.Kind == audit.KindIntent && r.Access == policy.Write {
+			a.repeats.count(r)
+		}
 	}
 	if n := len(f.minutes); n > 0 && !f.minutes[n-1].At.Before(m.At) {
 		f.minutes[n-1].Allowed += m.Allowed

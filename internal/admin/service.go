@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/alert"
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -84,6 +85,8 @@ type Config struct {
 	ConsoleURL string
 	// OpenID lets operators sign in through a provider; nil: by tokens and links alone.
 	OpenID *OpenIDConfig
+	// Alerter tells people outside; nil: nobody is told.
+	Alerter *alert.Watcher
 	// Hosts are the names under which the API may be called beside addresses and localhost.
 	Hosts []string
 	Log   *slog.Logger // nil: the default logger

@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/alert"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// burstMinutes is how far back refusals of a key, and an upstream's failures, are counted together for an alert.
+const burstMinutes = 5
+
+// Seen is what there is to be alerted of, with caps of which at least so many per cent are used. What the store cannot tell is
+// trouble, not an error: what is known in memory must be told then most of all.
+func (s *Service) Seen(ctx context.Context, leastPerCent int) (alert.Seen, error) {
+	now := s.Store.Now()
+	out := alert.Seen{Now: now}
+	for _, b := range s.Brakes() {
+		at, _ := time.Parse(time.RFC3339Nano, b.At) // the zero time where there is none
+		out.Brakes = append(out.Brakes, alert.BrakeOn{Scope: b.Scope, ID: b.ID, Name: b.Name, Mode: b.Mode, By: b.Actor, Reason: b.Reason, At: at})
+	}
+	s.dates(&out)
+	status, err := s.Status(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Trouble = status.Trouble
+	if err := s.traffic(ctx, &out, leastPerCent); err != nil {
+		return out, fmt.Errorf("look for what is wrong: %w", err)
+	}
+	open, err := s.OpenCalls(ctx, "")
+	if err != nil {
+		return out, err
+	}
+	if out.Open.Count = len(open.Items); out.Open.Count > 0 {
+		out.Open.Oldest = open.Items[0].Sent
+		var sum Overview
+		if err := s.open(ctx, &sum); err != nil {
+			return out, err
+		}
+		out.Open.USD = sum.OpenUSD
+	}
+	return out, nil
+}
+
+// dates are when keys end and what is due for rotation.
+func (s *Service) dates(out *alert.Seen) {
+	for _, k := range s.Ring.Keys() {
+		if !k.Live(out.Now) || k.Probe {
+			continue
+		}
+		if !k.Expires.IsZero() {
+			out.Due = append(out.Due, alert.Date{Kind: alert.Expiry, What: "vault key", Key: string(k.ID), Name: k.Name, At: k.Expires})
+		}
+		if by := k.RotateBy(); !by.IsZero() {
+			out.Due = append(out.Due, alert.Date{Kind: alert.Rotation, What: "vault key", Key: string(k.ID), Name: k.Name, At: by})
+		}
+	}
+	for _, u := range s.Ring.Upstreams() {
+		if by := u.RotateBy(); !by.IsZero() {
+			out.Due = append(out.Due, alert.Date{Kind: alert.Rotation, What: "secret of the upstream", Name: u.Name, At: by})
+		}
+	}
+}
+
+// traffic is what the record tells: caps, refusals, repeated writes, failures, and whether it is whole.
+func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int) error {
+	f := &s.figures
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.follow(ctx, s); err != nil {
+		return err
+	}
+	out.Damage = f.damage
+	w := windows{now: out.Now}
+	for _, k := range s.Ring.Keys() {
+		if !k.Live(out.Now) {
+			continue
+		}
+		for i, used := range f.usedAt(k) {
+			if used < leastPerCent*10 {
+				continue
+			}
+			c := f.capAt(k, i, &w)
+			money := ""
+			if k.Policy.Caps[i].Unit == policy.UnitUSD {
+				money = "$"
+			}
+			out.Caps = append(out.Caps, alert.Cap{
+				Key: string(k.ID), Name: k.Name, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Permille: used,
+				Limit: money + c.Limit.String(), Left: money + c.Left.String(), Resets: c.ResetsAt,
+			})
+		}
+		if a := f.activity[k.ID]; a != nil {
+			s.acts(out, k, a)
+		}
+	}
+	for id, t := range f.vendors {
+		if u, ok := s.Ring.Upstream(id); ok {
+			out.Upstreams = append(out.Upstreams, alert.Traffic{
+				Name: u.Name, Calls: t.calls.last(out.Now, burstMinutes), Failed: t.failed.last(out.Now, burstMinutes), Within: burstMinutes * time.Minute,
+			})
+		}
+	}
+	return nil
+}
+
+// acts is what a key did lately that may be too much.
+func (s *Service) acts(out *alert.Seen, k *vault.Key, a *activity) {
+	if n := a.denied.last(out.Now, burstMinutes); n > 0 {
+		out.Denials = append(out.Denials, alert.DenialBurst{Key: string(k.ID), Name: k.Name, Count: n, Within: burstMinutes * time.Minute})
+	}
+	a.repeats.within(out.Now.Add(-repeatWithin), func(operation, subject string, n int) {
+		if n > 1 {
+			out.Loops = append(out.Loops, alert.Repeat{Key: string(k.ID), Name: k.Name, Operation: operation, Subject: subject, Count: n, Within: repeatWithin})
+		}
+	})
+}

@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/alert"
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/policy"
+)
+
+func TestWhatThereIsToBeAlertedOfIsSeen(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-one")
+	stored, _ := w.Ring.Key(policy.KeyID(k.ID))
+	admit(t, w.db, stored, 80)
+	for i := range 12 {
+		rec := &audit.Record{Kind: audit.KindIntent, Key: stored.ID, Operation: "refunds.create", Customers: []policy.CustomerID{"cus_A"}, Verdict: "allow"}
+		rec.Access = policy.Write
+		if i >= 10 {
+			rec = &audit.Record{Kind: audit.KindOutcome, Key: stored.ID, Upstream: stored.Upstream, Fate: "unknown"}
+		}
+		if _, err := w.db.Log(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.db.Log(t.Context(), &audit.Record{Kind: audit.KindDenied, Key: stored.ID, Verdict: "deny"}, &audit.Record{Kind: audit.KindFolded, Key: stored.ID, Count: 40}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client.Kill(t.Context(), KillRequest{Target: Target{All: true}, Reason: "a drill"}); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := w.Seen(t.Context(), 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(seen.Caps) != 1 || seen.Caps[0].Permille != 800 || seen.Caps[0].Left != "$20.00" || seen.Caps[0].Limit != "$100.00" {
+		t.Errorf("caps %+v", seen.Caps)
+	}
+	if len(seen.Loops) != 1 || seen.Loops[0].Count != 10 || seen.Loops[0].Subject != "cus_A" || seen.Loops[0].Operation != "refunds.create" {
+		t.Errorf("loops %+v", seen.Loops)
+	}
+	if len(seen.Denials) != 1 || seen.Denials[0].Count != 41 {
+		t.Errorf("refusals %+v", seen.Denials)
+	}
+	if len(seen.Upstreams) != 1 || seen.Upstreams[0].Failed != 2 || seen.Upstreams[0].Calls < 2 {
+		t.Errorf("upstreams %+v", seen.Upstreams)
+	}
+	if len(seen.Brakes) != 1 || seen.Brakes[0].Scope != "all" || seen.Brakes[0].Reason != "a drill" || seen.Brakes[0].At.IsZero() {
+		t.Errorf("brakes %+v", seen.Brakes)
+	}
+	if seen.Damage != "" || seen.Trouble != "" {
+		t.Errorf("damage %q, trouble %q", seen.Damage, seen.Trouble)
+	}
+	if none, err := w.Seen(t.Context(), 81); err != nil || len(none.Caps) != 0 {
+		t.Errorf("above 80 %%: %+v, %v", none.Caps, err)
+	}
+}
+
+func TestARepeatIsTheSameWriteForTheSameCustomer(t *testing.T) {
+	begin := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	call := func(op, object string, customers ...policy.CustomerID) *audit.Record {
+		return &audit.Record{Operation: policy.OperationName(op), Object: object, Customers: customers}
+	}
+	var r repeats
+	at := func(minute int, rec *audit.Record) {
+		rec.At = begin.Add(time.Duration(minute) * time.Minute)
+		r.count(rec)
+	}
+	for m := range 5 {
+		at(m, call("refunds.create", "", "cus_A"))
+		at(m, call("refunds.create", "", "cus_B"))
+		at(m, call("payment_intents.capture", "pi_1", "cus_A"))
+	}
+	at(4, call("payouts.create", ""))
+	counted := func(since int) map[string]int {
+		out := map[string]int{}
+		r.within(begin.Add(time.Duration(since)*time.Minute), func(op, subject string, n int) { out[op+" "+subject] = n })
+		return out
+	}
+	got := counted(2)
+	for what, want := range map[string]int{"refunds.create cus_A": 3, "refunds.create cus_B": 3, "payment_intents.capture pi_1": 3, "payouts.create no customer": 1} {
+		if got[what] != want {
+			t.Errorf("%s: %d, want %d", what, got[what], want)
+		}
+	}
+	if left := counted(5); len(left) != 0 || len(r) != 0 {
+		t.Errorf("later there are %v, and %d are remembered", left, len(r))
+	}
+	for i := range 1000 {
+		at(10+i/100, call("refunds.create", "", policy.CustomerID(fmt.Sprint("cus_", i))))
+	}
+	if len(r) != maxRepeats {
+		t.Errorf("%d are remembered of one that repeats nothing", len(r))
+	}
+}
+
+func TestARecordThatDoesNotFollowIsSeen(t *testing.T) {
+	var f figures
+	chain := audit.NewChain(audit.FirstChain)
+	var entries []audit.Entry
+	for range 3 {
+		entries = append(entries, chain.Append(&audit.Record{Kind: audit.KindSystem, Action: "x"}))
+	}
+	for i := range entries {
+		f.link(&entries[i])
+	}
+	if f.damage != "" {
+		t.Fatal(f.damage)
+	}
+	f = figures{}
+	entries[2].Bytes = append([]byte(nil), entries[2].Bytes...)
+	entries[2].Bytes[5] ^= 1
+	for i := range entries {
+		f.link(&entries[i])
+	}
+	seen := alert.Seen{Damage: f.damage}
+	if got := (alert.Thresholds{}).Conditions(&seen); len(got) != 1 || got[0].Kind != alert.Chain {
+		t.Errorf("%+v", got)
+	}
+}
