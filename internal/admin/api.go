@@ -267,10 +267,10 @@ func (q *auditQuery) filter(now time.Time) (AuditFilter, error) {
 	}
 	var err error
 	if f.Since, err = ParseInstant(q.Since, now); err != nil {
-		return f, err
+		return f, located("query.since", err)
 	}
 	f.Until, err = ParseInstant(q.Until, now)
-	return f, err
+	return f, located("query.until", err)
 }
 
 func (a *api) audit() {

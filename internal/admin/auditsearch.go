@@ -111,7 +111,7 @@ func (s *Service) search(ctx context.Context, f AuditFilter) (auditSearch, error
 	}
 	if f.MinUSD != "" {
 		if out.filter.MinUSD, err = money.ParseUSD(f.MinUSD); err != nil {
-			return out, refuse(Invalid, "the amount %q: %v; write dollars, like 20.00", f.MinUSD, err)
+			return out, wrong("query.min_usd", "the amount %q: %v; write dollars, like 20.00", f.MinUSD, err)
 		}
 	}
 	out.query = store.RecordQuery{Key: key, Ascending: f.Ascending, Deeds: f.Deeds || f.Text != ""}
@@ -146,14 +146,14 @@ func (s *Service) knows(f AuditFilter) error {
 	}
 	if _, ok := s.Vocabulary.Operation(policy.OperationName(f.Operation)); !ok && f.Operation != "" {
 		name, found := s.Vocabulary.NearestOperation(f.Operation)
-		return refuse(Invalid, "there is no operation `%s`%s", f.Operation, near(string(name), found))
+		return wrong("query.operation", "there is no operation `%s`%s", f.Operation, near(string(name), found))
 	}
 	if f.Resource != "" && !s.Vocabulary.HasResource(policy.Resource(f.Resource)) {
 		name, found := s.Vocabulary.NearestResource(f.Resource)
-		return refuse(Invalid, "there is no resource `%s`%s", f.Resource, near(string(name), found))
+		return wrong("query.resource", "there is no resource `%s`%s", f.Resource, near(string(name), found))
 	}
 	if f.Verdict != "" && f.Verdict != policy.Allow.String() && f.Verdict != policy.Deny.String() {
-		return refuse(Invalid, "the verdict %q: write allow or deny", f.Verdict)
+		return wrong("query.verdict", "the verdict %q: write allow or deny", f.Verdict)
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ func cursor(after string) (int64, error) {
 	if seq, err := strconv.ParseInt(after, 10, 64); err == nil && seq > 0 {
 		return seq, nil
 	}
-	return 0, refuse(Invalid, "after %q: write the id of the last record that was seen, like aud_1_42", after)
+	return 0, wrong("query.after", "after %q: write the id of the last record that was seen, like aud_1_42", after)
 }
 
 // within turns times into numbers, so that nothing outside is read.
@@ -211,7 +211,7 @@ func (a *auditSearch) ofCall(ctx context.Context, id string) error {
 	case kind == "rsv":
 		number, err := strconv.ParseInt(rest, 10, 64)
 		if err != nil {
-			return refuse(Invalid, "reservation id %q: want rsv_<number>", id)
+			return wrong("query.call", "reservation id %q: want rsv_<number>", id)
 		}
 		var made int64
 		err = a.s.Store.View(ctx, func(tx store.Tx) error {
@@ -231,7 +231,7 @@ func (a *auditSearch) ofCall(ctx context.Context, id string) error {
 	case kind == "req":
 		a.filter.Request = id
 	default:
-		return refuse(Invalid, "call %q: write aud_..., rsv_... or req_...", id)
+		return wrong("query.call", "call %q: write aud_..., rsv_... or req_...", id)
 	}
 	return nil
 }

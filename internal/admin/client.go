@@ -24,6 +24,8 @@ var ErrUnreachable = errors.New("the server was not reached")
 type Problem struct {
 	Status int
 	Detail string // for people
+	// Fields are the parts of the request that are wrong, as far as the server says which.
+	Fields []Field
 }
 
 // Error returns the detail.
@@ -83,29 +85,27 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
-		p.Detail = detail(text)
+		p.read(text)
 		return nil, p
 	}
 	return resp, nil
 }
 
-// detail reads what a problem document says to people.
-func detail(text []byte) string {
+// read takes what a problem document says. What its fields say is added to the words for people, unless it is there.
+func (p *Problem) read(text []byte) {
 	var doc struct {
-		Detail string `json:"detail"`
-		Errors []struct {
-			Message  string `json:"message"`
-			Location string `json:"location"`
-		} `json:"errors"`
+		Detail string  `json:"detail"`
+		Errors []Field `json:"errors"`
 	}
 	if err := json.Unmarshal(text, &doc); err != nil {
-		return "" // not a server of ours; its status says enough
+		return // not a server of ours; its status says enough
 	}
-	out := doc.Detail
-	for _, e := range doc.Errors {
-		out += "; " + strings.TrimSpace(e.Location+" "+e.Message)
+	p.Detail, p.Fields = doc.Detail, doc.Errors
+	for _, f := range doc.Errors {
+		if !strings.Contains(doc.Detail, f.Message) {
+			p.Detail += "; " + strings.TrimSpace(f.Location+" "+f.Message)
+		}
 	}
-	return out
 }
 
 // call makes one request with JSON in and out; in may be nil.

@@ -66,7 +66,7 @@ func (s *Service) Invite(ctx context.Context, who Actor, operator string, req In
 		}
 		now := s.Store.Now()
 		if life = expiry.Deadline(now).Sub(now); life <= 0 || life > maxInviteLife {
-			return Invite{}, refuse(Invalid, "a link works for 7d at most, and longer than no time; write a span like 24h")
+			return Invite{}, wrong("body.expires", "a link works for 7d at most, and longer than no time; write a span like 24h")
 		}
 	}
 	var out Invite

@@ -85,20 +85,20 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (Key
 		return KeyCreated{}, err
 	}
 	if p.Name == "" {
-		return KeyCreated{}, refuse(Invalid, "the key needs a name: --name agent-<role>-<action>-<runner-id>, or `name:` in %s", file)
+		return KeyCreated{}, wrong("body.name", "the key needs a name: --name agent-<role>-<action>-<runner-id>, or `name:` in %s", file)
 	}
 	if err := vault.CheckName(p.Name); err != nil {
-		return KeyCreated{}, refuse(Invalid, "%v", err)
+		return KeyCreated{}, wrong("body.name", "%v", err)
 	}
 	if _, taken := s.Ring.FindKey(p.Name); taken {
-		return KeyCreated{}, refuse(Conflict, "there is a vault key %s; choose another name", p.Name)
+		return KeyCreated{}, refuse(Conflict, "there is a vault key %s; choose another name", p.Name).at("body.name")
 	}
 	u, err := s.upstreamFor(req.Upstream, p)
 	if err != nil {
 		return KeyCreated{}, err
 	}
 	if err := policy.CheckMode(p, u.Mode == vault.Live); err != nil {
-		return KeyCreated{}, refuse(Invalid, "%v", err)
+		return KeyCreated{}, wrong("body.policy", "%v", err)
 	}
 	if err := s.promotable(req, p, u); err != nil {
 		return KeyCreated{}, err
@@ -110,7 +110,7 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (Key
 		k.Created = tx.Now()
 		k.Expires = p.Expires.Deadline(k.Created)
 		if !k.Expires.IsZero() && !k.Expires.After(k.Created) {
-			return refuse(Invalid, "the key would be expired from the start (%s)", stamp(k.Expires))
+			return wrong("body.expires", "the key would be expired from the start (%s)", stamp(k.Expires))
 		}
 		k.Credentials = []vault.Credential{{Digest: digest, Last4: last4, Created: k.Created}}
 		keyRecord(rec, k)
@@ -144,14 +144,14 @@ func (s *Service) source(req KeyRequest) (file string, text []byte, name string,
 		}
 	}
 	if given != 1 {
-		return "", nil, "", refuse(Invalid, "say what the key may do with one of --preset, --policy and --like")
+		return "", nil, "", wrong("body.policy", "say what the key may do with one of --preset, --policy and --like")
 	}
 	name = req.Name
 	switch {
 	case req.Preset != "":
 		preset, err := policy.FindPreset(req.Preset)
 		if err != nil {
-			return "", nil, "", refuse(Invalid, "%v", err)
+			return "", nil, "", wrong("body.preset", "%v", err)
 		}
 		if name == "" {
 			name = "agent-" + preset.Name + "-" + runner() // agent-refund-support-<runner>: role and action
@@ -186,43 +186,55 @@ func runner() string { return strings.ToLower(rand.Text()[:6]) }
 
 // parse reads a policy with its edits; what is wrong comes as lines `file:line:column: message`.
 func (s *Service) parse(file string, text []byte, name string, e PolicyEdit) (*policy.Policy, []string, error) {
-	edit := policy.Edit{Name: name}
-	for _, flag := range e.Caps {
-		c, err := policy.ParseCapFlag(flag)
-		if err != nil {
-			return nil, nil, refuse(Invalid, "%v", err)
-		}
-		edit.Caps = append(edit.Caps, c)
-	}
-	if len(e.Customers) > 0 {
-		customers, err := policy.ParseCustomerFlags(e.Customers)
-		if err != nil {
-			return nil, nil, refuse(Invalid, "%v", err)
-		}
-		edit.Customers = &customers
-	}
-	var err error
-	if edit.Expires, err = s.expiry(e.Expires); err != nil {
-		return nil, nil, err
-	}
-	if e.RotateEvery != "" {
-		if edit.RotateEvery, err = policy.ParseSpan(e.RotateEvery); err != nil {
-			return nil, nil, refuse(Invalid, "rotate_every: %v", err)
-		}
-	}
+	var bad faults
+	edit := s.edit(name, e, &bad)
 	p, warned, err := policy.ParseEdited(file, text, s.Vocabulary, edit)
-	var wrong *policy.ParseError
-	if errors.As(err, &wrong) {
-		return nil, nil, refuse(Invalid, "%s", wrong.Error())
-	}
-	if err != nil {
+	var refused *policy.ParseError
+	switch {
+	case errors.As(err, &refused):
+		if len(bad.lines) == 0 {
+			return nil, nil, refusedPolicy(refused)
+		}
+		bad.add("body.policy", refusedPolicy(refused))
+	case err != nil:
 		return nil, nil, fmt.Errorf("parse %s: %w", file, err)
+	}
+	if err := bad.refusal(); err != nil {
+		return nil, nil, err
 	}
 	warnings := []string{}
 	for _, w := range warned {
 		warnings = append(warnings, w.In(path.Base(file)))
 	}
 	return p, warnings, nil
+}
+
+// edit reads what flags change on a policy; what is wrong with them goes into bad.
+func (s *Service) edit(name string, e PolicyEdit, bad *faults) policy.Edit {
+	edit := policy.Edit{Name: name}
+	for i, flag := range e.Caps {
+		c, err := policy.ParseCapFlag(flag)
+		bad.add(fmt.Sprintf("body.caps[%d]", i), err)
+		if err == nil {
+			edit.Caps = append(edit.Caps, c)
+		}
+	}
+	if len(e.Customers) > 0 {
+		customers, err := policy.ParseCustomerFlags(e.Customers)
+		bad.add("body.customers", err)
+		if err == nil {
+			edit.Customers = &customers
+		}
+	}
+	var err error
+	edit.Expires, err = s.expiry(e.Expires)
+	bad.add("body.expires", err)
+	if e.RotateEvery != "" {
+		if edit.RotateEvery, err = policy.ParseSpan(e.RotateEvery); err != nil {
+			bad.add("body.rotate_every", fmt.Errorf("rotate_every: %w", err))
+		}
+	}
+	return edit
 }
 
 // upstreamFor finds the upstream that a flag or the policy names, or the only one.
@@ -245,7 +257,7 @@ func (s *Service) upstreamFor(flag string, p *policy.Policy) (*vault.Upstream, e
 		for i, u := range all {
 			names[i] = u.Name
 		}
-		return nil, refuse(Invalid, "there are several upstreams, name one with --upstream: %s", strings.Join(names, ", "))
+		return nil, wrong("body.upstream", "there are several upstreams, name one with --upstream: %s", strings.Join(names, ", "))
 	}
 }
 
@@ -329,13 +341,13 @@ func (s *Service) checkUpdate(who Actor, k *vault.Key, before, after *policy.Pol
 	}
 	after.Upstream = before.Upstream // an id is as good as the name
 	if err := vault.CheckName(after.Name); err != nil {
-		return refuse(Invalid, "%v", err)
+		return wrong("body.name", "%v", err)
 	}
 	if other, taken := s.Ring.FindKey(after.Name); taken && other.ID != k.ID {
-		return refuse(Conflict, "there is a vault key %s; choose another name", after.Name)
+		return refuse(Conflict, "there is a vault key %s; choose another name", after.Name).at("body.name")
 	}
 	if err := policy.CheckMode(after, k.Mode == vault.Live); err != nil {
-		return refuse(Invalid, "%v", err)
+		return wrong("body.policy", "%v", err)
 	}
 	if !who.Role.May(vault.ToChange) && (!who.Role.May(vault.ToLower) || !policy.Lowers(before, after)) {
 		_, diff := changesOf(policy.Diff(before, after))
@@ -343,7 +355,7 @@ func (s *Service) checkUpdate(who Actor, k *vault.Key, before, after *policy.Pol
 	}
 	if policy.Widens(before, after) && strings.TrimSpace(reason) == "" {
 		_, diff := changesOf(policy.Diff(before, after))
-		return refuse(Invalid, "the key could do more than before, which needs a reason (--reason):\n%s", diff)
+		return wrong("body.reason", "the key could do more than before, which needs a reason (--reason):\n%s", diff)
 	}
 	return nil
 }

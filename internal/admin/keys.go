@@ -97,7 +97,7 @@ func (s *Service) filtered(f KeyFilter) (keys []*vault.Key, err error) {
 	keys = s.Ring.Keys()
 	if f.Match != "" {
 		if keys, err = s.Ring.MatchKeys(f.Match); err != nil {
-			return nil, refuse(Invalid, "%v", err)
+			return nil, wrong("query.match", "%v", err)
 		}
 	}
 	if f.Upstream != "" {
@@ -121,7 +121,7 @@ func (s *Service) selectKeys(f KeyFilter) (page []*vault.Key, next string, err e
 	if f.After != "" {
 		i := slices.IndexFunc(keys, func(k *vault.Key) bool { return string(k.ID) == f.After })
 		if i < 0 {
-			return nil, "", refuse(Invalid, "the page %q is gone; start again from the first", f.After)
+			return nil, "", wrong("query.after", "the page %q is gone; start again from the first", f.After)
 		}
 		keys = keys[i+1:]
 	}

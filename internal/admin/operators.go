@@ -76,10 +76,10 @@ func (s *Service) CreateOperator(ctx context.Context, who Actor, req OperatorReq
 // newOperator judges a request for an account and makes its row.
 func (r *roster) newOperator(req OperatorRequest, now time.Time) (row store.OperatorRow, err error) {
 	if err := vault.CheckName(req.Name); err != nil {
-		return row, refuse(Invalid, "%v", err)
+		return row, wrong("body.name", "%v", err)
 	}
 	if slices.ContainsFunc(reservedNames, func(n string) bool { return strings.EqualFold(n, req.Name) }) || strings.HasPrefix(req.Name, "opr_") {
-		return row, refuse(Invalid, "the name %s stands for something else in records; choose another name", req.Name)
+		return row, wrong("body.name", "the name %s stands for something else in records; choose another name", req.Name)
 	}
 	role, err := accountRole(req.Role)
 	if err != nil {
@@ -90,11 +90,11 @@ func (r *roster) newOperator(req OperatorRequest, now time.Time) (row store.Oper
 	}
 	for _, other := range r.operators {
 		if strings.EqualFold(other.Name, req.Name) {
-			return row, refuse(Conflict, "there is an operator %s, and names are for ever because records have them; choose another name", other.Name)
+			return row, refuse(Conflict, "there is an operator %s, and names are for ever because records have them; choose another name", other.Name).at("body.name")
 		}
 	}
 	if t, taken := r.rows[req.Name]; taken && t.Operator == "" {
-		return row, refuse(Conflict, "a tool's token has the name %s, and records name tools and operators alike; choose another name", req.Name)
+		return row, refuse(Conflict, "a tool's token has the name %s, and records name tools and operators alike; choose another name", req.Name).at("body.name")
 	}
 	row = store.OperatorRow{ID: vault.NewOperatorID(), Name: req.Name, Role: role.String(), Created: now}
 	row.Email, err = r.email(req.Email, row.ID)
@@ -105,7 +105,7 @@ func (r *roster) newOperator(req OperatorRequest, now time.Time) (row store.Oper
 func accountRole(text string) (vault.Role, error) {
 	role, ok := vault.ParseRole(text)
 	if !ok || !role.May(vault.ToSee) {
-		return 0, refuse(Invalid, "an operator is admin, responder or auditor, not %q", text)
+		return 0, wrong("body.role", "an operator is admin, responder or auditor, not %q", text)
 	}
 	return role, nil
 }
@@ -117,11 +117,11 @@ func (r *roster) email(text, id string) (string, error) {
 		return "", nil
 	}
 	if a, err := mail.ParseAddress(text); err != nil || a.Address != text {
-		return "", refuse(Invalid, "%q is no email address; write it like ines@example.com", text)
+		return "", wrong("body.email", "%q is no email address; write it like ines@example.com", text)
 	}
 	for _, other := range r.operators {
 		if other.Email == text && other.ID != id {
-			return "", refuse(Conflict, "the operator %s has the email %s; one account can have it", other.Name, text)
+			return "", refuse(Conflict, "the operator %s has the email %s; one account can have it", other.Name, text).at("body.email")
 		}
 	}
 	return text, nil
@@ -190,7 +190,7 @@ func (r *roster) updated(row store.OperatorRow, req OperatorUpdate, now time.Tim
 	is, _ := vault.ParseRole(row.Role)
 	enabled := !before.Disabled.IsZero() && row.Disabled.IsZero()
 	if (is > was || enabled) && strings.TrimSpace(req.Reason) == "" {
-		return row, refuse(Invalid, "%s could do more than before, which needs a reason (--reason)", row.Name)
+		return row, wrong("body.reason", "%s could do more than before, which needs a reason (--reason)", row.Name)
 	}
 	if admins := r.admins(); len(admins) == 1 && admins[0] == row.ID && (is < vault.RoleAdmin || !row.Disabled.IsZero()) {
 		return row, refuse(Conflict, "%s is the last admin; make somebody else admin first (`keybrake operator edit NAME --role admin`)", row.Name)

@@ -203,7 +203,7 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 	if after != "" {
 		i := slices.IndexFunc(rows, func(r ranking) bool { return string(r.key.ID) == after })
 		if i < 0 {
-			return out, refuse(Invalid, "the page %q is gone; start again from the first", after)
+			return out, wrong("query.after", "the page %q is gone; start again from the first", after)
 		}
 		rows = rows[i+1:]
 	}

@@ -160,7 +160,7 @@ func (s *Service) CheckPolicy(req PolicyCheckRequest) (PolicyCheck, error) {
 	switch {
 	case errors.As(err, &refused):
 		if len(out.Problems) == 0 {
-			out.Problems = append(out.Problems, PolicyProblem{Message: refused.Message})
+			out.Problems = problemsOf(refused)
 		}
 		return out, nil
 	case err != nil:
@@ -187,41 +187,42 @@ func (s *Service) checked(req *PolicyCheckRequest, out *PolicyCheck) (*policy.Po
 	p, warnings, err := s.parse(file, text, name, req.PolicyEdit)
 	var refused *Refusal
 	if errors.As(err, &refused) {
-		for _, line := range strings.Split(refused.Message, "\n") {
-			out.Problems = append(out.Problems, problemOf(file, line))
-		}
+		out.Problems = problemsOf(refused)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	out.Warnings = warnings
 	if p.Name == "" {
-		return nil, nil, refuse(Invalid, "the key needs a name, like agent-<role>-<action>-<runner-id>")
+		return nil, nil, wrong("body.name", "the key needs a name, like agent-<role>-<action>-<runner-id>")
 	}
 	if err := vault.CheckName(p.Name); err != nil {
-		return nil, nil, refuse(Invalid, "%v", err)
+		return nil, nil, wrong("body.name", "%v", err)
 	}
 	u, err := s.upstreamFor(req.Upstream, p)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := policy.CheckMode(p, u.Mode == vault.Live); err != nil {
-		return nil, nil, refuse(Invalid, "%v", err)
+		return nil, nil, wrong("body.policy", "%v", err)
 	}
 	return p, u, nil
 }
 
-// problemOf reads a line `file:line:column: message`.
-func problemOf(file, line string) PolicyProblem {
-	out := PolicyProblem{Message: line}
-	rest, ok := strings.CutPrefix(line, file+":")
-	if !ok {
+// problemsOf is what a refusal says of a policy and of what is beside it.
+func problemsOf(r *Refusal) (out []PolicyProblem) {
+	for _, p := range r.policy {
+		out = append(out, PolicyProblem(p))
+	}
+	if len(out) > 0 {
 		return out
 	}
-	if _, err := fmt.Sscanf(rest, "%d:%d:", &out.Line, &out.Column); err == nil {
-		_, rest, _ = strings.Cut(rest, ": ")
+	for _, f := range r.Fields {
+		out = append(out, PolicyProblem{Field: strings.TrimPrefix(strings.TrimPrefix(f.Location, "body."), "policy."), Message: f.Message})
 	}
-	out.Message = strings.TrimSpace(rest)
+	if len(out) == 0 {
+		out = append(out, PolicyProblem{Message: r.Message})
+	}
 	return out
 }
 

@@ -34,23 +34,24 @@ func (s *Service) SetRates(ctx context.Context, who Actor, inputs []RateInput) (
 	s.changes.Lock()
 	defer s.changes.Unlock()
 	if len(inputs) == 0 {
-		return nil, refuse(Invalid, "name a currency and its rate, like EUR=1.09")
+		return nil, wrong("body.rates", "name a currency and its rate, like EUR=1.09")
 	}
 	var rates []money.Rate
-	for _, in := range inputs {
+	for i, in := range inputs {
+		at := fmt.Sprintf("body.rates[%d]", i)
 		c, err := money.ParseCurrency(strings.ToLower(in.Currency))
 		if err != nil {
-			return nil, refuse(Invalid, "%v", err)
+			return nil, wrong(at+".currency", "%v", err)
 		}
 		if c == "usd" {
-			return nil, refuse(Invalid, "dollars need no rate")
+			return nil, wrong(at+".currency", "dollars need no rate")
 		}
 		if slices.ContainsFunc(rates, func(r money.Rate) bool { return r.Currency == c }) {
-			return nil, refuse(Invalid, "%s is there twice; leave one of them", in.Currency)
+			return nil, wrong(at+".currency", "%s is there twice; leave one of them", in.Currency)
 		}
 		value, err := money.ParseRate(in.Rate)
 		if err != nil {
-			return nil, refuse(Invalid, "%s: %v", in.Currency, err)
+			return nil, wrong(at+".rate", "%s: %v", in.Currency, err)
 		}
 		rates = append(rates, money.Rate{Currency: c, Value: value, Source: money.RateTyped, AsOf: s.Store.Now()})
 	}
@@ -64,7 +65,7 @@ func (s *Service) ImportRates(ctx context.Context, who Actor, file io.Reader) ([
 	defer s.changes.Unlock()
 	rates, err := money.ParseRates(file, s.Store.Now())
 	if err != nil {
-		return nil, refuse(Invalid, "%v", err)
+		return nil, wrong("body", "%v", err)
 	}
 	return s.putRates(ctx, who, "rates.import", rates)
 }

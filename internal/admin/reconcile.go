@@ -130,7 +130,7 @@ func rsv(id ledger.ReservationID) string { return "rsv_" + strconv.FormatInt(int
 func reservationID(text string) (ledger.ReservationID, error) {
 	n, err := strconv.ParseInt(strings.TrimPrefix(text, "rsv_"), 10, 64)
 	if err != nil || n <= 0 {
-		return 0, refuse(Invalid, "%q is no reservation; `keybrake reconcile` lists them, like rsv_12", text)
+		return 0, wrong("path.reservation", "%q is no reservation; `keybrake reconcile` lists them, like rsv_12", text)
 	}
 	return ledger.ReservationID(n), nil
 }
@@ -150,11 +150,11 @@ func (s *Service) Reconcile(ctx context.Context, who Actor, reservation string, 
 	case d.Outcome == "":
 		state, why, err = s.Reconciler.Ask(ctx, id, who.Name)
 	case strings.TrimSpace(d.Reason) == "":
-		return Resolved{}, refuse(Invalid, "a reason is required: say how you know what became of the call")
+		return Resolved{}, wrong("body.reason", "a reason is required: say how you know what became of the call")
 	case d.Outcome == "moved" || d.Outcome == "nothing":
 		state, why, err = s.Reconciler.Decide(ctx, id, d.Outcome == "moved", who.Name, d.Reason)
 	default:
-		return Resolved{}, refuse(Invalid, "the outcome is moved or nothing, not %q", d.Outcome)
+		return Resolved{}, wrong("body.outcome", "the outcome is moved or nothing, not %q", d.Outcome)
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):

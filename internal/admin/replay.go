@@ -185,7 +185,7 @@ func (s *Service) replayOf(req ReplayRequest) (*replayRun, error) {
 		return nil, err
 	}
 	if run.since.After(now) {
-		return nil, refuse(Invalid, "since %q is in the future: nothing is on record from there", req.Since)
+		return nil, wrong("body.since", "since %q is in the future: nothing is on record from there", req.Since)
 	}
 	file, text := policyFile(req.PolicyEdit), []byte(req.Policy)
 	if req.Key != "" {
@@ -198,7 +198,7 @@ func (s *Service) replayOf(req ReplayRequest) (*replayRun, error) {
 			file, text = "policy of "+run.key.Name, policy.Format(s.whole(run.key))
 		}
 	} else if req.Policy == "" {
-		return nil, refuse(Invalid, "say which policy is replayed: a policy, or a key whose own it is")
+		return nil, wrong("body.policy", "say which policy is replayed: a policy, or a key whose own it is")
 	}
 	if run.policy, run.warnings, err = s.parse(file, text, "", req.PolicyEdit); err != nil {
 		return nil, err

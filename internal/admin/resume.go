@@ -49,7 +49,7 @@ type Brake struct {
 // nothing else. The row goes first; only then calls pass. Who is no admin may resume only what they alone stopped.
 func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (ResumeAnswer, error) {
 	if strings.TrimSpace(req.Reason) == "" {
-		return ResumeAnswer{}, refuse(Invalid, "a reason is required to resume; give it with --reason")
+		return ResumeAnswer{}, wrong("body.reason", "a reason is required to resume; give it with --reason")
 	}
 	if !who.Role.May(vault.ToLower) || req.Books && !who.Role.May(vault.ToChange) {
 		return ResumeAnswer{}, refuse(Forbidden, "only an admin may resume that")

@@ -151,7 +151,7 @@ func (s *Service) changeTexts(ctx context.Context, who Actor, action, idOrName s
 
 func checkOverlap(overlap time.Duration) error {
 	if overlap < 0 || overlap > maxOverlap {
-		return refuse(Invalid, "the overlap must be between 0 and %d days", int(maxOverlap.Hours()/24))
+		return wrong("body.overlap", "the overlap must be between 0 and %d days", int(maxOverlap.Hours()/24))
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func parseOverlap(text string, unsaid time.Duration) (time.Duration, error) {
 	}
 	d, err := policy.ParseSpan(text)
 	if err != nil {
-		return 0, refuse(Invalid, "the overlap %q is no duration; write 24h, 7d or 0s", text)
+		return 0, wrong("body.overlap", "the overlap %q is no duration; write 24h, 7d or 0s", text)
 	}
 	return d, nil
 }

@@ -84,7 +84,7 @@ func handle[I, O any](a *api, r route, f func(context.Context, Actor, *I) (O, er
 func (s *Service) problem(operation string, err error) error {
 	var refused *Refusal
 	if errors.As(err, &refused) {
-		return huma.NewError(statusOf(refused.Kind), refused.Message)
+		return refused.document()
 	}
 	if errors.Is(err, context.Canceled) {
 		return huma.NewError(http.StatusServiceUnavailable, "the request was cancelled")
@@ -108,6 +108,12 @@ func statusOf(k Kind) int {
 		return http.StatusTooManyRequests
 	case Unavailable:
 		return http.StatusServiceUnavailable
+	case Stale:
+		return http.StatusPreconditionFailed
+	case Unversioned:
+		return http.StatusPreconditionRequired
+	case Reused:
+		return http.StatusUnprocessableEntity
 	default:
 		return http.StatusBadRequest
 	}

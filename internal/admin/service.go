@@ -193,12 +193,18 @@ const (
 	Forbidden               // the operator's role does not cover it
 	Stranger                // nobody knows who it is
 	TooMany                 // too often in too short a time
+	Stale                   // it is about a version that is not the present one any more
+	Unversioned             // it does not say which version it is about
+	Reused                  // its idempotency key belongs to another request
 )
 
 // Refusal is why an action was not done, for the operator: nothing was changed.
 type Refusal struct {
 	Kind    Kind
 	Message string // says what to do
+	// Fields says it once more for each part of the request that is wrong, where it is known which; Message has it all.
+	Fields []Field
+	policy []policy.Problem // of a policy that was refused
 }
 
 // Error returns the message.

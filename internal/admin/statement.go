@@ -150,7 +150,7 @@ func (s *Service) askOf(idOrName string, req StatementRequest) (reconcile.Ask, e
 		return reconcile.Ask{}, refuse(Unavailable, "this server cannot read its upstreams' books")
 	}
 	if req.Rate < 0 || req.Rate > reconcile.MaxRate {
-		return reconcile.Ask{}, refuse(Invalid, "the rate must be between 1 and %d pages per second", reconcile.MaxRate)
+		return reconcile.Ask{}, wrong("body.rate", "the rate must be between 1 and %d pages per second", reconcile.MaxRate)
 	}
 	ask := reconcile.Ask{Upstream: u, From: req.From, To: req.To, PerSecond: req.Rate}
 	if ask.Key, err = s.keyID(req.Key); err != nil {
@@ -159,21 +159,21 @@ func (s *Service) askOf(idOrName string, req StatementRequest) (reconcile.Ask, e
 	to := s.Store.Now().UTC()
 	if req.To != "" {
 		if to, err = time.Parse(time.DateOnly, req.To); err != nil {
-			return ask, refuse(Invalid, "the last day %q is no day; write it like 2026-11-30", req.To)
+			return ask, wrong("body.to", "the last day %q is no day; write it like 2026-11-30", req.To)
 		}
 	}
 	from := to.AddDate(0, 0, 1-statementDays)
 	if req.From != "" {
 		if from, err = time.Parse(time.DateOnly, req.From); err != nil {
-			return ask, refuse(Invalid, "the first day %q is no day; write it like 2026-11-01", req.From)
+			return ask, wrong("body.from", "the first day %q is no day; write it like 2026-11-01", req.From)
 		}
 	}
 	ask.From, ask.To = from.Format(time.DateOnly), to.Format(time.DateOnly)
 	switch days := int(to.Sub(from).Hours()/24) + 1; {
 	case ask.From > ask.To:
-		return ask, refuse(Invalid, "the first day %s is after the last, %s", ask.From, ask.To)
+		return ask, wrong("body.from", "the first day %s is after the last, %s", ask.From, ask.To)
 	case days > reconcile.MaxDays:
-		return ask, refuse(Invalid, "%d days are too many for one statement; ask for at most %d", days, reconcile.MaxDays)
+		return ask, wrong("body.from", "%d days are too many for one statement; ask for at most %d", days, reconcile.MaxDays)
 	}
 	return ask, nil
 }

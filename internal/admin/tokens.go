@@ -53,7 +53,7 @@ type TokenCreated struct {
 // no more than they can, and not with a token: what leaked for an hour must not live on for months.
 func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) (TokenCreated, error) {
 	if err := vault.CheckName(req.Name); err != nil {
-		return TokenCreated{}, refuse(Invalid, "%v", err)
+		return TokenCreated{}, wrong("body.name", "%v", err)
 	}
 	expiry, err := s.expiry(req.Expires)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *Service) newToken(r *roster, who Actor, req TokenRequest, expiry *polic
 	if expiry != nil && *expiry != (policy.Expiry{}) {
 		row.Expires = expiry.Deadline(now)
 		if !row.Expires.After(now) {
-			return row, 0, refuse(Invalid, "the token would be expired from the start (%s)", stamp(row.Expires))
+			return row, 0, wrong("body.expires", "the token would be expired from the start (%s)", stamp(row.Expires))
 		}
 	}
 	if len(r.rows) >= maxTokens {
@@ -98,7 +98,7 @@ func (s *Service) newToken(r *roster, who Actor, req TokenRequest, expiry *polic
 	}
 	role, known := vault.ParseRole(req.Role)
 	if !known && req.Role != "" {
-		return row, 0, refuse(Invalid, "there is no role %q; write admin, responder, auditor or stop", req.Role)
+		return row, 0, wrong("body.role", "there is no role %q; write admin, responder, auditor or stop", req.Role)
 	}
 	if known {
 		row.Role = role.String()
@@ -108,10 +108,10 @@ func (s *Service) newToken(r *roster, who Actor, req TokenRequest, expiry *polic
 		case !who.Role.May(vault.ToChange):
 			return row, 0, refuse(Forbidden, "only an admin may make a tool's token; name yourself as its operator to make one of your own")
 		case !known:
-			return row, 0, refuse(Invalid, "say what the token may do: admin, responder, auditor or stop")
+			return row, 0, wrong("body.role", "say what the token may do: admin, responder, auditor or stop")
 		}
 		if name := row.Name; r.named(name) {
-			return row, 0, refuse(Conflict, "an operator has the name %s, and records name tools and operators alike; choose another name", name)
+			return row, 0, refuse(Conflict, "an operator has the name %s, and records name tools and operators alike; choose another name", name).at("body.name")
 		}
 		return row, role, nil
 	}
@@ -145,7 +145,7 @@ func (s *Service) operatorsToken(r *roster, who Actor, req TokenRequest, row sto
 	if row.Expires.IsZero() {
 		row.Expires = row.Created.Add(tokenLife)
 	} else if row.Expires.After(latest) {
-		return row, 0, refuse(Invalid, "an operator's token works for 366 days at most; write an expiry up to %s", stamp(latest))
+		return row, 0, wrong("body.expires", "an operator's token works for 366 days at most; write an expiry up to %s", stamp(latest))
 	}
 	has := 0
 	for _, other := range r.rows {
@@ -245,7 +245,7 @@ func (s *Service) expiry(text string) (*policy.Expiry, error) {
 	}
 	p, _, err := policy.Parse("--expires", fmt.Appendf(nil, "scopes: {}\nexpires: %q\n", text), s.Vocabulary)
 	if err != nil {
-		return nil, refuse(Invalid, "%q is no expiry; write a span like 90d or 12h, or a date like 2027-01-31", text)
+		return nil, wrong("body.expires", "%q is no expiry; write a span like 90d or 12h, or a date like 2027-01-31", text)
 	}
 	return &p.Expires, nil
 }

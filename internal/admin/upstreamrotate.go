@@ -93,7 +93,7 @@ func (s *Service) RotateUpstream(ctx context.Context, who Actor, idOrName string
 	}
 	staged, err := present.Stage(s.Ring.Master(), secret, s.Store.Now(), who.Name)
 	if err != nil {
-		return UpstreamView{}, refuse(Invalid, "%v", vault.ErrSecretMalformed)
+		return UpstreamView{}, wrong("body.secret", "%v", vault.ErrSecretMalformed)
 	}
 	next, told, err := s.successor(ctx, &staged, req.SwitchRequest)
 	if err != nil {
@@ -174,7 +174,7 @@ func (s *Service) successor(ctx context.Context, u *vault.Upstream, req SwitchRe
 	case told.unreachable != "":
 		return next, told, refuse(Conflict, "%s was not reached (%s), so the secret could not be tried: nothing was changed; try again when it answers", u.BaseURL, told.unreachable)
 	case told.unknown:
-		return next, told, refuse(Invalid, "%s; nothing was changed", unknownSecret(u))
+		return next, told, wrong("body.secret", "%s; nothing was changed", unknownSecret(u))
 	}
 	if err := s.sameAccount(ctx, u, told, req.SameAccount); err != nil {
 		return next, told, err
@@ -266,7 +266,7 @@ func rotateEvery(text string) (time.Duration, error) {
 	}
 	d, err := policy.ParseSpan(text)
 	if err != nil {
-		return 0, refuse(Invalid, "rotate_every: %v, or never", err)
+		return 0, wrong("body.rotate_every", "rotate_every: %v, or never", err)
 	}
 	return d, nil
 }

@@ -77,10 +77,10 @@ func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamReques
 	s.changes.Lock()
 	defer s.changes.Unlock()
 	if err := vault.CheckName(req.Name); err != nil {
-		return UpstreamView{}, refuse(Invalid, "%v", err)
+		return UpstreamView{}, wrong("body.name", "%v", err)
 	}
 	if _, taken := s.Ring.FindUpstream(req.Name); taken {
-		return UpstreamView{}, refuse(Conflict, "there is an upstream %s; choose another name, or give it a new secret with `keybrake upstream rotate`", req.Name)
+		return UpstreamView{}, refuse(Conflict, "there is an upstream %s; choose another name, or give it a new secret with `keybrake upstream rotate`", req.Name).at("body.name")
 	}
 	secret := vault.NewSecret(req.Secret)
 	mode, warnings, err := checkSecret(secret, req.AllowUnrestricted)
@@ -102,14 +102,14 @@ func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamReques
 		return UpstreamView{}, err
 	}
 	if u, err = u.SealInto(s.Ring.Master(), secret); err != nil {
-		return UpstreamView{}, refuse(Invalid, "%v", vault.ErrSecretMalformed)
+		return UpstreamView{}, wrong("body.secret", "%v", vault.ErrSecretMalformed)
 	}
 	found, err := s.probe(ctx, &u)
 	if err != nil {
 		return UpstreamView{}, err
 	}
 	if found.unknown {
-		return UpstreamView{}, refuse(Invalid, "%s", unknownSecret(&u))
+		return UpstreamView{}, wrong("body.secret", "%s", unknownSecret(&u))
 	}
 	u.Account = found.account
 	view, err := s.putUpstream(ctx, who, "upstream.add", u, "secret: "+shownSecret(u.SecretPrefix, u.SecretLast4), "")
@@ -160,11 +160,11 @@ func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string
 func checkVersion(req UpstreamUpdate) error {
 	switch {
 	case !version.MatchString(req.Version):
-		return refuse(Invalid, "the version %q is not one; write it like 2026-08-26.dahlia or 2024-06-20", req.Version)
+		return wrong("body.version", "the version %q is not one; write it like 2026-08-26.dahlia or 2024-06-20", req.Version)
 	case strings.HasSuffix(req.Version, ".preview"):
-		return refuse(Invalid, "previews change without notice, so none can be pinned; write a released version")
+		return wrong("body.version", "previews change without notice, so none can be pinned; write a released version")
 	case strings.TrimSpace(req.Reason) == "":
-		return refuse(Invalid, "a reason is required: in another version fields may have other names than Keybrake reads")
+		return wrong("body.reason", "a reason is required: in another version fields may have other names than Keybrake reads")
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (s *Service) SetWebhook(ctx context.Context, who Actor, idOrName string, re
 	}
 	u, err := present.SealWebhook(s.Ring.Master(), vault.NewSecret(req.Secret))
 	if errors.Is(err, vault.ErrSigningSecret) {
-		return UpstreamView{}, refuse(Invalid, "%v", vault.ErrSigningSecret)
+		return UpstreamView{}, wrong("body.secret", "%v", vault.ErrSigningSecret)
 	}
 	if err != nil {
 		return UpstreamView{}, err
@@ -220,9 +220,9 @@ func checkSecret(secret vault.Secret, allowUnrestricted bool) (vault.Mode, []str
 	mode, restricted, ok := vault.SecretKind(secret)
 	switch {
 	case !ok:
-		return 0, nil, refuse(Invalid, "the secret is no restricted key: it must begin with rk_test_ or rk_live_")
+		return 0, nil, wrong("body.secret", "the secret is no restricted key: it must begin with rk_test_ or rk_live_")
 	case !restricted && mode == vault.Live && !allowUnrestricted:
-		return 0, nil, refuse(Invalid, "the secret begins with sk_live_: it can do everything at the vendor. Make a restricted key, or say --allow-unrestricted")
+		return 0, nil, wrong("body.secret", "the secret begins with sk_live_: it can do everything at the vendor. Make a restricted key, or say --allow-unrestricted")
 	case !restricted:
 		return mode, []string{"the secret is unrestricted: nothing at the vendor stops what Keybrake would let through by mistake"}, nil
 	}
@@ -238,13 +238,13 @@ func (s *Service) baseURL(req UpstreamRequest) (*url.URL, error) {
 	}
 	base, err := url.Parse(text)
 	if err != nil {
-		return nil, refuse(Invalid, "the base URL %q cannot be read; write it like https://api.example.com", text)
+		return nil, wrong("body.base_url", "the base URL %q cannot be read; write it like https://api.example.com", text)
 	}
 	if err := vault.CheckBaseURL(base); err != nil {
-		return nil, refuse(Invalid, "%v", err)
+		return nil, wrong("body.base_url", "%v", err)
 	}
 	if base.Scheme == "http" && !loopback(base.Hostname()) && !req.AllowInsecure {
-		return nil, refuse(Invalid, "the base URL %s would send the secret without TLS; use https, or say --allow-insecure-upstream", base)
+		return nil, wrong("body.base_url", "the base URL %s would send the secret without TLS; use https, or say --allow-insecure-upstream", base)
 	}
 	return base, nil
 }

@@ -125,7 +125,7 @@ func probeRate(perSecond int) (*rate.Limiter, error) {
 		perSecond = defaultProbeRate
 	}
 	if perSecond < 1 || perSecond > maxProbeRate {
-		return nil, refuse(Invalid, "the rate must be between 1 and %d probes per second", maxProbeRate)
+		return nil, wrong("body.rate", "the rate must be between 1 and %d probes per second", maxProbeRate)
 	}
 	return rate.NewLimiter(rate.Limit(perSecond), 1), nil
 }

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -72,12 +71,8 @@ func (v *visit) makeKey() (*page, error) {
 	made, err := v.api.CreateKey(v.ctx(), admin.KeyRequest{
 		Name: f.Name, Upstream: f.Upstream, PolicyEdit: admin.PolicyEdit{Policy: text, PolicyFile: "form"},
 	})
-	if _, ok := refused(err); ok {
-		p, err := v.formPage(&f, true)
-		if p != nil {
-			p.Status = http.StatusUnprocessableEntity
-		}
-		return p, err
+	if problem, ok := refused(err); ok {
+		return v.formAgain(&f, problem)
 	}
 	if err != nil {
 		return nil, err
@@ -127,20 +122,26 @@ func (v *visit) saveKey() (*page, error) {
 		Name: f.Name, PolicyEdit: admin.PolicyEdit{Policy: text, PolicyFile: "form"}, Reason: f.Reason,
 	})
 	if problem, ok := refused(err); ok {
-		p, err := v.formPage(&f, true)
-		if p != nil {
-			p.Status = http.StatusUnprocessableEntity
-			if d := p.Data.(keyFormPage); len(d.Problems) == 0 && !slices.ContainsFunc(d.Form.Caps, func(c capField) bool { return c.Problem != "" }) {
-				d.Problems = append(d.Problems, problem)
-				p.Data = d
-			}
-		}
-		return p, err
+		return v.formAgain(&f, problem)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return nil, redirect("/keys/" + url.PathEscape(f.Key))
+}
+
+// formAgain is the form with what was typed, after a refusal. Where the policy alone would be taken, the refusal's own words
+// say what is wrong.
+func (v *visit) formAgain(f *keyForm, problem string) (*page, error) {
+	p, err := v.formPage(f, true)
+	if err != nil {
+		return nil, err
+	}
+	if d := p.Data.(keyFormPage); len(d.Problems) == 0 && !slices.ContainsFunc(d.Form.Caps, func(c capField) bool { return c.Problem != "" }) {
+		d.Problems = append(d.Problems, problem)
+		p.Data = d
+	}
+	return typedAgain(p, nil)
 }
 
 // formPage shows the form with what the key would be. Before somebody has asked for it, problems are not shown: nothing was

@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWhatIsWrongWithARequestIsSaidByFieldAndAllAtOnce(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	w.key(t, "agent-support-refunds-taken")
+	create := func(req KeyRequest) func() error {
+		return func() error { _, err := w.client.CreateKey(ctx, req); return err }
+	}
+	for _, c := range []struct {
+		name   string
+		do     func() error
+		status int
+		want   []string
+	}{
+		{"a cap, customers and an expiry that cannot be read", create(KeyRequest{
+			Name: "agent-support-refunds-a", Preset: "refund-support",
+			PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=100", "refunds/fortnight=1"}, Customers: []string{"any", "cus_A"}, Expires: "soon"},
+		}), 400, []string{"body.caps[1]", "body.customers", "body.expires"}},
+		{"several parts of a policy, and a span beside it", create(KeyRequest{
+			Name:       "agent-support-refunds-b",
+			PolicyEdit: PolicyEdit{Policy: "scopes: {refunds: write, refund: read}\ncaps:\n  - {resource: refunds, per: day, usd: 1.234}\ncustomers: any\n", RotateEvery: "often"},
+		}), 400, []string{"body.policy.caps[0].usd", "body.policy.scopes.refund", "body.rotate_every"}},
+		{"a name that is taken", create(KeyRequest{
+			Name: "agent-support-refunds-taken", Preset: "refund-support", PolicyEdit: PolicyEdit{Customers: []string{"any"}, Caps: []string{"refunds/day=1"}},
+		}), 409, []string{"body.name"}},
+		{"no policy", create(KeyRequest{Name: "agent-support-refunds-c"}), 400, []string{"body.policy"}},
+		{"a member that nobody knows, and one that is missing", func() error {
+			_, err := call[Operator](ctx, w.client, http.MethodPost, "operators", nil, map[string]string{"name": "ada", "rolle": "admin"})
+			return err
+		}, 422, []string{"body", "body.rolle"}},
+		{"a secret of no kind", func() error {
+			_, err := w.client.AddUpstream(ctx, UpstreamRequest{Name: "other", Secret: "canary"})
+			return err
+		}, 400, []string{"body.secret"}},
+		{"a page that is gone", func() error {
+			_, err := w.client.Keys(ctx, KeyFilter{After: "key_gone"})
+			return err
+		}, 400, []string{"query.after"}},
+		{"a time that cannot be read", func() error {
+			_, err := call[List[any]](ctx, w.client, http.MethodGet, "audit?until=tomorrow", nil, nil)
+			return err
+		}, 400, []string{"query.until"}},
+		{"the second rate", func() error {
+			_, err := w.client.SetRates(ctx, []RateInput{{"EUR", "1.09"}, {"GBP", "much"}})
+			return err
+		}, 400, []string{"body.rates[1].rate"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var p *Problem
+			if err := c.do(); !errors.As(err, &p) || p.Status != c.status {
+				t.Fatalf("got %v, want a problem with %d", err, c.status)
+			}
+			var got []string
+			for _, f := range p.Fields {
+				got = append(got, f.Location)
+				if f.Message == "" || p.Field(f.Location) == "" || strings.Contains(f.Message, "canary") {
+					t.Errorf("%s says %q", f.Location, f.Message)
+				}
+			}
+			if diff := cmp.Diff(slices.Sorted(slices.Values(c.want)), slices.Sorted(slices.Values(got))); diff != "" {
+				t.Errorf("fields (-want +got):\n%s\n%v", diff, p)
+			}
+		})
+	}
+}
+
+func TestACheckedPolicyNamesTheFieldOfEachProblem(t *testing.T) {
+	w := newWorld(t)
+	got, err := w.client.CheckPolicy(context.Background(), PolicyCheckRequest{KeyRequest: KeyRequest{
+		Name: "agent-support-refunds-a", PolicyEdit: PolicyEdit{Policy: "scopes: {refunds: write}\ncustomers: any\ncaps:\n  - {resource: refunds, per: day, usd: 1.234}\n"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Problems) != 1 || got.Problems[0].Field != "caps[0].usd" || got.Problems[0].Line != 4 {
+		t.Errorf("problems %+v", got.Problems)
+	}
+}
