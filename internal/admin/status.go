@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/alert"
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/store"
 )
@@ -16,7 +17,9 @@ type Status struct {
 	SignedAt time.Time `json:"signed_at,omitzero"`
 	Brakes   []Brake   `json:"brakes" doc:"what is stopped"`
 	InFlight int64     `json:"in_flight" doc:"calls on their way to upstreams"`
-	Trouble  string    `json:"trouble,omitempty" doc:"why money calls are not taken; absent: they are"`
+	// Alerts are those that are open, more than information, and that nobody has said to look after; at most 50.
+	Alerts  int    `json:"alerts"`
+	Trouble string `json:"trouble,omitempty" doc:"why money calls are not taken; absent: they are"`
 }
 
 // Status tells how the server is. A store that does not answer is told as trouble, not as an error: what is known in
@@ -32,6 +35,9 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	if err == nil {
 		err = s.Store.View(ctx, func(tx store.Tx) (err error) {
 			if out.Height, _, err = tx.Height(); err != nil {
+				return err
+			}
+			if out.Alerts, err = pressing(tx); err != nil {
 				return err
 			}
 			head, err := lastHead(tx, out.Height)
@@ -56,4 +62,15 @@ func lastHead(tx store.Tx, height int64) (audit.Head, error) {
 		}
 	}
 	return audit.Head{}, nil
+}
+
+// pressing counts the alerts that wait for somebody.
+func pressing(tx store.Tx) (n int, err error) {
+	rows, err := tx.Alerts(50)
+	for _, r := range rows {
+		if r.Resolved.IsZero() && r.Acked.IsZero() && r.Severity != string(alert.Info) {
+			n++
+		}
+	}
+	return n, err
 }

@@ -113,8 +113,13 @@ func (w *Watcher) Look(ctx context.Context) error {
 		return err
 	}
 	err = w.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error {
-		for _, row := range c.rows {
-			if err := tx.PutAlert(row); err != nil {
+		present, err := tx.Alerts(listed)
+		if err != nil {
+			return err
+		}
+		for i := range c.rows {
+			c.keepAck(&c.rows[i], present)
+			if err := tx.PutAlert(c.rows[i]); err != nil {
 				return err
 			}
 		}
@@ -170,10 +175,28 @@ func (w *Watcher) took(rows []store.AlertRow, now time.Time) {
 	maps.DeleteFunc(w.ended, func(_ string, r store.AlertRow) bool { return now.Sub(r.Resolved) > w.again() })
 }
 
-// changes are rows to write, and those of them that are to be told.
+// changes are rows to write, and those of them that are to be told. anew are the ids of those that somebody must look at
+// again, whoever has.
 type changes struct {
 	rows []store.AlertRow
 	told []Told
+	anew map[string]bool
+}
+
+// keepAck keeps what operators said of an alert meanwhile.
+func (c *changes) keepAck(r *store.AlertRow, present []store.AlertRow) {
+	if i := slices.IndexFunc(present, func(p store.AlertRow) bool { return p.ID == r.ID }); i >= 0 && !c.anew[r.ID] {
+		r.Acked, r.AckedBy = present[i].Acked, present[i].AckedBy
+	}
+}
+
+// forgetAck asks for somebody's look once more.
+func (c *changes) forgetAck(r *store.AlertRow) {
+	if c.anew == nil {
+		c.anew = make(map[string]bool)
+	}
+	c.anew[r.ID] = true
+	r.Acked, r.AckedBy = time.Time{}, ""
 }
 
 // compare finds what is new, worse or over. While not everything can be seen nothing is over.
@@ -213,7 +236,8 @@ func (w *Watcher) stands(c *changes, n string, is Condition, now time.Time) {
 	if !open {
 		if last, was := w.ended[n]; was && now.Sub(last.Resolved) <= w.again() {
 			r = last // the same once more
-			r.Resolved, r.Acked, r.AckedBy = time.Time{}, time.Time{}, ""
+			r.Resolved = time.Time{}
+			c.forgetAck(&r)
 		} else {
 			r = store.AlertRow{ID: newID("alr_"), Kind: string(is.Kind), Subject: is.Subject, Key: is.Key, First: now}
 		}
@@ -232,7 +256,7 @@ func (w *Watcher) stands(c *changes, n string, is Condition, now time.Time) {
 		return
 	}
 	if event == "worse" {
-		r.Acked, r.AckedBy = time.Time{}, ""
+		c.forgetAck(&r)
 	}
 	r.Severity, r.Title, r.Text, r.Last = string(is.Severity), is.Title, is.Text, now
 	if event != "" {

@@ -91,6 +91,8 @@ func (s *console) pages() {
 	s.page("POST /operators", (*visit).operatorsAction)
 	s.page("GET /operators/{operator}", (*visit).operator)
 	s.page("POST /operators/{operator}", (*visit).operatorAction)
+	s.page("GET /alerts", (*visit).alerts) // alerts.go
+	s.page("POST /alerts", (*visit).alertsAction)
 	s.page("GET /more", func(*visit) (*page, error) {
 		return &page{Title: "More", Heading: "Everything else.", Nav: "/more", Template: "more"}, nil
 	})

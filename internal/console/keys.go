@@ -86,6 +86,7 @@ type keyPage struct {
 	Scopes  []scopeRow
 	Last    []record
 	History []record // of operators' actions on the key
+	Loops   []admin.Alert
 	Problem string
 	Reason  string
 }
@@ -140,6 +141,11 @@ func (v *visit) keyWith(id, problem, reason string) (*page, error) {
 	if d.History, err = v.history(k.ID); err != nil {
 		return nil, err
 	}
+	loops, err := v.api.Alerts(v.ctx(), admin.AlertFilter{Key: k.ID, Kind: "loop"})
+	if err != nil {
+		return nil, err
+	}
+	d.Loops = loops.Items[:min(len(loops.Items), keyHistory)]
 	return &page{
 		Title: k.Name, Heading: k.Name, Nav: "/keys", Template: "key", Data: d, Crumb: &link{"/keys", "Keys"},
 		Key: stopTarget{ID: k.ID, Name: k.Name}, Upstream: stopTarget{ID: k.Upstream, Name: k.Upstream},

@@ -15,6 +15,7 @@ type overviewPage struct {
 	Closest []keyCap
 	// Near are the caps that need a look: from 80 per cent.
 	Near      []keyCap
+	Alerts    []admin.Alert
 	Brakes    []brakeView
 	Last      []record
 	Chart     template.HTML
@@ -55,6 +56,9 @@ func (v *visit) overview() (*page, error) {
 			d.PerMinute, d.Denied = o.Minutes[n-2].Allowed+o.Minutes[n-2].Denied, o.Minutes[n-2].Denied
 		}
 	}
+	if d.Alerts, err = v.pressing(); err != nil {
+		return nil, err
+	}
 	for _, b := range v.status.Brakes {
 		d.Brakes = append(d.Brakes, viewBrake(b))
 	}
@@ -74,9 +78,11 @@ func overviewHeading(v *visit, d *overviewPage) string {
 		return "Money calls are not taken."
 	case all:
 		return "Everything is stopped."
-	case len(d.Near) == 1:
+	case slices.ContainsFunc(d.Alerts, func(a admin.Alert) bool { return a.Kind == "chain" }):
+		return "The record is not as it was written."
+	case needy(d) == 1:
 		return "One key needs you."
-	case len(d.Near) > 1:
+	case needy(d) > 1:
 		return "Several keys need you."
 	case len(d.Brakes) > 0:
 		return plural(len(d.Brakes), "brake") + " on, the other keys are inside their caps."
@@ -87,6 +93,20 @@ func overviewHeading(v *visit, d *overviewPage) string {
 	default:
 		return "All keys are inside their caps."
 	}
+}
+
+// needy is how many keys are near a cap, may be in a loop or are refused again and again.
+func needy(d *overviewPage) int {
+	keys := map[string]bool{}
+	for _, c := range d.Near {
+		keys[c.KeyID] = true
+	}
+	for _, a := range d.Alerts {
+		if a.Key != "" && a.Kind != "expiry" && a.Kind != "rotation" {
+			keys[a.Key] = true
+		}
+	}
+	return len(keys)
 }
 
 // lastCalls are the newest calls that a filter selects: their intents and denials, with what became of those that have an

@@ -15,18 +15,22 @@ before(async () => {
   const finance = await api("POST", "keys", { name: "agent-finance-reconcile-runner3", preset: "reconciliation", customers: ["any"] });
   await api("POST", "keys", { name: "agent-support-refunds-trial", preset: "refund-support", policy: undefined, caps: ["refunds/day=50", "refunds/hour=30calls"], customers: ["any"] });
   const sdk = stripe(busy.key);
-  for (let i = 0; i < 8; i++) await sdk.refunds.create({ charge: paid[0].charge, amount: 500 + 130 * i });
+  for (let i = 0; i < 11; i++) await sdk.refunds.create({ charge: paid[0].charge, amount: 400 + 80 * i });
   await Promise.allSettled([
     sdk.refunds.create({ charge: paid[0].charge, amount: 9000 }), sdk.payouts.create({ amount: 500, currency: "usd" }),
     sdk.refunds.create({ charge: paid.at(-1).charge, amount: 500 }), stripe(finance.key).charges.list({ limit: 3 }), stripe(finance.key).customers.create({}),
   ]);
   await api("POST", "kill", { keys: [quiet.id], reason: "its runner has left" });
+  for (let open = []; !open.some((a) => a.kind === "loop");) { // it is looked for every two seconds
+    open = (await api("GET", "alerts?open=true")).items;
+    await new Promise((done) => setTimeout(done, 200));
+  }
   const records = await api("GET", `audit?key=${busy.id}&limit=50`);
   Object.assign(at, {
     overview: "/", keys: "/keys", "keys-found": "/keys?q=refunds&order=called", "keys-none": "/keys?q=nobody", key: `/keys/${busy.id}`, "key-stopped": `/keys/${quiet.id}`, "key-new": "/keys/new",
     "key-edit": `/keys/${busy.id}/edit`, audit: "/audit", "audit-denied": "/audit?verdict=denied", "audit-none": "/audit?customer=cus_none",
     "record-refused": "/audit/" + records.items.find((r) => r.verdict === "deny").id, "record-allowed": "/audit/" + records.items.find((r) => r.kind === "outcome" && r.effects?.length).id,
-    permissions: "/permissions", "permissions-found": "/permissions?q=refund", upstreams: "/upstreams", upstream: "/upstreams/" + server.upstream, rates: "/rates", operators: "/operators",
+    permissions: "/permissions", "permissions-found": "/permissions?q=refund", upstreams: "/upstreams", upstream: "/upstreams/" + server.upstream, rates: "/rates", operators: "/operators", alerts: "/alerts",
     stop: "/stop", stopped: "/stopped", more: "/more", nothing: "/nothing/here",
   });
 });
