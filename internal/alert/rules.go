@@ -195,6 +195,9 @@ func (t Thresholds) caps(s *Seen) (out []Condition) {
 	return out
 }
 
+// minutes writes a span for people.
+func minutes(d time.Duration) string { return fmt.Sprintf("%d min", int(d.Minutes())) }
+
 func until(t time.Time) string {
 	if t.IsZero() {
 		return "somebody raises it"
@@ -209,7 +212,7 @@ func (t Thresholds) denials(s *Seen) (out []Condition) {
 		}
 		out = append(out, Condition{
 			Kind: Denials, Subject: d.Key, Key: d.Key, Severity: Warning,
-			Title: fmt.Sprintf("%s was refused %d times in %s", d.Name, d.Count, d.Within),
+			Title: fmt.Sprintf("%s was refused %d times in %s", d.Name, d.Count, minutes(d.Within)),
 			Text:  "It asks for what it may not do, or is out of money and does not stop. Its refusals: keybrake audit list --key " + d.Name + " --verdict deny",
 		})
 	}
@@ -241,7 +244,7 @@ func (t Thresholds) brakes(s *Seen) (out []Condition) {
 		}
 		c.Text = "By " + b.By + " at " + b.At.UTC().Format("2 Jan 15:04:05 UTC") + "."
 		if b.Reason != "" {
-			c.Text += " " + strings.TrimSuffix(b.Reason, ".") + "."
+			c.Text += " Reason: " + strings.TrimSuffix(b.Reason, ".") + "."
 		}
 		c.Text += " It stays until it is lifted: keybrake resume"
 		out = append(out, c)
@@ -257,7 +260,7 @@ func (t Thresholds) loops(s *Seen) (out []Condition) {
 		out = append(out, Condition{
 			Kind: Loop, Subject: strings.Join([]string{l.Key, l.Operation, l.Subject}, " "), Key: l.Key, Severity: Critical,
 			Title: l.Name + " may be in a loop",
-			Text:  fmt.Sprintf("%s for %s: %d calls in %s. To stop it: keybrake kill %s", l.Operation, l.Subject, l.Count, l.Within, l.Name),
+			Text:  fmt.Sprintf("%s for %s: %d calls in %s. To stop it: keybrake kill %s", l.Operation, l.Subject, l.Count, minutes(l.Within), l.Name),
 		})
 	}
 	return out
@@ -319,7 +322,7 @@ func (t Thresholds) upstreams(s *Seen) (out []Condition) {
 		}
 		out = append(out, Condition{
 			Kind: Upstream, Subject: u.Name, Severity: Critical, TellEnd: true,
-			Title: fmt.Sprintf("%d of %d calls to %s failed in %s", u.Failed, u.Calls, u.Name, u.Within),
+			Title: fmt.Sprintf("%d of %d calls to %s failed in %s", u.Failed, u.Calls, u.Name, minutes(u.Within)),
 			Text:  "It did not answer, or with an error of its own. What it may have done stays held until it is known. https://status.stripe.com",
 		})
 	}

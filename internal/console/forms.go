@@ -27,3 +27,9 @@ func typedAgain(p *page, err error) (*page, error) {
 
 // nothingToDo is what a form gets that asks for what no page has.
 var nothingToDo = &admin.Problem{Status: http.StatusBadRequest, Detail: "The form asks for nothing that can be done here."}
+
+// unavailable reports whether the API cannot do it now.
+func unavailable(err error) bool {
+	var p *admin.Problem
+	return errors.As(err, &p) && p.Status == http.StatusServiceUnavailable
+}

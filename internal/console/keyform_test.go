@@ -217,3 +217,24 @@ rotate_every: 90d
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestAnEditIsTriedOnTheCallsOfTheLastDaysBeforeItIsSaved(t *testing.T) {
+	s := newSite(t)
+	k := s.make("agent-support-refunds-one")
+	stricter := wanted("agent-support-refunds-one")
+	stricter["cap-limit"][0] = "1"
+	stricter.Set("do", "replay")
+	got := s.post("/keys/"+k.ID+"/edit", stricter)
+	for _, want := range []string{"On the last 30 days", "0 calls of this key", "that passed would be refused", `value="1"`} {
+		if !strings.Contains(got.body, want) {
+			t.Errorf("the page lacks %q: %s", want, shown(got.body))
+		}
+	}
+	if v := s.only().View; v.Caps[0].Limit.String() != "1250.50" {
+		t.Error("it was saved")
+	}
+	stricter["cap-limit"][0] = "a lot"
+	if got := s.post("/keys/"+k.ID+"/edit", stricter); strings.Contains(got.body, "On the last 30 days") || !strings.Contains(got.body, `id="cv0-e"`) {
+		t.Error("what is no policy was tried")
+	}
+}

@@ -24,6 +24,8 @@ type keyFormPage struct {
 	Cannot    []string
 	Wild      string // what a loop costs at most; empty if nothing is known
 	Checked   bool
+	Replay    *admin.Replay // what the policy would have done; nil: it was not asked for
+	NoReplay  string        // why that could not be told
 }
 
 // scopeChoice is a resource with the three accesses to choose from.
@@ -114,6 +116,9 @@ func (v *visit) saveKey() (*page, error) {
 	if err != nil {
 		return nil, err
 	}
+	if do == "replay" {
+		return v.replayed(&f)
+	}
 	if f.step(do, scopes.Items) {
 		return v.formPage(&f, do == "check")
 	}
@@ -142,6 +147,38 @@ func (v *visit) formAgain(f *keyForm, problem string) (*page, error) {
 		p.Data = d
 	}
 	return typedAgain(p, nil)
+}
+
+// replayFor is how long a page waits for what a policy would have done: as much of thirty days as can be read by then.
+const replayFor = 5
+
+// replayed is the form with what the policy in it would have done to the key's calls of the last thirty days.
+func (v *visit) replayed(f *keyForm) (*page, error) {
+	p, err := v.formPage(f, true)
+	if err != nil {
+		return nil, err
+	}
+	d, ok := p.Data.(keyFormPage)
+	if !ok || len(d.Check.Problems) > 0 {
+		return p, nil
+	}
+	text, _ := f.policy()
+	few := 3
+	r, err := v.api.Replay(v.ctx(), admin.ReplayRequest{
+		Key: f.Key, Since: "30d", Seconds: replayFor, Examples: &few, PolicyEdit: admin.PolicyEdit{Policy: text, PolicyFile: "form"},
+	})
+	switch problem, is := refused(err); {
+	case is:
+		d.NoReplay = problem
+	case unavailable(err):
+		d.NoReplay = "Another one is being worked out. Try again in a moment."
+	case err != nil:
+		return nil, err
+	default:
+		d.Replay = &r
+	}
+	p.Data = d
+	return p, nil
 }
 
 // formPage shows the form with what the key would be. Before somebody has asked for it, problems are not shown: nothing was

@@ -90,6 +90,21 @@ test("an edit shows what changes, and what widens asks why", async () => {
   await v.end();
 });
 
+test("an edit is tried on the calls of the last days before it is saved", async () => {
+  const k = await newKey("agent-support-refunds-tried");
+  const [paid] = await seeded();
+  const sdk = stripe(k.key);
+  for (const amount of [900, 900, 900]) await sdk.refunds.create({ charge: paid.charge, amount });
+  const v = await operator();
+  await v.page.goto(`/keys/${k.id}/edit`);
+  await v.page.getByLabel("Limit").first().fill("20");
+  await v.page.getByRole("button", { name: "Try it on the last 30 days" }).click();
+  await v.page.getByText("1 call that passed would be refused, $9.00.").waitFor();
+  await accessible(v.page);
+  assert.equal((await api("GET", `keys/${k.id}`)).view.caps[0].limit, "100.00");
+  await v.end();
+});
+
 test("a call is on the page within a second of its answer", async () => {
   const k = await newKey("agent-support-refunds-live");
   const [paid] = await seeded();
