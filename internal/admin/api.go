@@ -120,15 +120,20 @@ func (a *api) upstreams() {
 		func(_ context.Context, _ Actor, _ *none) (List[UpstreamView], error) {
 			return List[UpstreamView]{Items: a.s.Upstreams()}, nil
 		})
-	handle(a, route{http.MethodPost, "upstreams", "add-upstream", "Add an upstream", vault.ToChange, 0},
-		func(ctx context.Context, who Actor, in *body[UpstreamRequest]) (UpstreamView, error) {
-			return a.s.AddUpstream(ctx, who, in.Body)
+	handleCreate(a, route{http.MethodPost, "upstreams", "add-upstream", "Add an upstream", vault.ToChange, 0}, a.s.AddUpstream)
+	handleVersioned(a, route{http.MethodGet, "upstreams/{upstream}", "show-upstream", "Show an upstream", vault.ToSee, 0},
+		func(_ context.Context, _ Actor, in *upstreamPath) (UpstreamView, error) {
+			return a.s.Upstream(in.Upstream)
 		})
-	handle(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to, or when its secret is due", vault.ToChange, 0},
+	handleVersioned(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to, or when its secret is due", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
-			Body     UpstreamUpdate
-		}) (UpstreamView, error) {
+			Condition
+			Body UpstreamUpdate
+		}) (out UpstreamView, err error) {
+			if in.Body.IfMatch, err = in.given(); err != nil {
+				return out, err
+			}
 			return a.s.UpdateUpstream(ctx, who, in.Upstream, in.Body)
 		})
 	handle(a, route{http.MethodDelete, "upstreams/{upstream}", "remove-upstream", "Remove an upstream", vault.ToChange, 0},
@@ -173,17 +178,18 @@ func (a *api) keys() {
 		}) (List[KeyStanding], error) {
 			return a.s.Standings(ctx, StandingFilter{in.Search, in.Brake, in.Mode, in.Sort, in.filter()})
 		})
-	handle(a, route{http.MethodPost, "keys", "create-key", "Create a vault key", vault.ToChange, maxPolicyBody},
-		func(ctx context.Context, who Actor, in *body[KeyRequest]) (KeyCreated, error) {
-			return a.s.CreateKey(ctx, who, in.Body)
-		})
-	handle(a, route{http.MethodGet, "keys/{key}", "show-key", "Show a vault key", vault.ToSee, 0},
+	handleCreate(a, route{http.MethodPost, "keys", "create-key", "Create a vault key", vault.ToChange, maxPolicyBody}, a.s.CreateKey)
+	handleVersioned(a, route{http.MethodGet, "keys/{key}", "show-key", "Show a vault key", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *keyPath) (KeyDetail, error) { return a.s.Key(ctx, in.Key) })
-	handle(a, route{http.MethodPatch, "keys/{key}", "update-key", "Change what a vault key may do", vault.ToLower, maxPolicyBody},
+	handleVersioned(a, route{http.MethodPatch, "keys/{key}", "update-key", "Change what a vault key may do", vault.ToLower, maxPolicyBody},
 		func(ctx context.Context, who Actor, in *struct {
-			Key  string `path:"key" doc:"id or name"`
+			Key string `path:"key" doc:"id or name"`
+			Condition
 			Body KeyUpdate
-		}) (KeyChanged, error) {
+		}) (out KeyChanged, err error) {
+			if in.Body.IfMatch, err = in.given(); err != nil {
+				return out, err
+			}
 			return a.s.UpdateKey(ctx, who, in.Key, in.Body)
 		})
 	handle(a, route{http.MethodGet, "spend", "spend", "How the caps stand", vault.ToSee, 0},

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,8 +61,11 @@ func NewClient(adminURL, token string) (*Client, error) {
 	}, nil
 }
 
+// header is one of a request's.
+type header struct{ name, value string }
+
 // send makes one request; the caller closes the answer's body.
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader, more ...header) (*http.Response, error) {
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -73,6 +77,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
+	}
+	for _, h := range more {
+		req.Header.Set(h.name, h.value)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -109,7 +116,7 @@ func (p *Problem) read(text []byte) {
 }
 
 // call makes one request with JSON in and out; in may be nil.
-func call[O any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (out O, err error) {
+func call[O any](ctx context.Context, c *Client, method, path string, query url.Values, in any, more ...header) (out O, err error) {
 	var body io.Reader
 	var contentType string
 	if in != nil {
@@ -119,7 +126,7 @@ func call[O any](ctx context.Context, c *Client, method, path string, query url.
 		}
 		body, contentType = bytes.NewReader(b), "application/json"
 	}
-	return receive[O](c.send(ctx, method, path, query, contentType, body))
+	return receive[O](c.send(ctx, method, path, query, contentType, body, more...))
 }
 
 func receive[O any](resp *http.Response, err error) (out O, _ error) {
@@ -160,14 +167,14 @@ func (c *Client) Standings(ctx context.Context, f StandingFilter) (List[KeyStand
 	return call[List[KeyStanding]](ctx, c, http.MethodGet, "standings", v, nil)
 }
 
-// AddUpstream calls Service.AddUpstream.
-func (c *Client) AddUpstream(ctx context.Context, req UpstreamRequest) (UpstreamView, error) {
-	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams", nil, req)
+// edit changes a resource if its version is the one that the edit was made for; an empty one stands for any.
+func edit[O any](ctx context.Context, c *Client, path, ifMatch string, in any) (O, error) {
+	return call[O](ctx, c, http.MethodPatch, path, nil, in, header{"If-Match", cmp.Or(ifMatch, anyVersion)})
 }
 
 // UpdateUpstream calls Service.UpdateUpstream.
 func (c *Client) UpdateUpstream(ctx context.Context, name string, req UpstreamUpdate) (UpstreamView, error) {
-	return call[UpstreamView](ctx, c, http.MethodPatch, "upstreams/"+seg(name), nil, req)
+	return edit[UpstreamView](ctx, c, "upstreams/"+seg(name), req.IfMatch, req)
 }
 
 // RemoveUpstream calls Service.RemoveUpstream.
@@ -176,14 +183,14 @@ func (c *Client) RemoveUpstream(ctx context.Context, name string) error {
 	return err
 }
 
+// Upstream calls Service.Upstream.
+func (c *Client) Upstream(ctx context.Context, idOrName string) (UpstreamView, error) {
+	return call[UpstreamView](ctx, c, http.MethodGet, "upstreams/"+seg(idOrName), nil, nil)
+}
+
 // Upstreams calls Service.Upstreams.
 func (c *Client) Upstreams(ctx context.Context) (List[UpstreamView], error) {
 	return call[List[UpstreamView]](ctx, c, http.MethodGet, "upstreams", nil, nil)
-}
-
-// CreateKey calls Service.CreateKey.
-func (c *Client) CreateKey(ctx context.Context, req KeyRequest) (KeyCreated, error) {
-	return call[KeyCreated](ctx, c, http.MethodPost, "keys", nil, req)
 }
 
 func (f KeyFilter) values() url.Values {
@@ -217,7 +224,7 @@ func (c *Client) Key(ctx context.Context, idOrName string) (KeyDetail, error) {
 
 // UpdateKey calls Service.UpdateKey.
 func (c *Client) UpdateKey(ctx context.Context, idOrName string, req KeyUpdate) (KeyChanged, error) {
-	return call[KeyChanged](ctx, c, http.MethodPatch, "keys/"+seg(idOrName), nil, req)
+	return edit[KeyChanged](ctx, c, "keys/"+seg(idOrName), req.IfMatch, req)
 }
 
 // Kill calls Service.Kill.

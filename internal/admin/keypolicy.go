@@ -46,7 +46,7 @@ type KeyRequest struct {
 type KeyCreated struct {
 	ID       string    `json:"id"`
 	Name     string    `json:"name"`
-	Key      string    `json:"key" doc:"shown this once"`
+	Key      string    `json:"key,omitempty" doc:"shown this once: absent when the create is replayed"`
 	Upstream string    `json:"upstream"`
 	Mode     string    `json:"mode"`
 	Created  time.Time `json:"created"`
@@ -73,7 +73,7 @@ func (s *Service) restrictedKey(p *policy.Policy, mode vault.Mode) *RestrictedKe
 }
 
 // CreateKey makes a vault key.
-func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (KeyCreated, error) {
+func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (out KeyCreated, err error) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
 	file, text, name, err := s.source(req)
@@ -121,18 +121,20 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (Key
 		if req.Unverified {
 			rec.Diff += "\nunverified: yes"
 		}
-		return putKey(tx, k)
+		if err := putKey(tx, k); err != nil {
+			return err
+		}
+		out = KeyCreated{
+			ID: string(k.ID), Name: k.Name, Upstream: u.Name, Mode: u.Mode.String(),
+			Created: k.Created.UTC(), Expires: k.Expires, Warnings: warnings, RestrictedKey: s.restrictedKey(p, u.Mode),
+		}
+		return remember(ctx, tx, out)
 	})
 	if err != nil {
 		return KeyCreated{}, err
 	}
-	if err := s.showKey(k); err != nil {
-		return KeyCreated{}, err
-	}
-	return KeyCreated{
-		ID: string(k.ID), Name: k.Name, Key: secret.Reveal(), Upstream: u.Name, Mode: u.Mode.String(),
-		Created: k.Created.UTC(), Expires: k.Expires, Warnings: warnings, RestrictedKey: s.restrictedKey(p, u.Mode),
-	}, nil
+	out.Key = secret.Reveal()
+	return out, s.showKey(k)
 }
 
 // source finds the policy text that a request names, the file's name for messages, and the key's name.
@@ -266,6 +268,8 @@ type KeyUpdate struct {
 	Name string `json:"name,omitempty"`
 	PolicyEdit
 	Reason string `json:"reason,omitempty" doc:"required if the key may do more afterwards"`
+	// IfMatch is the version that the edit was made for; empty: the present one, whichever that is.
+	IfMatch string `json:"-"`
 }
 
 // UpdateKey changes a key's policy or name. Whatever lets the key do more needs a reason; what is not mere lowering, an
@@ -292,6 +296,9 @@ func (s *Service) updateKey(ctx context.Context, who Actor, idOrName string, req
 	defer s.changes.Unlock()
 	present, err := s.key(idOrName)
 	if err != nil {
+		return out, false, err
+	}
+	if err := unchanged("the vault key "+present.Name, req.IfMatch, keyTag(present)); err != nil {
 		return out, false, err
 	}
 	before := s.whole(present)
@@ -326,7 +333,7 @@ func (s *Service) updateKey(ctx context.Context, who Actor, idOrName string, req
 	if err != nil {
 		return out, false, err
 	}
-	return KeyChanged{ID: string(present.ID), Name: after.Name, Changes: changes, Warnings: warnings}, true, nil
+	return KeyChanged{ID: string(present.ID), Name: after.Name, Changes: changes, Warnings: warnings, ETag: s.keyTagNow(present.ID)}, true, nil
 }
 
 func (s *Service) checkUpdate(who Actor, k *vault.Key, before, after *policy.Policy, reason string) error {

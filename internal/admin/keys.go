@@ -53,6 +53,7 @@ type KeyDetail struct {
 	PolicyDigest string           `json:"policy_digest"`
 	View         PolicyView       `json:"view" doc:"the policy in parts"`
 	Version      int64            `json:"version" doc:"grows with each change of the key"`
+	ETag         string           `json:"etag" doc:"version of what can be edited: the name and the policy"`
 	Credentials  []CredentialView `json:"credentials"`
 	// Joined are customers that the key created itself and that count as listed.
 	Joined []policy.CustomerID `json:"joined,omitempty"`
@@ -145,13 +146,25 @@ func (s *Service) Key(ctx context.Context, idOrName string) (KeyDetail, error) {
 	now := s.Store.Now()
 	whole := s.whole(k)
 	d := KeyDetail{
-		KeyView: s.keyView(k, now), Policy: string(policy.Format(whole)), PolicyDigest: k.PolicyDigest, View: viewPolicy(k.Policy), Version: k.Version,
+		KeyView: s.keyView(k, now), Policy: string(policy.Format(whole)), PolicyDigest: k.PolicyDigest, View: viewPolicy(k.Policy), Version: k.Version, ETag: keyTag(k),
 		Joined: k.Joined, Credentials: viewTexts(k.Credentials), RestrictedKey: s.restrictedKey(whole, k.Mode),
 	}
 	if d.Caps, err = s.capsOf(ctx, k, now); err != nil {
 		return KeyDetail{}, err
 	}
 	return d, nil
+}
+
+// keyTag is the version of what can be edited of a key. That its text was rotated, or that it was stopped, is no edit.
+func keyTag(k *vault.Key) string { return entityTag(k.ID, k.Name, k.PolicyDigest) }
+
+// keyTagNow is that of a key in the ring.
+func (s *Service) keyTagNow(id policy.KeyID) string {
+	k, ok := s.Ring.Key(id)
+	if !ok {
+		return ""
+	}
+	return keyTag(k)
 }
 
 func (s *Service) key(idOrName string) (*vault.Key, error) {
@@ -211,6 +224,7 @@ type KeyChanged struct {
 	Name     string   `json:"name"`
 	Changes  []Change `json:"changes"`
 	Warnings []string `json:"warnings"`
+	ETag     string   `json:"etag,omitempty" doc:"version of what can be edited of the key; in answers to edits"`
 }
 
 // Change is one difference, in the policy's words.

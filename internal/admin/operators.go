@@ -29,6 +29,7 @@ type Operator struct {
 	Sessions int       `json:"sessions" doc:"that are open"`
 	Seen     time.Time `json:"seen,omitzero" doc:"by a session or a token, roughly"`
 	Invited  time.Time `json:"invited,omitzero" doc:"until when a link is open that signs in once"`
+	ETag     string    `json:"etag" doc:"version of what can be edited"`
 }
 
 // OperatorRequest asks for an account.
@@ -46,6 +47,8 @@ type OperatorUpdate struct {
 	// ForgetOpenID lets the email decide again who this is at the provider.
 	ForgetOpenID bool   `json:"forget_openid,omitempty" doc:"who this is at the OpenID provider is decided anew, by the email, at the next sign-in"`
 	Reason       string `json:"reason,omitempty" doc:"required to give a higher role, or to enable"`
+	// IfMatch is the version that the edit was made for; empty: the present one, whichever that is.
+	IfMatch string `json:"-"`
 }
 
 // reservedNames stand in records for what is no operator.
@@ -65,7 +68,10 @@ func (s *Service) CreateOperator(ctx context.Context, who Actor, req OperatorReq
 		if _, err := endPasses(tx, r, func(p store.PassRow) bool { return firstLink(p) }); err != nil {
 			return err
 		}
-		return tx.PutOperator(row)
+		if err := tx.PutOperator(row); err != nil {
+			return err
+		}
+		return remember(ctx, tx, s.viewOperator(r, row))
 	})
 	if err != nil {
 		return Operator{}, err
@@ -134,6 +140,9 @@ func (s *Service) UpdateOperator(ctx context.Context, who Actor, idOrName string
 	err := s.changeRoster(ctx, who, "operator.update", func(tx store.Tx, rec *audit.Record, r *roster) error {
 		before, err := r.operator(idOrName)
 		if err != nil {
+			return err
+		}
+		if err := unchanged("the operator "+before.Name, req.IfMatch, operatorTag(before)); err != nil {
 			return err
 		}
 		if row, err = r.updated(before, req, tx.Now()); err != nil {
@@ -216,6 +225,11 @@ func changed(field, before, after string) string {
 	return field + ": " + orNone(before) + " -> " + orNone(after)
 }
 
+// operatorTag is the version of what can be edited of an account.
+func operatorTag(row store.OperatorRow) string {
+	return entityTag(row.ID, row.Role, row.Email, row.Subject, row.Disabled)
+}
+
 // Operators lists the accounts by name, disabled ones too.
 func (s *Service) Operators() []Operator {
 	r, out := s.roster.Load(), []Operator{}
@@ -239,7 +253,7 @@ func (s *Service) Operator(idOrName string) (Operator, error) {
 func (s *Service) viewOperator(r *roster, row store.OperatorRow) Operator {
 	now := s.Store.Now()
 	out := Operator{
-		ID: row.ID, Name: row.Name, Role: row.Role, Email: row.Email, OpenID: row.Subject != "", Created: row.Created, Disabled: row.Disabled,
+		ID: row.ID, Name: row.Name, Role: row.Role, Email: row.Email, OpenID: row.Subject != "", Created: row.Created, Disabled: row.Disabled, ETag: operatorTag(row),
 	}
 	seen := func(t time.Time) {
 		if t.After(out.Seen) {

@@ -29,17 +29,18 @@ func (a *api) operators() {
 		func(_ context.Context, _ Actor, _ *none) (List[Operator], error) {
 			return List[Operator]{Items: a.s.Operators()}, nil
 		})
-	handle(a, route{method: http.MethodPost, path: "operators", id: "create-operator", summary: "Create an operator's account", needs: vault.ToChange},
-		func(ctx context.Context, who Actor, in *body[OperatorRequest]) (Operator, error) {
-			return a.s.CreateOperator(ctx, who, in.Body)
-		})
-	handle(a, route{method: http.MethodGet, path: "operators/{operator}", id: "show-operator", summary: "Show an operator", needs: vault.ToSee},
+	handleCreate(a, route{method: http.MethodPost, path: "operators", id: "create-operator", summary: "Create an operator's account", needs: vault.ToChange}, a.s.CreateOperator)
+	handleVersioned(a, route{method: http.MethodGet, path: "operators/{operator}", id: "show-operator", summary: "Show an operator", needs: vault.ToSee},
 		func(_ context.Context, _ Actor, in *operatorPath) (Operator, error) { return a.s.Operator(in.Operator) })
-	handle(a, route{method: http.MethodPatch, path: "operators/{operator}", id: "update-operator", summary: "Change, disable or enable an operator's account", needs: vault.ToChange},
+	handleVersioned(a, route{method: http.MethodPatch, path: "operators/{operator}", id: "update-operator", summary: "Change, disable or enable an operator's account", needs: vault.ToChange},
 		func(ctx context.Context, who Actor, in *struct {
 			Operator string `path:"operator" doc:"id or name"`
-			Body     OperatorUpdate
-		}) (Operator, error) {
+			Condition
+			Body OperatorUpdate
+		}) (out Operator, err error) {
+			if in.Body.IfMatch, err = in.given(); err != nil {
+				return out, err
+			}
 			return a.s.UpdateOperator(ctx, who, in.Operator, in.Body)
 		})
 	handle(a, route{method: http.MethodPost, path: "operators/{operator}/invite", id: "invite-operator", summary: "Make a link that signs an operator in once", needs: vault.ToChange},
@@ -66,10 +67,7 @@ func (a *api) tokens() {
 		func(_ context.Context, _ Actor, _ *none) (List[Token], error) {
 			return List[Token]{Items: a.s.Tokens()}, nil
 		})
-	handle(a, route{method: http.MethodPost, path: "tokens", id: "create-token", summary: "Create a token", needs: vault.ToSee},
-		func(ctx context.Context, who Actor, in *body[TokenRequest]) (TokenCreated, error) {
-			return a.s.CreateToken(ctx, who, in.Body)
-		})
+	handleCreate(a, route{method: http.MethodPost, path: "tokens", id: "create-token", summary: "Create a token", needs: vault.ToSee}, a.s.CreateToken)
 	handle(a, route{method: http.MethodDelete, path: "tokens/{token}", id: "delete-token", summary: "End a token", needs: vault.ToSee},
 		func(ctx context.Context, who Actor, in *struct {
 			Token string `path:"token" doc:"its name"`

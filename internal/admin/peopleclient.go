@@ -15,14 +15,9 @@ func (c *Client) Operator(ctx context.Context, idOrName string) (Operator, error
 	return call[Operator](ctx, c, http.MethodGet, "operators/"+seg(idOrName), nil, nil)
 }
 
-// CreateOperator calls Service.CreateOperator.
-func (c *Client) CreateOperator(ctx context.Context, req OperatorRequest) (Operator, error) {
-	return call[Operator](ctx, c, http.MethodPost, "operators", nil, req)
-}
-
 // UpdateOperator calls Service.UpdateOperator.
 func (c *Client) UpdateOperator(ctx context.Context, idOrName string, req OperatorUpdate) (Operator, error) {
-	return call[Operator](ctx, c, http.MethodPatch, "operators/"+seg(idOrName), nil, req)
+	return edit[Operator](ctx, c, "operators/"+seg(idOrName), req.IfMatch, req)
 }
 
 // Invite calls Service.Invite.
@@ -40,11 +35,6 @@ func (c *Client) Uninvite(ctx context.Context, operator string) error {
 func (c *Client) EndSessions(ctx context.Context, operator string) (ended int, err error) {
 	out, err := call[Ended](ctx, c, http.MethodDelete, "operators/"+seg(operator)+"/sessions", nil, nil)
 	return out.Sessions, err
-}
-
-// CreateToken calls Service.CreateToken.
-func (c *Client) CreateToken(ctx context.Context, req TokenRequest) (TokenCreated, error) {
-	return call[TokenCreated](ctx, c, http.MethodPost, "tokens", nil, req)
 }
 
 // Tokens calls Service.Tokens.

@@ -45,7 +45,7 @@ type TokenCreated struct {
 	Name     string    `json:"name"`
 	Operator string    `json:"operator,omitempty"`
 	Role     string    `json:"role"`
-	Token    string    `json:"token" doc:"shown this once"`
+	Token    string    `json:"token,omitempty" doc:"shown this once: absent when the create is replayed"`
 	Expires  time.Time `json:"expires,omitzero"`
 }
 
@@ -60,6 +60,7 @@ func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) 
 		return TokenCreated{}, err
 	}
 	var out TokenCreated
+	var text string
 	err = s.changeRoster(ctx, who, "token.create", func(tx store.Tx, rec *audit.Record, r *roster) error {
 		row, role, err := s.newToken(r, who, req, expiry, tx.Now())
 		if err != nil {
@@ -67,7 +68,7 @@ func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) 
 		}
 		secret, op := s.Ring.Master().MintOperator(row.Name, role, row.Created)
 		row.Digest = op.Digest[:]
-		out = TokenCreated{Name: row.Name, Role: role.String(), Token: secret.Reveal(), Expires: row.Expires}
+		out = TokenCreated{Name: row.Name, Role: role.String(), Expires: row.Expires}
 		rec.Subject, rec.Diff = "token "+row.Name, "role: (none) -> "+role.String()
 		if row.Operator != "" {
 			out.Operator = r.operators[row.Operator].Name
@@ -76,11 +77,16 @@ func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) 
 		if !row.Expires.IsZero() {
 			rec.Diff += "\nexpires: (none) -> " + stamp(row.Expires)
 		}
-		return tx.PutToken(row)
+		if err := tx.PutToken(row); err != nil {
+			return err
+		}
+		text = secret.Reveal()
+		return remember(ctx, tx, out)
 	})
 	if err != nil {
 		return TokenCreated{}, err
 	}
+	out.Token = text
 	return out, nil
 }
 

@@ -39,6 +39,7 @@ type UpstreamView struct {
 	Secret  string    `json:"secret" doc:"prefix and last four"`
 	Brake   string    `json:"brake"`
 	Keys    int       `json:"keys" doc:"vault keys that are not revoked"`
+	ETag    string    `json:"etag" doc:"version of what can be edited: the pinned version and rotate_every"`
 	Created time.Time `json:"created"`
 	Webhook bool      `json:"webhook" doc:"messages that the vendor signs are taken"`
 	// Account is the vendor's id of the account that the secret belongs to, where the vendor tells.
@@ -122,6 +123,8 @@ type UpstreamUpdate struct {
 	Version     string `json:"version,omitempty" doc:"API version that is sent where an agent names none, and that agents may name; takes a reason"`
 	RotateEvery string `json:"rotate_every,omitempty" doc:"a span like 90d after which the secret is due for another, or never"`
 	Reason      string `json:"reason,omitempty" doc:"why; goes into the audit"`
+	// IfMatch is the version that the edit was made for; empty: the present one, whichever that is.
+	IfMatch string `json:"-"`
 }
 
 // version is how the vendor's versions are written: a date, with the name of its release train since there are some.
@@ -134,6 +137,9 @@ func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string
 	defer s.changes.Unlock()
 	present, err := s.upstream(idOrName)
 	if err != nil {
+		return UpstreamView{}, err
+	}
+	if err := unchanged("the upstream "+present.Name, req.IfMatch, upstreamTag(present)); err != nil {
 		return UpstreamView{}, err
 	}
 	u := *present
@@ -203,7 +209,10 @@ func (s *Service) putUpstream(ctx context.Context, who Actor, action string, u v
 		if action == "upstream.add" {
 			rec.Diff = fmt.Sprintf("base_url: %s\nversion: %s\n%s", u.BaseURL, u.Version, diff)
 		}
-		return tx.PutUpstream(row)
+		if err := tx.PutUpstream(row); err != nil {
+			return err
+		}
+		return remember(ctx, tx, s.upstreamView(&u, nil))
 	})
 	if err != nil {
 		return UpstreamView{}, err
@@ -288,6 +297,18 @@ func (s *Service) Upstreams() []UpstreamView {
 	return out
 }
 
+// Upstream shows one upstream by id or name.
+func (s *Service) Upstream(idOrName string) (UpstreamView, error) {
+	u, err := s.upstream(idOrName)
+	if err != nil {
+		return UpstreamView{}, err
+	}
+	return s.upstreamView(u, s.keysPerUpstream()), nil
+}
+
+// upstreamTag is the version of what can be edited of an upstream.
+func upstreamTag(u *vault.Upstream) string { return entityTag(u.ID, u.Version, u.RotateEvery) }
+
 func (s *Service) upstream(idOrName string) (*vault.Upstream, error) {
 	u, ok := s.Ring.FindUpstream(idOrName)
 	if !ok {
@@ -309,7 +330,7 @@ func (s *Service) keysPerUpstream() map[policy.UpstreamID]int {
 func (s *Service) upstreamView(u *vault.Upstream, keys map[policy.UpstreamID]int) UpstreamView {
 	v := UpstreamView{
 		ID: string(u.ID), Name: u.Name, Mode: u.Mode.String(), BaseURL: u.BaseURL.String(), Version: u.Version,
-		Secret: shownSecret(u.SecretPrefix, u.SecretLast4), Brake: u.Brake.String(), Keys: keys[u.ID], Created: u.Created.UTC(),
+		Secret: shownSecret(u.SecretPrefix, u.SecretLast4), Brake: u.Brake.String(), Keys: keys[u.ID], ETag: upstreamTag(u), Created: u.Created.UTC(),
 		Webhook: len(u.SealedWebhook) > 0, Account: u.Account,
 		SecretSince: u.Rotated().UTC(), RotateEvery: span(u.RotateEvery), RotateBy: u.RotateBy().UTC(),
 	}

@@ -16,6 +16,7 @@ import (
 // lines of the policy (Rest), so that nothing is lost by an edit.
 type keyForm struct {
 	Key      string // id of the key that is changed; empty for a new one
+	Version  string // of that key, as it was when the form was opened
 	Preset   string
 	Name     string
 	Upstream string
@@ -81,7 +82,7 @@ func readForm(in url.Values) keyForm {
 	f := keyForm{
 		Preset: get("preset"), Name: get("name"), Upstream: get("upstream"), Customers: get("customers"), List: get("customer"),
 		Expires: get("expires"), Network: get("network"), Timezone: get("timezone"), Enforcement: get("enforcement"),
-		Rest: strings.ReplaceAll(in.Get("rest"), "\r\n", "\n"), Reason: get("reason"), Find: get("find"),
+		Rest: strings.ReplaceAll(in.Get("rest"), "\r\n", "\n"), Reason: get("reason"), Find: get("find"), Version: get("version"),
 	}
 	for _, resource := range in["resource"] {
 		f.Scopes = append(f.Scopes, scopeField{resource, in.Get("scope-" + resource)})

@@ -93,7 +93,7 @@ func (v *visit) editKey() (*page, error) {
 		return nil, err
 	}
 	f := formOf(&k.View, k.Policy)
-	f.Key, f.Name, f.Upstream = k.ID, k.Name, k.Upstream
+	f.Key, f.Version, f.Name, f.Upstream = k.ID, k.ETag, k.Name, k.Upstream
 	f.Expires = expiryIn(k.Policy)
 	return v.formPage(&f, false)
 }
@@ -124,7 +124,7 @@ func (v *visit) saveKey() (*page, error) {
 	}
 	text, _ := f.policy()
 	_, err = v.api.UpdateKey(v.ctx(), f.Key, admin.KeyUpdate{
-		Name: f.Name, PolicyEdit: admin.PolicyEdit{Policy: text, PolicyFile: "form"}, Reason: f.Reason,
+		Name: f.Name, PolicyEdit: admin.PolicyEdit{Policy: text, PolicyFile: "form"}, Reason: f.Reason, IfMatch: f.Version,
 	})
 	if problem, ok := refused(err); ok {
 		return v.formAgain(&f, problem)
