@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -13,7 +14,7 @@ import (
 // meter counts by the minute, over the last hour.
 type meter struct {
 	minute int64 // the latest one counted, in minutes since 1970
-	counts [trafficMinutes]int64
+	counts [trafficMinutes]uint32
 }
 
 // add counts n at a moment. Records come in the order of their numbers, which is nearly that of time.
@@ -21,14 +22,15 @@ func (m *meter) add(at time.Time, n int64) {
 	minute := at.Unix() / 60
 	m.turn(minute)
 	if minute > m.minute-trafficMinutes {
-		m.counts[minute%trafficMinutes] += n
+		at := &m.counts[minute%trafficMinutes]
+		*at = uint32(min(int64(*at)+n, math.MaxUint32))
 	}
 }
 
 // turn forgets the minutes that are an hour and more before one.
 func (m *meter) turn(minute int64) {
 	if minute-m.minute >= trafficMinutes {
-		m.counts = [trafficMinutes]int64{}
+		m.counts = [trafficMinutes]uint32{}
 	} else {
 		for i := m.minute + 1; i <= minute; i++ {
 			m.counts[i%trafficMinutes] = 0
@@ -42,7 +44,7 @@ func (m *meter) last(now time.Time, minutes int64) (n int64) {
 	m.turn(now.Unix() / 60)
 	for i := range min(minutes, trafficMinutes) {
 		if at := now.Unix()/60 - i; at > m.minute-trafficMinutes {
-			n += m.counts[((at%trafficMinutes)+trafficMinutes)%trafficMinutes]
+			n += int64(m.counts[((at%trafficMinutes)+trafficMinutes)%trafficMinutes])
 		}
 	}
 	return n
