@@ -50,8 +50,6 @@ type Condition struct {
 	Key     string // id of the key that it is about; empty: none
 	Severity
 	Title, Text string
-	// TellEnd: its end is worth a message.
-	TellEnd bool
 }
 
 // Seen is what the rules look at.
@@ -221,7 +219,7 @@ func (t Thresholds) denials(s *Seen) (out []Condition) {
 
 func (t Thresholds) brakes(s *Seen) (out []Condition) {
 	for _, b := range s.Brakes {
-		c := Condition{Kind: Brake, Subject: strings.TrimSpace(b.Scope + " " + b.ID), Severity: Warning, TellEnd: true}
+		c := Condition{Kind: Brake, Subject: strings.TrimSpace(b.Scope + " " + b.ID), Severity: Warning}
 		what := b.Name
 		switch b.Scope {
 		case "all":
@@ -271,7 +269,7 @@ func (t Thresholds) open(s *Seen) []Condition {
 		return nil
 	}
 	return []Condition{{
-		Kind: Unresolved, Subject: "calls", Severity: Warning, TellEnd: true,
+		Kind: Unresolved, Subject: "calls", Severity: Warning,
 		Title: fmt.Sprintf("The outcome of %s is not known since %s", calls(s.Open.Count), s.Open.Oldest.UTC().Format("2 Jan 15:04 UTC")),
 		Text:  "$" + s.Open.USD + " stay held until Stripe tells or an operator decides: keybrake reconcile",
 	}}
@@ -321,7 +319,7 @@ func (t Thresholds) upstreams(s *Seen) (out []Condition) {
 			continue
 		}
 		out = append(out, Condition{
-			Kind: Upstream, Subject: u.Name, Severity: Critical, TellEnd: true,
+			Kind: Upstream, Subject: u.Name, Severity: Critical,
 			Title: fmt.Sprintf("%d of %d calls to %s failed in %s", u.Failed, u.Calls, u.Name, minutes(u.Within)),
 			Text:  "It did not answer, or with an error of its own. What it may have done stays held until it is known. https://status.stripe.com",
 		})
@@ -332,7 +330,7 @@ func (t Thresholds) upstreams(s *Seen) (out []Condition) {
 func (t Thresholds) server(s *Seen) (out []Condition) {
 	if s.Trouble != "" {
 		out = append(out, Condition{
-			Kind: Store, Subject: "server", Severity: Critical, TellEnd: true,
+			Kind: Store, Subject: "server", Severity: Critical,
 			Title: "Money calls are not taken", Text: s.Trouble + ". What was held stays held. keybrake doctor says more",
 		})
 	}

@@ -233,9 +233,11 @@ func tellsEnd(k Kind) bool {
 // stands is a condition that is there: new, come back, worse, or the same.
 func (w *Watcher) stands(c *changes, n string, is Condition, now time.Time) {
 	r, open := w.open[n]
+	endTold := false // then whoever was told that it is over must be told that it is not
 	if !open {
 		if last, was := w.ended[n]; was && now.Sub(last.Resolved) <= w.again() {
 			r = last // the same once more
+			endTold = tellsEnd(is.Kind) && last.Told.Equal(last.Resolved)
 			r.Resolved = time.Time{}
 			c.forgetAck(&r)
 		} else {
@@ -248,7 +250,7 @@ func (w *Watcher) stands(c *changes, n string, is Condition, now time.Time) {
 		event = "opened"
 	case is.Severity.rank() > Severity(r.ToldSeverity).rank():
 		event = "worse"
-	case !open && now.Sub(r.Told) > w.again():
+	case endTold, !open && now.Sub(r.Told) > w.again():
 		event = "opened"
 	}
 	worse := is.Severity.rank() > Severity(r.Severity).rank()
@@ -299,18 +301,22 @@ func (w *Watcher) messages(told []Told, now time.Time) (out []store.MessageRow, 
 	return out, nil
 }
 
-// tellAlone tells of trouble past the store, which takes nothing: once an hour at most, and once for each target.
+// tellAlone tells of trouble past the store, which takes nothing: at most once within `again`, which is an hour, and once for
+// each target.
 func (w *Watcher) tellAlone(ctx context.Context, conditions []Condition, now time.Time) {
 	if !w.alone.IsZero() && now.Sub(w.alone) < w.again() {
 		return
 	}
-	w.alone = now
 	var c changes
 	for _, is := range conditions {
 		if is.Kind == Store || is.Kind == Chain {
 			c.tell(w, "opened", &store.AlertRow{ID: newID("alr_"), Kind: string(is.Kind), Severity: string(is.Severity), Title: is.Title, Text: is.Text, First: now}, now)
 		}
 	}
+	if len(c.told) == 0 {
+		return
+	}
+	w.alone = now
 	messages, err := w.messages(c.told, now)
 	if err != nil {
 		w.Log.Error("an alert could not be written", "err", err)
