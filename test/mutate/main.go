@@ -1,19 +1,19 @@
 // Command mutate changes the packages that judge, one place at a time, and runs their tests: a change that no test notices
-// is a rule that nobody holds. It makes no file of the repository other: `go test -overlay` shows the compiler a changed copy.
+// is a rule that nobody holds. It makes no file of the repository other: `go test -overlay` shows the compiler changed copies.
 //
-//	go run ./mutate [-pkg money,policy,ledger] [-sample N -seed S] [-again FILE]
+//	go run ./mutate [-pkg money,policy,ledger] [-sample N -seed S] [-only TEXT]
 //
-// A survivor of a package's quick tests is tried on its long ones (the properties with many more draws), and then on those of
-// the packages that judge with it.
+// All mutants of a package are compiled at once, each behind a switch that the environment sets; only changes where the
+// language wants a constant are compiled alone. A survivor of a package's quick tests is tried on its long ones (the
+// properties with many more draws), and then on those of a package that judges with it.
 //
 // Survivors that change no decision stand in accepted.txt, each with its reason. The command fails if one survives that is
 // not there, and, in a whole run, if one that is there does not survive any more.
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -28,22 +28,25 @@ import (
 	"time"
 )
 
-// judged are the packages that judge, and who else judges them, quickest first: a survivor of its own tests is tried there.
-var judged = map[string][]string{
-	"money":  {"policy", "ledger"},
-	"policy": {"ledger", "upstream/stripe", "gateway"},
-	"ledger": {"store/sqlite", "gateway"},
+// suite is one run of a package's tests. One that takes longer than a mutant may is noticed too.
+type suite struct {
+	pkg    string
+	within time.Duration
+	args   []string
 }
 
-// long are the arguments of a package's own tests in their long form.
-var long = map[string][]string{"ledger": {"-rapid.checks=10000"}}
-
-// How long the tests of one package may take with a mutant: one that never ends is noticed too. Its own tests take seconds.
-const (
-	ownTime  = time.Minute
-	longTime = 3 * time.Minute
-	testTime = 5 * time.Minute
+// Failures are not made small: that there is one is enough.
+var (
+	quick = []string{"-test.short", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=1ms"}
+	many  = []string{"-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=1ms", "-rapid.checks=10000"}
 )
+
+// judged are the packages that judge, and what must notice: their own tests, then those of packages that judge with them.
+var judged = map[string][]suite{
+	"money":  {{"money", 30 * time.Second, quick}, {"ledger", time.Minute, quick}, {"policy", time.Minute, quick}},
+	"policy": {{"policy", 30 * time.Second, quick}, {"ledger", time.Minute, quick}, {"upstream/stripe", time.Minute, quick}},
+	"ledger": {{"ledger", 30 * time.Second, quick}, {"ledger", 2 * time.Minute, many}},
+}
 
 // verdict is what became of a mutant.
 type verdict string
@@ -59,187 +62,163 @@ func main() {
 	sample := flag.Int("sample", 0, "how many mutants are tried, drawn by -seed; 0: all of them")
 	seed := flag.Uint64("seed", 1, "draws the sample")
 	workers := flag.Int("p", runtime.NumCPU(), "how many are tried at a time")
-	again := flag.String("again", "", "try only those that this file of an earlier run's output tells as survivors")
-	near := flag.Bool("near", false, "do not try survivors on the tests of other packages")
+	only := flag.String("only", "", "try only those whose key has this in it")
 	flag.Parse()
-	if err := run(strings.Split(*packages, ","), *sample, *seed, *workers, *near, *again); err != nil {
+	if err := run(strings.Split(*packages, ","), *only, *sample, *seed, *workers); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(packages []string, sample int, seed uint64, workers int, near bool, again string) error {
+func run(packages []string, only string, sample int, seed uint64, workers int) error {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		return err
-	}
-	var all []mutant
-	for _, p := range packages {
-		if _, known := judged[p]; !known {
-			return fmt.Errorf("%s is none of money, policy, ledger", p)
-		}
-		found, err := mutantsOf(root, p)
-		if err != nil {
-			return err
-		}
-		all = append(all, found...)
-	}
-	made, whole := len(all), sample == 0 && again == ""
-	if again != "" {
-		told, err := os.ReadFile(again)
-		if err != nil {
-			return err
-		}
-		survivors := strings.Split(string(told), "\n")
-		all = slices.DeleteFunc(all, func(m mutant) bool { return !slices.Contains(survivors, "    "+m.key()) })
-	}
-	if sample > 0 && sample < len(all) {
-		r := rand.New(rand.NewPCG(seed, 0))
-		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:sample]
 	}
 	accepted, err := readAccepted("mutate/accepted.txt")
 	if err != nil {
 		return err
 	}
-	start := time.Now()
-	verdicts := tryAll(root, all, workers, near)
-	return report(all, verdicts, accepted, made, packages, whole, time.Since(start))
+	dir, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for _, name := range packages {
+		suites, known := judged[name]
+		if !known {
+			return fmt.Errorf("%s is none of money, policy, ledger", name)
+		}
+		start := time.Now()
+		p, err := load(root, name)
+		if err != nil {
+			return err
+		}
+		tried := mutantsOf(p)
+		r := &result{pkg: name, accepted: accepted, made: len(tried), whole: sample == 0 && only == ""}
+		tried = slices.DeleteFunc(tried, func(m *mutant) bool { return !strings.Contains(m.key(), only) })
+		if sample > 0 && sample < len(tried) {
+			draw := rand.New(rand.NewPCG(seed, 0))
+			draw.Shuffle(len(tried), func(i, j int) { tried[i], tried[j] = tried[j], tried[i] })
+			tried = tried[:sample]
+		}
+		t := &trials{builder: builder{root: root, dir: dir}, pkg: p, suites: suites, programs: map[string]string{}}
+		if r.verdicts, err = t.all(tried, workers); err != nil {
+			return err
+		}
+		r.tried, r.took = tried, time.Since(start)
+		if r.report() {
+			defer func() { err = cmp.Or(err, fmt.Errorf("some survive without a reason, or reasons without a survivor")) }()
+		}
+	}
+	return err
 }
 
-func tryAll(root string, all []mutant, workers int, near bool) []verdict {
-	verdicts := make([]verdict, len(all))
-	next := make(chan int)
+// trials tries the mutants of one package.
+type trials struct {
+	builder
+	pkg      *pkg
+	suites   []suite
+	switches map[string][]byte // the files of the package with the mutants built in
+
+	building sync.Mutex
+	programs map[string]string // by the package whose tests they are
+}
+
+// all tries mutants, several at a time.
+func (t *trials) all(mutants []*mutant, workers int) ([]verdict, error) {
+	verdicts := make([]verdict, len(mutants))
+	var alive []*mutant
+	for i, m := range mutants {
+		m.id = i + 1
+		if !t.pkg.compiles(m) {
+			verdicts[i] = stillborn
+			continue
+		}
+		alive = append(alive, m)
+	}
+	t.switches = everyMutant(t.pkg, alive)
+	// Without a mutant all must be green, or everything would count as caught.
+	for _, s := range t.suites {
+		if program, err := t.program(s.pkg); err != nil {
+			return nil, err
+		} else if out, ok := t.passes(program, s, 0); !ok {
+			return nil, fmt.Errorf("the tests of %s fail without a mutant:\n%s", s.pkg, out)
+		}
+	}
+	var failed atomic.Pointer[error]
 	var done atomic.Int64
 	var wait sync.WaitGroup
+	next := make(chan *mutant)
 	for range workers {
 		wait.Go(func() {
-			for i := range next {
-				verdicts[i] = try(root, &all[i], near)
-				n := done.Add(1)
-				if verdicts[i] == survived {
-					fmt.Fprintf(os.Stderr, "%d of %d: survived: %s\n", n, len(all), &all[i])
-				} else if n%50 == 0 {
-					fmt.Fprintf(os.Stderr, "%d of %d\n", n, len(all))
+			for m := range next {
+				v, err := t.try(m)
+				if err != nil {
+					failed.Store(&err)
 				}
+				if verdicts[m.id-1] = v; v == survived {
+					fmt.Fprintf(os.Stderr, "%d of %d: survived: %s\n", done.Load(), len(alive), m)
+				}
+				done.Add(1)
 			}
 		})
 	}
-	for i := range all {
-		next <- i
+	for _, m := range alive {
+		next <- m
 	}
 	close(next)
 	wait.Wait()
-	return verdicts
+	if err := failed.Load(); err != nil {
+		return nil, *err
+	}
+	return verdicts, nil
 }
 
-// try runs the tests over one mutant.
-func try(root string, m *mutant, near bool) verdict {
-	dir, err := os.MkdirTemp("", "mutant-")
-	if err != nil {
-		return fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	changed, overlay := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json")
-	text, err := json.Marshal(map[string]map[string]string{"Replace": {m.file: changed}})
-	if err = errors.Join(err, os.WriteFile(changed, m.text(), 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
-		return fatal(err)
-	}
-	own := func(within time.Duration, args ...string) trial { return trial{m.pkg, within, args} }
-	trials := []trial{own(ownTime, "-short")}
-	if args := long[m.pkg]; args != nil {
-		trials = append(trials, own(longTime, args...))
-	}
-	if !near {
-		for _, pkg := range judged[m.pkg] {
-			trials = append(trials, trial{pkg, testTime, []string{"-short"}})
+// program is the one with the switches, compiled once.
+func (t *trials) program(tests string) (string, error) {
+	t.building.Lock()
+	defer t.building.Unlock()
+	if t.programs[tests] == "" {
+		program, err := t.build(tests, t.switches)
+		if err != nil {
+			return "", err
 		}
+		t.programs[tests] = program
 	}
-	for i, t := range trials {
-		ctx, cancel := context.WithTimeout(context.Background(), t.within)
-		cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-overlay", overlay, "-count=1", "-failfast", "-vet=off", "./internal/" + t.pkg}, t.args...)...)
-		cmd.Dir = root
-		out, err := cmd.CombinedOutput()
-		cancel()
-		switch {
-		case err == nil:
-		case i == 0 && strings.Contains(string(out), "[build failed]"):
-			return stillborn
-		default:
-			return caught
-		}
-	}
-	return survived
+	return t.programs[tests], nil
 }
 
-// trial is one run of a package's tests.
-type trial struct {
-	pkg    string
-	within time.Duration
-	args   []string
+// alone compiles tests with one mutant that cannot be switched.
+func (t *trials) alone(m *mutant, tests string) (string, error) {
+	t.building.Lock()
+	defer t.building.Unlock()
+	return t.build(tests, map[string][]byte{m.file.name: m.text()})
 }
 
-func fatal(err error) verdict {
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-	return ""
+func (t *trials) try(m *mutant) (verdict, error) {
+	for _, s := range t.suites {
+		program, err := t.program(s.pkg)
+		if m.at == nil {
+			program, err = t.alone(m, s.pkg)
+		}
+		if err != nil {
+			return "", err
+		}
+		if _, ok := t.passes(program, s, m.id); !ok {
+			return caught, nil
+		}
+	}
+	return survived, nil
 }
 
-// report prints the figures and what survived without leave.
-func report(all []mutant, verdicts []verdict, accepted map[string]string, made int, packages []string, whole bool, took time.Duration) error {
-	count := map[verdict]int{}
-	var open []string
-	used := map[string]bool{}
-	for i := range all {
-		count[verdicts[i]]++
-		if verdicts[i] != survived {
-			continue
-		}
-		key := all[i].key()
-		used[key] = true
-		if accepted[key] == "" {
-			open = append(open, all[i].String()+"\n    "+key)
-		}
-	}
-	var stale []string
-	for key := range accepted {
-		if pkg, _, _ := strings.Cut(key, "/"); whole && slices.Contains(packages, pkg) && !used[key] {
-			stale = append(stale, key)
-		}
-	}
-	fmt.Printf("%d mutants of %s, %d tried in %s: %d caught, %d survived (%d of them accepted), %d did not compile\n",
-		made, strings.Join(packages, ", "), len(all), took.Round(time.Second), count[caught], count[survived], count[survived]-len(open), count[stillborn])
-	slices.Sort(open)
-	slices.Sort(stale)
-	for _, s := range open {
-		fmt.Println("survived:", s)
-	}
-	for _, s := range stale {
-		fmt.Println("accepted, and caught:", s)
-	}
-	if len(open)+len(stale) > 0 {
-		return fmt.Errorf("%d survive that no reason is given for, %d reasons are of no use any more", len(open), len(stale))
-	}
-	return nil
-}
-
-// readAccepted reads lines of "key => reason".
-func readAccepted(path string) (map[string]string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]string{}
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		key, reason, ok := strings.Cut(line, " => ")
-		if !ok || reason == "" {
-			return nil, fmt.Errorf("%s: %q is not `key => reason`", path, line)
-		}
-		out[key] = reason
-	}
-	return out, nil
+// passes runs the tests with a mutant switched on, and reports whether they are green.
+func (t *trials) passes(program string, s suite, alive int) (string, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, s.args...)
+	cmd.Dir = filepath.Join(t.root, "internal", s.pkg)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", switchName, alive))
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
 }

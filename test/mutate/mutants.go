@@ -3,40 +3,43 @@ package main
 import (
 	"fmt"
 	"go/ast"
-	"go/parser"
 	"go/token"
-	"os"
+	"go/types"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // mutant is one change of one file.
 type mutant struct {
-	pkg, file string
-	source    []byte
-	from, to  int // bytes of source that are replaced
-	by        string
-	function  string
-	line      int
-	where     string // the expression that it is in, as written
-	told      string // what is changed, where the bytes themselves would say too much
+	id       int // from 1; what the switch is set to
+	pkg      string
+	file     *file
+	at       ast.Node   // the expression or statement that is switched as a whole; nil: it cannot be, and is compiled alone
+	kind     types.Type // of the expression; nil for a statement
+	from, to int        // bytes of the source that are replaced
+	by       string
+	function string
+	line     int
+	where    string // the expression that it is in, as written
+	told     string // what is changed, where the bytes themselves would say too much
 }
 
 func (m *mutant) text() []byte {
-	return append(append(append([]byte{}, m.source[:m.from]...), m.by...), m.source[m.to:]...)
+	return slices.Concat(m.file.source[:m.from], []byte(m.by), m.file.source[m.to:])
 }
 
 // String tells where it is and what it changes.
 func (m *mutant) String() string {
-	return fmt.Sprintf("internal/%s/%s:%d: %s", m.pkg, filepath.Base(m.file), m.line, m.change())
+	return fmt.Sprintf("internal/%s/%s:%d: %s", m.pkg, filepath.Base(m.file.name), m.line, m.change())
 }
 
 func (m *mutant) change() string {
 	if m.told != "" {
 		return m.told
 	}
-	return fmt.Sprintf("%s: %s -> %s", m.where, m.source[m.from:m.to], m.by)
+	return fmt.Sprintf("%s: %s -> %s", m.where, m.file.source[m.from:m.to], m.by)
 }
 
 // key names it without a line, so that a list of keys does not rot.
@@ -52,39 +55,30 @@ var swaps = map[token.Token][]string{
 	token.ADD_ASSIGN: {"-="}, token.SUB_ASSIGN: {"+="}, token.INC: {"--"}, token.DEC: {"++"},
 }
 
-// mutantsOf makes the mutants of a package: comparisons and signs flipped, conditions turned round, whole numbers one up
-// and one down, and in the table of currencies each currency under each other exponent.
-func mutantsOf(root, pkg string) (out []mutant, err error) {
-	names, err := filepath.Glob(filepath.Join(root, "internal", pkg, "*.go"))
-	if err != nil {
-		return nil, err
+// mutantsOf makes the mutants of a package: comparisons and signs flipped, conditions turned round, truths and whole
+// numbers changed by one, and in the table of currencies each currency under another exponent.
+//
+// Two kinds of change are not made, because they cannot change what happens: the room that `make` is told to keep free, and
+// what a function returns beside an error.
+func mutantsOf(p *pkg) []*mutant {
+	var out []*mutant
+	for _, f := range p.files {
+		find := &finder{pkg: p, file: f}
+		for _, d := range f.tree.Decls {
+			find.function = nameOf(d)
+			find.walk(d)
+		}
+		out = append(out, find.found...)
 	}
-	for _, name := range names {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		source, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		set := token.NewFileSet()
-		parsed, err := parser.ParseFile(set, name, source, parser.SkipObjectResolution)
-		if err != nil {
-			return nil, err
-		}
-		f := &finder{pkg: pkg, file: name, source: source, set: set}
-		for _, d := range parsed.Decls {
-			f.function = nameOf(d)
-			f.walk(d)
-		}
-		out = append(out, f.found...)
-	}
-	return out, nil
+	return out
 }
 
 func nameOf(d ast.Decl) string {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
+		if d.Recv != nil {
+			return strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*") + "." + d.Name.Name
+		}
 		return d.Name.Name
 	case *ast.GenDecl:
 		for _, s := range d.Specs {
@@ -97,23 +91,50 @@ func nameOf(d ast.Decl) string {
 }
 
 type finder struct {
-	pkg, file string
-	source    []byte
-	set       *token.FileSet
-	function  string
-	stack     []ast.Node
-	found     []mutant
+	pkg      *pkg
+	file     *file
+	function string
+	stack    []ast.Node
+	found    []*mutant
 }
 
-func (f *finder) offset(p token.Pos) int { return f.set.Position(p).Offset }
+func (p *pkg) offset(at token.Pos) int { return p.set.Position(at).Offset }
 
-// add notes a change of the bytes between two positions, within an expression.
-func (f *finder) add(in ast.Node, from, to token.Pos, by string) {
-	f.found = append(f.found, mutant{
-		pkg: f.pkg, file: f.file, source: f.source, from: f.offset(from), to: f.offset(to), by: by, function: f.function,
-		line: f.set.Position(from).Line, where: string(f.source[f.offset(in.Pos()):f.offset(in.End())]),
-	})
+func (f *finder) offset(p token.Pos) int { return f.pkg.offset(p) }
+
+// add notes a change of the bytes between two positions, within a node that is shown.
+func (f *finder) add(shown ast.Node, from, to token.Pos, by string) *mutant {
+	m := &mutant{
+		pkg: f.pkg.name, file: f.file, from: f.offset(from), to: f.offset(to), by: by, function: f.function,
+		line: f.pkg.set.Position(from).Line, where: string(f.file.source[f.offset(shown.Pos()):f.offset(shown.End())]),
+	}
+	if isSwitchable(f.stack) {
+		m.at = f.switched()
+		if e, ok := m.at.(ast.Expr); ok {
+			m.kind = f.pkg.info.Types[e].Type
+		}
+	}
+	f.found = append(f.found, m)
+	return m
 }
+
+// switched is the node that a change of the current one is switched with: itself, or the whole of the constant that it is a
+// part of, for the compiler works constants out before there is a switch.
+func (f *finder) switched() ast.Node {
+	at := f.stack[len(f.stack)-1]
+	for _, n := range slices.Backward(f.stack) {
+		e, ok := n.(ast.Expr)
+		if !ok {
+			break
+		}
+		if f.pkg.info.Types[e].Value != nil {
+			at = n
+		}
+	}
+	return at
+}
+
+func (f *finder) parent() ast.Node { return f.stack[max(0, len(f.stack)-2)] }
 
 func (f *finder) walk(d ast.Decl) {
 	ast.Inspect(d, func(n ast.Node) bool {
@@ -128,6 +149,9 @@ func (f *finder) walk(d ast.Decl) {
 }
 
 func (f *finder) visit(n ast.Node) {
+	if f.room() {
+		return
+	}
 	switch n := n.(type) {
 	case *ast.BinaryExpr:
 		for _, by := range swaps[n.Op] {
@@ -144,11 +168,14 @@ func (f *finder) visit(n ast.Node) {
 			f.add(n, n.OpPos, n.OpPos+1, "")
 		}
 	case *ast.Ident:
+		if f.besideAnError() {
+			return
+		}
 		switch n.Name {
 		case "true":
-			f.add(n, n.Pos(), n.End(), "false")
+			f.add(f.parent(), n.Pos(), n.End(), "false")
 		case "false":
-			f.add(n, n.Pos(), n.End(), "true")
+			f.add(f.parent(), n.Pos(), n.End(), "true")
 		}
 	case *ast.CallExpr:
 		if called, ok := n.Fun.(*ast.Ident); ok && (called.Name == "min" || called.Name == "max") {
@@ -160,25 +187,59 @@ func (f *finder) visit(n ast.Node) {
 }
 
 func (f *finder) literal(n *ast.BasicLit) {
-	parent := f.stack[max(0, len(f.stack)-2)]
 	switch n.Kind {
 	case token.INT:
 		v, err := strconv.ParseInt(strings.ReplaceAll(n.Value, "_", ""), 0, 64)
-		if err != nil {
+		if err != nil || f.besideAnError() {
 			return
 		}
-		f.add(parent, n.Pos(), n.End(), strconv.FormatInt(v+1, 10))
+		f.add(f.parent(), n.Pos(), n.End(), strconv.FormatInt(v+1, 10))
 		if v > 0 {
-			f.add(parent, n.Pos(), n.End(), strconv.FormatInt(v-1, 10))
+			f.add(f.parent(), n.Pos(), n.End(), strconv.FormatInt(v-1, 10))
 		}
 	case token.STRING:
-		if f.pkg == "money" && filepath.Base(f.file) == "currency.go" {
+		if f.pkg.name == "money" && filepath.Base(f.file.name) == "currency.go" {
 			f.currencies(n)
 		}
 	}
 }
 
-// currencies takes each currency out of the list of its exponent, and puts one of each list into the next.
+// besideAnError reports whether the current node is a value that is returned beside an error.
+func (f *finder) besideAnError() bool {
+	for _, n := range slices.Backward(f.stack) {
+		switch n := n.(type) {
+		case *ast.FuncLit:
+			return false
+		case *ast.ReturnStmt:
+			last := n.Results[len(n.Results)-1]
+			kind := f.pkg.info.Types[last]
+			inside := last.Pos() <= f.stack[len(f.stack)-1].Pos()
+			return len(n.Results) > 1 && !inside && !kind.IsNil() && types.Implements(kind.Type, types.Universe.Lookup("error").Type().Underlying().(*types.Interface))
+		}
+	}
+	return false
+}
+
+// room reports whether the current node belongs to the last argument of a make that says more than a length of zero.
+func (f *finder) room() bool {
+	for i, n := range f.stack[:len(f.stack)-1] {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			continue
+		}
+		called, ok := call.Fun.(*ast.Ident)
+		if !ok || called.Name != "make" || len(call.Args) < 2 {
+			continue
+		}
+		_, isMap := f.pkg.info.Types[call.Args[0]].Type.Underlying().(*types.Map)
+		if f.stack[i+1] == ast.Node(call.Args[len(call.Args)-1]) && (isMap || len(call.Args) == 3) {
+			return true
+		}
+	}
+	return false
+}
+
+// currencies takes each currency out of the list of its exponent, which puts it under the one of all others.
 func (f *finder) currencies(n *ast.BasicLit) {
 	text, err := strconv.Unquote(n.Value)
 	if err != nil {
@@ -189,10 +250,7 @@ func (f *finder) currencies(n *ast.BasicLit) {
 		if len(code) != 3 {
 			return
 		}
-		rest := strings.Join(append(append([]string{}, codes[:i]...), codes[i+1:]...), " ")
-		f.found = append(f.found, mutant{
-			pkg: f.pkg, file: f.file, source: f.source, from: f.offset(n.Pos()), to: f.offset(n.End()), by: strconv.Quote(rest),
-			function: f.function, line: f.set.Position(n.Pos()).Line, told: "the exponent of " + code,
-		})
+		m := f.add(n, n.Pos(), n.End(), strconv.Quote(strings.Join(slices.Delete(slices.Clone(codes), i, i+1), " ")))
+		m.told = "the exponent of " + code
 	}
 }

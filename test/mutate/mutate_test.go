@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestMutantsAreTriedForReal tries one that must be caught, one that changes nothing, and one that does not compile, on a
@@ -19,6 +20,10 @@ func Fits(asked, left int) bool { return asked <= left }
 
 func Idle(n int) bool { return n > 0 && n > -1 }
 
+const most = 3
+
+func Room(n int) bool { return n < most }
+
 func Sum(a string) string { return a + "b" }
 `,
 		"judge_test.go": `package money
@@ -26,7 +31,7 @@ func Sum(a string) string { return a + "b" }
 import "testing"
 
 func TestFits(t *testing.T) {
-	if !Fits(1, 1) || Fits(2, 1) || Idle(0) || !Idle(1) {
+	if !Fits(1, 1) || Fits(2, 1) || Idle(0) || !Idle(1) || !Room(2) {
 		t.Fail()
 	}
 }
@@ -40,26 +45,32 @@ func TestFits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all, err := mutantsOf(root, "money")
+	p, err := load(root, "money")
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := mutantsOf(p)
 	want := map[string]verdict{
 		"money/Fits: asked <= left: <= -> <":    caught,
 		"money/Fits: asked <= left: <= -> >":    caught,
 		"money/Idle: n > -1: > -> >=":           survived,
 		"money/Sum: a + \"b\": + -> -":          stillborn,
+		"money/most: most = 3: 3 -> 2":          caught,
+		"money/most: most = 3: 3 -> 4":          survived,
 		"money/Idle: n > 0 && n > -1: && -> ||": caught,
 	}
-	for i := range all {
-		expected, asked := want[all[i].key()]
-		if !asked {
-			continue
+	tried := &trials{
+		builder: builder{root: root, dir: t.TempDir()}, pkg: p, suites: []suite{{"money", time.Minute, nil}}, programs: map[string]string{},
+	}
+	verdicts, err := tried.all(all, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range all {
+		if expected, asked := want[m.key()]; asked && verdicts[i] != expected {
+			t.Errorf("%s: %s, want %s", m.key(), verdicts[i], expected)
 		}
-		delete(want, all[i].key())
-		if got := try(root, &all[i], true); got != expected {
-			t.Errorf("%s: %s, want %s", all[i].key(), got, expected)
-		}
+		delete(want, m.key())
 	}
 	for key := range want {
 		t.Errorf("%s was not made", key)
