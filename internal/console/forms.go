@@ -33,3 +33,9 @@ func unavailable(err error) bool {
 	var p *admin.Problem
 	return errors.As(err, &p) && p.Status == http.StatusServiceUnavailable
 }
+
+// outdated reports whether what was edited has changed since it was shown.
+func outdated(err error) bool {
+	var p *admin.Problem
+	return errors.As(err, &p) && p.Status == http.StatusPreconditionFailed
+}

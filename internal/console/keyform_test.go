@@ -238,3 +238,40 @@ func TestAnEditIsTriedOnTheCallsOfTheLastDaysBeforeItIsSaved(t *testing.T) {
 		t.Error("what is no policy was tried")
 	}
 }
+
+func TestWhatSomebodyElseChangedMeanwhileIsNotUndoneUnseen(t *testing.T) {
+	s := newSite(t)
+	k := s.make("agent-support-refunds-one")
+	version := func(body string) string {
+		m := regexp.MustCompile(`name="version" value="([^"]*)"`).FindStringSubmatch(body)
+		if m == nil {
+			t.Fatal("the form carries no version")
+		}
+		return strings.ReplaceAll(m[1], "&#34;", `"`)
+	}
+	mine := wanted("agent-support-refunds-one")
+	mine.Set("version", version(s.get("/keys/"+k.ID+"/edit").body))
+	mine["cap-limit"][0] = "1000"
+	mine.Set("do", "save")
+	theirs := wanted("agent-support-refunds-one")
+	theirs.Set("version", mine.Get("version"))
+	theirs["cap-limit"][1] = "7"
+	theirs.Set("do", "save")
+	if got := s.post("/keys/"+k.ID+"/edit", theirs); got.url != "/keys/"+k.ID {
+		t.Fatalf("%d %s", got.status, shown(got.body))
+	}
+	again := s.post("/keys/"+k.ID+"/edit", mine)
+	for _, want := range []string{"Somebody changed this key", `value="1000"`, "7"} {
+		if again.status != http.StatusPreconditionFailed || !strings.Contains(again.body, want) {
+			t.Errorf("%d, and the page lacks %q", again.status, want)
+		}
+	}
+	if v := s.only().View; v.Caps[0].Limit.String() != "1250.50" || v.Caps[1].Limit.String() != "7" {
+		t.Errorf("%+v", v.Caps)
+	}
+	mine.Set("version", version(again.body))
+	mine.Set("reason", "both are right")
+	if got := s.post("/keys/"+k.ID+"/edit", mine); got.url != "/keys/"+k.ID {
+		t.Errorf("%d %s", got.status, shown(got.body))
+	}
+}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -126,6 +127,9 @@ func (v *visit) saveKey() (*page, error) {
 	_, err = v.api.UpdateKey(v.ctx(), f.Key, admin.KeyUpdate{
 		Name: f.Name, PolicyEdit: admin.PolicyEdit{Policy: text, PolicyFile: "form"}, Reason: f.Reason, IfMatch: f.Version,
 	})
+	if outdated(err) {
+		return v.changedMeanwhile(&f)
+	}
 	if problem, ok := refused(err); ok {
 		return v.formAgain(&f, problem)
 	}
@@ -133,6 +137,21 @@ func (v *visit) saveKey() (*page, error) {
 		return nil, err
 	}
 	return nil, redirect("/keys/" + url.PathEscape(f.Key))
+}
+
+// changedMeanwhile is the form once more, on the key as it is now: what somebody else changed stands in the difference, and
+// saving takes it back only if that is what is wanted.
+func (v *visit) changedMeanwhile(f *keyForm) (*page, error) {
+	k, err := v.api.Key(v.ctx(), f.Key)
+	if err != nil {
+		return nil, err
+	}
+	f.Version = k.ETag
+	p, err := v.formAgain(f, "Somebody changed this key while you had the form. What would change now, theirs included, is below: look at it before you save.")
+	if p != nil {
+		p.Status = http.StatusPreconditionFailed
+	}
+	return p, err
 }
 
 // formAgain is the form with what was typed, after a refusal. Where the policy alone would be taken, the refusal's own words

@@ -35,7 +35,7 @@ export async function visitor(options = {}) {
 }
 
 // A refused form is answered with 4xx, which the browser notes on its console as an error; so is a stream that ends with its page.
-const expected = /status of (401|403|404|422)|ERR_INCOMPLETE_CHUNKED_ENCODING/;
+const expected = /status of (401|403|404|412|422)|ERR_INCOMPLETE_CHUNKED_ENCODING/;
 
 // operator is a visitor who has signed in with the server's own token.
 export async function operator(options = {}) {
