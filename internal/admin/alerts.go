@@ -176,13 +176,16 @@ func (s *Service) TestAlertTarget(ctx context.Context, who Actor, target string)
 }
 
 func (a *api) alerts() {
-	handle(a, route{http.MethodGet, "alerts", "list-alerts", "List what is wrong, and what was", vault.ToSee, 0},
+	handleList(a, route{http.MethodGet, "alerts", "list-alerts", "List what is wrong, and what was", vault.ToSee, 0},
+		func(v Alert) string { return v.ID },
 		func(ctx context.Context, _ Actor, in *struct {
 			Key  string `query:"key" doc:"id or name of the vault key that they are about"`
 			Kind string `query:"kind" enum:"cap,denials,brake,frozen,loop,unresolved,expiry,rotation,chain,store,upstream"`
 			Open bool   `query:"open" doc:"only what is not over"`
-		}) (List[Alert], error) {
-			return a.s.Alerts(ctx, AlertFilter{in.Key, in.Kind, in.Open})
+			Paging
+		}) ([]Alert, error) {
+			found, err := a.s.Alerts(ctx, AlertFilter{in.Key, in.Kind, in.Open})
+			return found.Items, err
 		})
 	handle(a, route{http.MethodPost, "alerts/{alert}/acknowledge", "acknowledge-alert", "Say that somebody looks after an alert", vault.ToSee, 0},
 		func(ctx context.Context, who Actor, in *struct {
@@ -190,8 +193,12 @@ func (a *api) alerts() {
 		}) (Alert, error) {
 			return a.s.AcknowledgeAlert(ctx, who, in.Alert)
 		})
-	handle(a, route{http.MethodGet, "alert-targets", "list-alert-targets", "List where alerts are told, and how that goes", vault.ToSee, 0},
-		func(ctx context.Context, _ Actor, _ *none) (List[AlertTarget], error) { return a.s.AlertTargets(ctx) })
+	handleList(a, route{http.MethodGet, "alert-targets", "list-alert-targets", "List where alerts are told, and how that goes", vault.ToSee, 0},
+		func(t AlertTarget) string { return t.Name },
+		func(ctx context.Context, _ Actor, _ *Paging) ([]AlertTarget, error) {
+			found, err := a.s.AlertTargets(ctx)
+			return found.Items, err
+		})
 	handle(a, route{http.MethodPost, "alert-targets/{target}/test", "test-alert-target", "Send a test message", vault.ToLower, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Target string `path:"target" doc:"its name"`

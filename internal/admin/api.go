@@ -116,10 +116,9 @@ type upstreamPath struct {
 }
 
 func (a *api) upstreams() {
-	handle(a, route{http.MethodGet, "upstreams", "list-upstreams", "List upstreams", vault.ToSee, 0},
-		func(_ context.Context, _ Actor, _ *none) (List[UpstreamView], error) {
-			return List[UpstreamView]{Items: a.s.Upstreams()}, nil
-		})
+	handleList(a, route{http.MethodGet, "upstreams", "list-upstreams", "List upstreams", vault.ToSee, 0},
+		func(v UpstreamView) string { return v.ID },
+		func(_ context.Context, _ Actor, _ *Paging) ([]UpstreamView, error) { return a.s.Upstreams(), nil })
 	handleCreate(a, route{http.MethodPost, "upstreams", "add-upstream", "Add an upstream", vault.ToChange, 0}, a.s.AddUpstream)
 	handleVersioned(a, route{http.MethodGet, "upstreams/{upstream}", "show-upstream", "Show an upstream", vault.ToSee, 0},
 		func(_ context.Context, _ Actor, in *upstreamPath) (UpstreamView, error) {
@@ -152,8 +151,7 @@ type KeyQuery struct {
 	Match    string `query:"match" doc:"glob over names"`
 	Upstream string `query:"upstream"`
 	Revoked  bool   `query:"revoked"`
-	After    string `query:"after"`
-	Limit    int    `query:"limit"`
+	Paging
 }
 
 func (q *KeyQuery) filter() KeyFilter {
@@ -213,8 +211,9 @@ func (a *api) brakes() {
 			return a.s.Resume(ctx, who, in.Body)
 		})
 	handle(a, route{http.MethodGet, "brakes", "list-brakes", "List what is stopped", vault.ToSee, 0},
-		func(_ context.Context, _ Actor, _ *none) (BrakeList, error) {
-			return BrakeList{Items: append([]Brake{}, a.s.Brakes()...), InFlight: a.s.Ring.InFlight(ringScope("all"))}, nil
+		func(_ context.Context, _ Actor, in *Paging) (BrakeList, error) {
+			page, err := cut(a.s.Brakes(), *in, func(b Brake) string { return b.Scope + ":" + b.ID })
+			return BrakeList{Items: page.Items, Next: page.Next, InFlight: a.s.Ring.InFlight(ringScope("all"))}, err
 		})
 }
 
@@ -224,10 +223,9 @@ type RateInputs struct {
 }
 
 func (a *api) rates() {
-	handle(a, route{http.MethodGet, "rates", "list-rates", "List exchange rates", vault.ToSee, 0},
-		func(_ context.Context, _ Actor, _ *none) (List[Rate], error) {
-			return List[Rate]{Items: a.s.ListRates()}, nil
-		})
+	handleList(a, route{http.MethodGet, "rates", "list-rates", "List exchange rates", vault.ToSee, 0},
+		func(r Rate) string { return r.Currency },
+		func(_ context.Context, _ Actor, _ *Paging) ([]Rate, error) { return a.s.ListRates(), nil })
 	handle(a, route{http.MethodPost, "rates", "set-rates", "Set exchange rates", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *body[RateInputs]) (List[Rate], error) {
 			rates, err := a.s.SetRates(ctx, who, in.Body.Rates)
@@ -259,7 +257,7 @@ type auditQuery struct {
 
 	After     string `query:"after" doc:"listings only: go on after this record; a page's next"`
 	Scan      int    `query:"scan" doc:"listings only: the most records that a page looks at, up to 20000"`
-	Limit     int    `query:"limit" doc:"listings only: 100 if left out, at most 1000"`
+	Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"listings only: the most items in the answer"`
 	Ascending bool   `query:"ascending" doc:"listings only: oldest first"`
 	Format    string `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"exports only"`
 	Lines     int    `query:"lines" doc:"tails only: records to begin with"`

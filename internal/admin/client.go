@@ -188,9 +188,9 @@ func (c *Client) Upstream(ctx context.Context, idOrName string) (UpstreamView, e
 	return call[UpstreamView](ctx, c, http.MethodGet, "upstreams/"+seg(idOrName), nil, nil)
 }
 
-// Upstreams calls Service.Upstreams.
+// Upstreams calls Service.Upstreams: all of them.
 func (c *Client) Upstreams(ctx context.Context) (List[UpstreamView], error) {
-	return call[List[UpstreamView]](ctx, c, http.MethodGet, "upstreams", nil, nil)
+	return whole[UpstreamView](ctx, c, "upstreams")
 }
 
 func (f KeyFilter) values() url.Values {

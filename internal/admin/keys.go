@@ -14,15 +14,6 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// maxPage is the most items in one answer, and the default.
-const maxPage = 1000
-
-// List is one page of a listing. Next is given back as `after` for the next page; empty on the last one.
-type List[T any] struct {
-	Items []T    `json:"items"`
-	Next  string `json:"next"`
-}
-
 // KeyView is a vault key as it may be shown.
 type KeyView struct {
 	ID       string    `json:"id"`
@@ -119,22 +110,8 @@ func (s *Service) selectKeys(f KeyFilter) (page []*vault.Key, next string, err e
 	if err != nil {
 		return nil, "", err
 	}
-	if f.After != "" {
-		i := slices.IndexFunc(keys, func(k *vault.Key) bool { return string(k.ID) == f.After })
-		if i < 0 {
-			return nil, "", wrong("query.after", "the page %q is gone; start again from the first", f.After)
-		}
-		keys = keys[i+1:]
-	}
-	limit := f.Limit
-	if limit <= 0 || limit > maxPage {
-		limit = maxPage
-	}
-	if len(keys) > limit {
-		keys = keys[:limit]
-		next = string(keys[limit-1].ID)
-	}
-	return keys, next, nil
+	out, err := cut(keys, Paging{f.After, f.Limit}, func(k *vault.Key) string { return string(k.ID) })
+	return out.Items, out.Next, err
 }
 
 // Key shows one key by id or name.

@@ -25,10 +25,9 @@ func (a *api) people() {
 }
 
 func (a *api) operators() {
-	handle(a, route{method: http.MethodGet, path: "operators", id: "list-operators", summary: "List operators", needs: vault.ToSee},
-		func(_ context.Context, _ Actor, _ *none) (List[Operator], error) {
-			return List[Operator]{Items: a.s.Operators()}, nil
-		})
+	handleList(a, route{method: http.MethodGet, path: "operators", id: "list-operators", summary: "List operators", needs: vault.ToSee},
+		func(o Operator) string { return o.ID },
+		func(_ context.Context, _ Actor, _ *Paging) ([]Operator, error) { return a.s.Operators(), nil })
 	handleCreate(a, route{method: http.MethodPost, path: "operators", id: "create-operator", summary: "Create an operator's account", needs: vault.ToChange}, a.s.CreateOperator)
 	handleVersioned(a, route{method: http.MethodGet, path: "operators/{operator}", id: "show-operator", summary: "Show an operator", needs: vault.ToSee},
 		func(_ context.Context, _ Actor, in *operatorPath) (Operator, error) { return a.s.Operator(in.Operator) })
@@ -63,10 +62,9 @@ func (a *api) operators() {
 }
 
 func (a *api) tokens() {
-	handle(a, route{method: http.MethodGet, path: "tokens", id: "list-tokens", summary: "List tokens", needs: vault.ToSee},
-		func(_ context.Context, _ Actor, _ *none) (List[Token], error) {
-			return List[Token]{Items: a.s.Tokens()}, nil
-		})
+	handleList(a, route{method: http.MethodGet, path: "tokens", id: "list-tokens", summary: "List tokens", needs: vault.ToSee},
+		func(t Token) string { return t.Name },
+		func(_ context.Context, _ Actor, _ *Paging) ([]Token, error) { return a.s.Tokens(), nil })
 	handleCreate(a, route{method: http.MethodPost, path: "tokens", id: "create-token", summary: "Create a token", needs: vault.ToSee}, a.s.CreateToken)
 	handle(a, route{method: http.MethodDelete, path: "tokens/{token}", id: "delete-token", summary: "End a token", needs: vault.ToSee},
 		func(ctx context.Context, who Actor, in *struct {
@@ -78,10 +76,9 @@ func (a *api) tokens() {
 }
 
 func (a *api) sessions() {
-	handle(a, route{method: http.MethodGet, path: "sessions", id: "list-sessions", summary: "List the console's open sessions", needs: vault.ToSee},
-		func(_ context.Context, who Actor, _ *none) (List[Session], error) {
-			return List[Session]{Items: a.s.Sessions(who)}, nil
-		})
+	handleList(a, route{method: http.MethodGet, path: "sessions", id: "list-sessions", summary: "List the console's open sessions", needs: vault.ToSee},
+		func(s Session) string { return s.ID },
+		func(_ context.Context, who Actor, _ *Paging) ([]Session, error) { return a.s.Sessions(who), nil })
 	handle(a, route{method: http.MethodDelete, path: "sessions/{session}", id: "end-session", summary: "End a session", needs: vault.ToSee},
 		func(ctx context.Context, who Actor, in *struct {
 			Session string `path:"session" doc:"its id"`

@@ -5,9 +5,9 @@ import (
 	"net/http"
 )
 
-// Operators calls Service.Operators.
+// Operators calls Service.Operators: all of them.
 func (c *Client) Operators(ctx context.Context) (List[Operator], error) {
-	return call[List[Operator]](ctx, c, http.MethodGet, "operators", nil, nil)
+	return whole[Operator](ctx, c, "operators")
 }
 
 // Operator calls Service.Operator.
@@ -37,9 +37,9 @@ func (c *Client) EndSessions(ctx context.Context, operator string) (ended int, e
 	return out.Sessions, err
 }
 
-// Tokens calls Service.Tokens.
+// Tokens calls Service.Tokens: all of them.
 func (c *Client) Tokens(ctx context.Context) (List[Token], error) {
-	return call[List[Token]](ctx, c, http.MethodGet, "tokens", nil, nil)
+	return whole[Token](ctx, c, "tokens")
 }
 
 // DeleteToken calls Service.DeleteToken.
@@ -48,9 +48,9 @@ func (c *Client) DeleteToken(ctx context.Context, name string) error {
 	return err
 }
 
-// Sessions calls Service.Sessions.
+// Sessions calls Service.Sessions: all of them.
 func (c *Client) Sessions(ctx context.Context) (List[Session], error) {
-	return call[List[Session]](ctx, c, http.MethodGet, "sessions", nil, nil)
+	return whole[Session](ctx, c, "sessions")
 }
 
 // EndSession calls Service.EndSession.

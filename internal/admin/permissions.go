@@ -52,20 +52,19 @@ type PresetView struct {
 }
 
 func (a *api) permissions() {
-	handle(a, route{http.MethodGet, "permissions", "list-permissions", "The permission map: every resource with what opening it means", vault.ToSee, 0},
-		func(_ context.Context, _ Actor, _ *none) (List[Scope], error) {
-			return List[Scope]{Items: append([]Scope{}, a.s.Scopes...)}, nil
-		})
-	handle(a, route{http.MethodGet, "presets", "list-presets", "Policies to begin with", vault.ToSee, 0},
-		func(_ context.Context, _ Actor, _ *none) (List[PresetView], error) {
-			out := List[PresetView]{Items: []PresetView{}}
+	handleList(a, route{http.MethodGet, "permissions", "list-permissions", "The permission map: every resource with what opening it means", vault.ToSee, 0},
+		func(s Scope) string { return s.Resource },
+		func(_ context.Context, _ Actor, _ *Paging) ([]Scope, error) { return a.s.Scopes, nil })
+	handleList(a, route{http.MethodGet, "presets", "list-presets", "Policies to begin with", vault.ToSee, 0},
+		func(p PresetView) string { return p.Name },
+		func(_ context.Context, _ Actor, _ *Paging) (out []PresetView, err error) {
 			for _, p := range policy.Presets() {
 				view := PresetView{Name: p.Name, Title: p.Title, Description: p.Description, Policy: string(p.YAML)}
 				if parsed, _, err := policy.Parse(p.Name, p.YAML, a.s.Vocabulary); err == nil {
 					parts := viewPolicy(parsed)
 					view.View = &parts
 				}
-				out.Items = append(out.Items, view)
+				out = append(out, view)
 			}
 			return out, nil
 		})

@@ -76,7 +76,7 @@ func (s *Service) OpenCalls(ctx context.Context, after string) (List[OpenCall], 
 	if after != "" {
 		var err error
 		if from, err = reservationID(after); err != nil {
-			return out, err
+			return out, located("query.after", err)
 		}
 	}
 	var open []*ledger.Reservation
@@ -172,9 +172,14 @@ func (s *Service) Reconcile(ctx context.Context, who Actor, reservation string, 
 func (a *api) reconcile() {
 	handle(a, route{http.MethodGet, "reconcile", "list-open", "List calls whose outcome is unknown", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *struct {
-			After string `query:"after"`
+			After string `query:"after" doc:"a page's next: go on after it"`
+			Limit int    `query:"limit" minimum:"1" maximum:"100" default:"100" doc:"the most items in the answer"`
 		}) (List[OpenCall], error) {
-			return a.s.OpenCalls(ctx, in.After)
+			page, err := a.s.OpenCalls(ctx, in.After)
+			if err == nil && len(page.Items) > in.Limit {
+				page.Items, page.Next = page.Items[:in.Limit], page.Items[in.Limit-1].Reservation
+			}
+			return page, err
 		})
 	handle(a, route{http.MethodPost, "reconcile/{reservation}", "reconcile", "Ask what became of a call, or decide", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
