@@ -22,7 +22,7 @@ setup: ## install what the tests need beyond Go, where it can be installed
 test: setup ## everything that must be green: vet, tests, race detector on the core, real SDKs
 	$(GO) vet ./...
 	$(GO) test ./...
-	$(GO) test -race -short ./internal/ledger ./internal/vault ./internal/store/... ./internal/gateway/... ./internal/admin
+	$(GO) test -race -short ./internal/ledger ./internal/vault ./internal/store/... ./internal/gateway/... ./internal/admin ./internal/alert
 	cd test && $(GO) vet ./... && $(GO) test -count=1 $$($(GO) list ./... | grep -v /contract$$) # not from the cache: it cannot see the binary that they build
 	cd test && $(GO) test -count=1 -v ./contract # -v: it says how many operations it tried, and which differ
 

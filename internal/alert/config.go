@@ -4,10 +4,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/mail"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -112,11 +114,11 @@ func (t *Target) checkMail() error {
 			return fmt.Errorf("%q is no address", a)
 		}
 	}
-	host, _, ok := strings.Cut(t.Server, ":")
+	host, _, err := t.mailServer()
 	switch {
-	case !ok:
-		return fmt.Errorf("server: %q: write host:port", t.Server)
-	case t.TLS == "none" && host != "localhost" && host != "127.0.0.1":
+	case err != nil:
+		return err
+	case t.TLS == "none" && !isHere(host):
 		return errors.New("tls: none is for a server on this machine; write starttls or implicit")
 	case t.TLS != "" && !slices.Contains([]string{"starttls", "implicit", "none"}, t.TLS):
 		return fmt.Errorf("tls: %q: write starttls, implicit or none", t.TLS)
@@ -126,14 +128,27 @@ func (t *Target) checkMail() error {
 	return nil
 }
 
+// mailServer is where to hand mail in: a name or an IPv4 address, since the mail client takes no other.
+func (t *Target) mailServer() (host string, port int, err error) {
+	host, digits, err := net.SplitHostPort(t.Server)
+	if port, _ = strconv.Atoi(digits); err != nil || host == "" || strings.Contains(host, ":") || port < 1 || port > 65535 {
+		return "", 0, fmt.Errorf("server: %q: write host:port, with a name or an IPv4 address", t.Server)
+	}
+	return host, port, nil
+}
+
+// isHere reports whether a host is this machine.
+func isHere(host string) bool {
+	return slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host)
+}
+
 // checkURL lets plain HTTP be used on this machine alone: messages name keys and customers.
 func checkURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil {
 		return errors.New("url: write an address like https://example.com/hooks/keybrake")
 	}
-	host := u.Hostname()
-	if u.Scheme != "https" && (u.Scheme != "http" || host != "localhost" && host != "127.0.0.1" && host != "::1") {
+	if u.Scheme != "https" && (u.Scheme != "http" || !isHere(u.Hostname())) {
 		return errors.New("url: it must begin with https://")
 	}
 	return nil

@@ -198,18 +198,34 @@ func (t *Target) post(ctx context.Context, body []byte, header map[string]string
 	defer resp.Body.Close() //nolint:errcheck // it was only read
 	says, _ := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("the receiver answers %d: %s", resp.StatusCode, strings.Join(strings.Fields(string(says)), " "))
+		return fmt.Errorf("the receiver answers %d: %s", resp.StatusCode, hide(strings.Join(strings.Fields(string(says)), " "), req.URL))
 	}
 	return nil
 }
 
-func (t *Target) email(ctx context.Context, id string, m *Message, now time.Time) error {
-	host, port, _ := strings.Cut(t.Server, ":")
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return fmt.Errorf("server %q: write host:port", t.Server)
+// leastHidden is how long a part of an address is that can be a secret.
+const leastHidden = 4
+
+// hide takes the parts of an address, which may be a secret, out of what its receiver says: many repeat what they were asked.
+func hide(text string, u *url.URL) string {
+	query, _ := url.QueryUnescape(u.RawQuery)
+	all := strings.Join([]string{u.Path, u.EscapedPath(), u.RawQuery, query}, "/")
+	parts := strings.FieldsFunc(all, func(r rune) bool { return strings.ContainsRune("/?&=", r) })
+	slices.SortFunc(parts, func(a, b string) int { return len(b) - len(a) }) // a part of another after it
+	for _, part := range parts {
+		if len(part) >= leastHidden {
+			text = strings.ReplaceAll(text, part, "…")
+		}
 	}
-	options := []mail.Option{mail.WithPort(n), mail.WithTimeout(deliverWithin)}
+	return text
+}
+
+func (t *Target) email(ctx context.Context, id string, m *Message, now time.Time) error {
+	host, port, err := t.mailServer()
+	if err != nil {
+		return err
+	}
+	options := []mail.Option{mail.WithPort(port), mail.WithTimeout(deliverWithin)}
 	switch t.TLS {
 	case "implicit":
 		options = append(options, mail.WithSSL())

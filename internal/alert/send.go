@@ -33,6 +33,23 @@ func (w *Watcher) wake(target string) {
 	}
 }
 
+// giveUpStrays ends the wait of messages for targets that the config file has no more.
+func (w *Watcher) giveUpStrays(ctx context.Context) error {
+	return w.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error {
+		all, err := tx.Messages(waiting)
+		for _, m := range all {
+			if !m.Done.IsZero() || w.target(m.Target) != nil {
+				continue
+			}
+			m.Done, m.Error = tx.Now(), "given up: the config file has no such target any more"
+			if err := tx.PutMessage(m); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+}
+
 // send delivers one target's messages until ctx ends: the ones that are due, oldest first. Another target never waits for it.
 func (w *Watcher) send(ctx context.Context, t *Target) {
 	for ctx.Err() == nil {
@@ -51,6 +68,7 @@ func (w *Watcher) send(ctx context.Context, t *Target) {
 // Deliver sends a target's messages that are due and says after how long there is more to do. An error is the store's: what
 // the receiver answers is kept with the message.
 func (w *Watcher) Deliver(ctx context.Context, target string) (next time.Duration, err error) {
+	w.init()
 	t := w.target(target)
 	if t == nil {
 		return idle, fmt.Errorf("there is no target %s", target)

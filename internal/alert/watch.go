@@ -57,6 +57,9 @@ func (w *Watcher) again() time.Duration {
 // Run looks and delivers until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
 	w.init()
+	if err := w.giveUpStrays(ctx); err != nil && ctx.Err() == nil {
+		w.Log.Error("messages for targets that are no more still wait", "err", err)
+	}
 	var wg sync.WaitGroup
 	for i := range w.Targets {
 		wg.Go(func() { w.send(ctx, &w.Targets[i]) })

@@ -46,22 +46,16 @@ type tester interface {
 
 func newWorld(t *testing.T, targets ...Target) *world {
 	t.Helper()
-	w := openWorld(t, t.TempDir(), targets...)
-	t.Cleanup(func() { _ = w.db.Close() }) // a test may have closed it
-	return w
-}
-
-func openWorld(t tester, dir string, targets ...Target) *world {
-	t.Helper()
 	master, err := vault.EphemeralMaster()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{config: Config{Targets: targets}, master: master, dir: dir, log: io.Discard}
+	w := &world{config: Config{Targets: targets}, master: master, dir: t.TempDir(), log: io.Discard}
 	if err := w.config.Check(); err != nil {
 		t.Fatal(err)
 	}
 	w.open(t)
+	t.Cleanup(func() { _ = w.db.Close() }) // a test may have closed it
 	return w
 }
 
