@@ -239,6 +239,7 @@ type failer interface {
 // count for an object is what the object counts for, nothing is negative, released counts for nothing.
 func checkBooks(t failer, s *shelf) {
 	t.Helper()
+	checkWorth(t, s)
 	accounts := make(map[AccountKey]Account)
 	counted := make(map[ObjectKey]int64)
 	for _, r := range s.all() {

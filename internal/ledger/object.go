@@ -199,15 +199,6 @@ func (o *Object) settle(c Claim) {
 			l.Lift += c.Minor
 		}
 	}
-	slices.SortStableFunc(lifted, func(a, b Claim) int {
-		switch {
-		case a.after(b):
-			return 1
-		case b.after(a):
-			return -1
-		default:
-			return 0
-		}
-	})
+	// They keep their order: what c is applied to never falls when it rises.
 	o.Claims = lifted
 }

@@ -38,7 +38,7 @@ type suite struct {
 // Failures are not made small: that there is one is enough.
 var (
 	quick = []string{"-test.short", "-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=1ms"}
-	many  = []string{"-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=1ms", "-rapid.checks=10000"}
+	many  = []string{"-test.failfast", "-rapid.nofailfile", "-rapid.shrinktime=1ms", "-rapid.checks=1500"}
 )
 
 // judged are the packages that judge, and what must notice: their own tests, then those of packages that judge with them.
