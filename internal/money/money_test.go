@@ -488,3 +488,24 @@ func TestEveryExponentIsTheOneOnStripesPage(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingIsAddedAndTakenAway(t *testing.T) {
+	for _, u := range []USD{math.MinInt64, -1, 0, 1, math.MaxInt64} {
+		if got, ok := u.Add(0); got != u || !ok {
+			t.Errorf("%d and nothing is %d, %t", int64(u), int64(got), ok)
+		}
+		if got, ok := u.Sub(0); got != u || !ok {
+			t.Errorf("%d less nothing is %d, %t", int64(u), int64(got), ok)
+		}
+	}
+}
+
+func TestATableListsItsRates(t *testing.T) {
+	if got := NewTable(nil).Rates(); len(got) != 0 {
+		t.Errorf("an empty table lists %v", got)
+	}
+	eur, aud := Rate{Currency: "eur", Value: 2}, Rate{Currency: "aud", Value: 1}
+	if got := NewTable([]Rate{eur, aud}).Rates(); !slices.Equal(got, []Rate{aud, eur}) {
+		t.Errorf("it lists %v", got)
+	}
+}
