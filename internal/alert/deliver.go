@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -225,10 +226,12 @@ func (t *Target) email(ctx context.Context, id string, m *Message, now time.Time
 	if err != nil {
 		return err
 	}
-	options := []mail.Option{mail.WithPort(port), mail.WithTimeout(deliverWithin)}
+	options := []mail.Option{mail.WithPort(port), mail.WithTimeout(deliverWithin), mail.WithDialContextFunc(t.dialUntil(ctx, host))}
+	auth := mail.SMTPAuthAutoDiscover
 	switch t.TLS {
 	case "implicit":
-		options = append(options, mail.WithSSL())
+		// The client cannot tell that what was dialled is encrypted, and would find no way to sign in that is safe without.
+		options, auth = append(options, mail.WithSSL()), mail.SMTPAuthPlain
 	case "none":
 		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
 	default:
@@ -239,7 +242,7 @@ func (t *Target) email(ctx context.Context, id string, m *Message, now time.Time
 		if err != nil {
 			return err
 		}
-		options = append(options, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(t.Username), mail.WithPassword(password))
+		options = append(options, mail.WithSMTPAuth(auth), mail.WithUsername(t.Username), mail.WithPassword(password))
 	}
 	client, err := mail.NewClient(host, options...)
 	if err != nil {
@@ -256,7 +259,28 @@ func (t *Target) email(ctx context.Context, id string, m *Message, now time.Time
 	letter.SetMessageIDWithValue(id + "@keybrake")
 	letter.SetDateWithValue(now)
 	letter.SetBodyString(mail.TypeTextPlain, m.Plain())
-	return client.DialAndSendWithContext(ctx, letter)
+	err = client.DialAndSendWithContext(ctx, letter)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("the mail server did not finish: %w", ctx.Err())
+	}
+	return err
+}
+
+// dialUntil dials a mail server and hangs up when ctx ends. The mail client looks at its context while it dials, and no
+// longer while it waits for what the server says.
+func (t *Target) dialUntil(ctx context.Context, host string) mail.DialContextFunc {
+	return func(dialling context.Context, network, address string) (net.Conn, error) {
+		plain, err := new(net.Dialer).DialContext(dialling, network, address)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ctx, func() { _ = plain.Close() })
+		if t.TLS != "implicit" {
+			return plain, nil
+		}
+		conn := tls.Client(plain, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
+		return conn, conn.HandshakeContext(dialling)
+	}
 }
 
 // afterKill is how long the pipes of a command that was ended are waited for.

@@ -1,8 +1,12 @@
 package alert
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -186,6 +190,51 @@ func TestAStuckReceiverDelaysNobodyElse(t *testing.T) {
 	close(release)
 	if m := w.one(t, "stuck"); !m.Done.IsZero() || m.Attempts != 0 {
 		t.Errorf("the stop is held against the receiver: %+v", m)
+	}
+}
+
+// TestAMailServerThatFallsSilentIsHungUpOn: the client library waits for ever for what a server says.
+func TestAMailServerThatFallsSilentIsHungUpOn(t *testing.T) {
+	for _, tt := range []struct {
+		name, tls string
+		says      []string // one for each line of the client, the first before any
+	}{
+		{"from the first moment", "none", nil},
+		{"in the handshake", "implicit", nil},
+		{"after the greeting", "none", []string{"220 mail"}},
+		{"after it was greeted", "starttls", []string{"220 mail", "250-mail\r\n250 STARTTLS"}},
+		{"in the letter's envelope", "none", []string{"220 mail", "250 mail", "250 yes", "250 yes"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close() //nolint:errcheck // nothing waits in it
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			hungUp := make(chan struct{})
+			go func() {
+				defer close(hungUp)
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				in := bufio.NewReader(c)
+				for _, line := range tt.says {
+					_, _ = fmt.Fprintf(c, "%s\r\n", line)
+					_, _ = in.ReadString('\n')
+				}
+				stop()
+				_, _ = io.Copy(io.Discard, in) // until the client hangs up
+				_ = c.Close()
+			}()
+			w := newWorld(t, Target{Name: "mail", Kind: "email", Server: l.Addr().String(), TLS: tt.tls, From: "a@example.com", To: []string{"b@example.com"}})
+			if err := w.Test(ctx, "mail"); !errors.Is(err, context.Canceled) {
+				t.Errorf("it says %v", err)
+			}
+			<-hungUp
+		})
 	}
 }
 
