@@ -32,6 +32,7 @@ func Definitions() []Metric { return append([]Metric(nil), definitions...) }
 const (
 	calls        = "keybrake_calls_total"
 	denials      = "keybrake_denials_total"
+	byRule       = "keybrake_denials_by_rule_total"
 	outcomes     = "keybrake_outcomes_total"
 	moved        = "keybrake_moved_usd_total"
 	lookups      = "keybrake_lookups_total"
@@ -64,6 +65,7 @@ const (
 var definitions = []Metric{
 	{calls, Counter, []string{"operation", "verdict"}, "Calls that were answered, by operation (none: not recognized) and verdict (allow, deny)."},
 	{denials, Counter, []string{"code"}, "Refusals that agents got, by code: of denied calls, and of allowed ones whose upstream gave no usable answer."},
+	{byRule, Counter, []string{"rule"}, "The same refusals, by the rule that they come from: scopes.refunds, caps.refunds/day, customers, params (all of them together)."},
 	{outcomes, Counter, []string{"fate"}, "Calls that were sent, by what became of them: moved, refused or unknown."},
 	{moved, Counter, []string{"operation"}, "Dollars of calls that moved money, as they were converted when they were held."},
 	{lookups, Counter, []string{"upstream"}, "Reads that Keybrake made at an upstream to judge or settle a call."},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,10 +22,11 @@ import (
 
 // Limits, each with its reason.
 const (
-	// maxOperations and maxCodes are far above what catalogs and error tables have: they only keep a mistake from growing
+	// maxOperations, maxCodes and maxRules are far above what catalogs and error tables have: they only keep a mistake from growing
 	// without end.
 	maxOperations = 2000
 	maxCodes      = 200
+	maxRules      = 1000
 	// maxUpstreams bounds series by upstream: a histogram each.
 	maxUpstreams = 50
 	// other stands for what is beyond a bound, none for what is not there.
@@ -59,22 +61,23 @@ type Sources struct {
 type Metrics struct {
 	registry *prometheus.Registry
 
-	calls, denials, outcomes, moved, lookups *prometheus.CounterVec
-	storeFails, linesDropped                 prometheus.Counter
-	callTime, ourTime, upstreamTime          *prometheus.HistogramVec
-	waitTime, admitTime                      prometheus.Observer
-	commitTime, batchSize                    prometheus.Observer
+	calls, denials, byRule, outcomes, moved, lookups *prometheus.CounterVec
+	storeFails, linesDropped                         prometheus.Counter
+	callTime, ourTime, upstreamTime                  *prometheus.HistogramVec
+	waitTime, admitTime                              prometheus.Observer
+	commitTime, batchSize                            prometheus.Observer
 
-	operations, codes, upstreams *closed
-	state                        *state
+	operations, codes, rules, upstreams *closed
+	state                               *state
 }
 
 // NewMetrics makes a registry with everything at zero. version and revision name the build.
 func NewMetrics(version, revision string) *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(), operations: newClosed(maxOperations), codes: newClosed(maxCodes), upstreams: newClosed(maxUpstreams),
+		registry: prometheus.NewRegistry(), operations: newClosed(maxOperations), codes: newClosed(maxCodes), rules: newClosed(maxRules),
+		upstreams: newClosed(maxUpstreams),
 	}
-	m.calls, m.denials, m.outcomes = m.counters(calls), m.counters(denials), m.counters(outcomes)
+	m.calls, m.denials, m.byRule, m.outcomes = m.counters(calls), m.counters(denials), m.counters(byRule), m.counters(outcomes)
 	m.moved, m.lookups = m.counters(moved), m.counters(lookups)
 	m.storeFails, m.linesDropped = m.counters(storeFails).WithLabelValues(), m.counters(linesDropped).WithLabelValues()
 	m.callTime, m.ourTime, m.upstreamTime = m.histograms(callTime, long), m.histograms(ourTime, short), m.histograms(upstreamTime, long)
@@ -126,6 +129,7 @@ func (m *Metrics) Call(e *gateway.Ended) {
 	m.calls.WithLabelValues(operation, e.Verdict.String()).Inc()
 	if e.Code != "" {
 		m.denials.WithLabelValues(m.codes.value(string(e.Code))).Inc()
+		m.byRule.WithLabelValues(m.rules.value(ruleOf(e.Rule))).Inc()
 	}
 	access := "read"
 	if e.Writes {
@@ -155,6 +159,14 @@ func (m *Metrics) Call(e *gateway.Ended) {
 	if e.Key != "" && (len(e.Caps) > 0 || e.Code == policy.CodeCapExceeded) {
 		m.state.caps.touch(e.Key)
 	}
+}
+
+// ruleOf is a rule as its label has it. Rules of parameters are as many as policies have parameters, so they are one.
+func ruleOf(rule string) string {
+	if strings.HasPrefix(rule, "params.") {
+		return "params"
+	}
+	return rule
 }
 
 // Store returns what the store has to be told, so that its transactions are counted.

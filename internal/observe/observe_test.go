@@ -199,9 +199,12 @@ func TestCallsAreCountedByWhatBecameOfThem(t *testing.T) {
 	allowed := gateway.Ended{Upstream: "stripe", Operation: "refunds.create", Writes: true, Verdict: policy.Allow, Fate: "moved", USD: 20 * money.Dollar, Took: gateway.Timings{Upstream: time.Second, Total: time.Second}}
 	retried := allowed
 	retried.Repeat = "attached"
-	denied := gateway.Ended{Operation: "refunds.create", Writes: true, Code: policy.CodeCapExceeded}
+	denied := gateway.Ended{Operation: "refunds.create", Writes: true, Code: policy.CodeCapExceeded, Rule: "caps.refunds/day"}
+	param := gateway.Ended{Operation: "payouts.create", Writes: true, Code: policy.CodeParamDenied, Rule: "params.payouts.create.amount"}
+	param2 := param
+	param2.Rule = "params.payouts.create.currency"
 	folded := gateway.Ended{Operation: "", Code: policy.CodeKeyInvalid, Folded: true}
-	for _, e := range []gateway.Ended{allowed, allowed, retried, denied, folded, {Count: 41, Code: policy.CodeKeyInvalid}} {
+	for _, e := range []gateway.Ended{allowed, allowed, retried, denied, param, param2, folded, {Count: 41, Code: policy.CodeKeyInvalid}} {
 		w.metrics.Call(&e)
 	}
 	got := scrape(t, w.metrics)
@@ -209,10 +212,12 @@ func TestCallsAreCountedByWhatBecameOfThem(t *testing.T) {
 	got.want(t, `keybrake_calls_total{operation="refunds.create",verdict="deny"}`, "1")
 	got.want(t, `keybrake_calls_total{operation="none",verdict="deny"}`, "1") // the summary counts nothing twice
 	got.want(t, `keybrake_denials_total{code="keybrake_cap_exceeded"}`, "1")
+	got.want(t, `keybrake_denials_by_rule_total{rule="caps.refunds/day"}`, "1")
+	got.want(t, `keybrake_denials_by_rule_total{rule="params"}`, "2")
 	got.want(t, `keybrake_outcomes_total{fate="moved"}`, "3")
 	got.want(t, `keybrake_moved_usd_total{operation="refunds.create"}`, "40") // a retry moves nothing
 	got.want(t, `keybrake_upstream_seconds_sum{upstream="stripe"}`, "3")
-	got.want(t, `keybrake_overhead_seconds_count{access="write"}`, "4")
+	got.want(t, `keybrake_overhead_seconds_count{access="write"}`, "6")
 }
 
 func TestTheStateIsReadAtTheScrape(t *testing.T) {
@@ -279,14 +284,14 @@ func TestCardinalityIsBounded(t *testing.T) {
 	if n := len(got) - before; n > 200 {
 		t.Errorf("%d series came with ten thousand keys", n)
 	}
-	for i := range 10_000 { // what cannot happen: operations, codes and upstreams without end
-		w.metrics.Call(&gateway.Ended{Operation: policy.OperationName(fmt.Sprint("op", i)), Code: policy.Code(fmt.Sprint("code", i)), Upstream: fmt.Sprint("up", i), Took: gateway.Timings{Upstream: 1}})
+	for i := range 10_000 { // what cannot happen: operations, codes, rules and upstreams without end
+		w.metrics.Call(&gateway.Ended{Operation: policy.OperationName(fmt.Sprint("op", i)), Code: policy.Code(fmt.Sprint("code", i)), Rule: fmt.Sprint("scopes.r", i), Upstream: fmt.Sprint("up", i), Took: gateway.Timings{Upstream: 1}})
 	}
 	got = scrape(t, w.metrics)
-	if n := len(got); n > 2001+201+51*17+500 {
+	if n := len(got); n > 2001+201+1001+51*17+500 {
 		t.Errorf("%d series", n)
 	}
-	for _, name := range []string{`keybrake_calls_total{operation="other",verdict="deny"}`, `keybrake_denials_total{code="other"}`, `keybrake_upstream_seconds_count{upstream="other"}`} {
+	for _, name := range []string{`keybrake_calls_total{operation="other",verdict="deny"}`, `keybrake_denials_total{code="other"}`, `keybrake_denials_by_rule_total{rule="other"}`, `keybrake_upstream_seconds_count{upstream="other"}`} {
 		if got[name] == "" {
 			t.Errorf("%s is missing", name)
 		}
