@@ -188,6 +188,8 @@ func TestScrub(t *testing.T) {
 		"SK_LIVE_0123456789abcdef":                     "[secret]",
 		"k=rk_test_01234567, sk_test_89abcdef!":        "k=[secret], [secret]!",
 		"keybrake_admin_0123456789":                    "[secret]",
+		"/welcome?link=keybrake_link_0123456789":       "/welcome?link=[secret]",
+		"cookie=keybrake_sess_0123456789;":             "cookie=[secret];",
 		"pi_3Qv_secret_abcdefghijk":                    "pi_3Qv[secret]",
 		"client_secret_x":                              "client_secret_x",
 		"card 4242424242424242.":                       "card [card].",

@@ -11,7 +11,7 @@ const (
 // secretPrefixes begin the credentials that are known to pass by; what follows is taken out with them if
 // it is at least minSecret long. Documentation that says "sk_live_..." stays readable.
 var secretPrefixes = []string{
-	"vault_key_test_", "vault_key_live_", "keybrake_admin_",
+	"vault_key_test_", "vault_key_live_", "keybrake_admin_", "keybrake_sess_", "keybrake_link_",
 	"sk_test_", "sk_live_", "rk_test_", "rk_live_", "whsec_", "ek_test_", "ek_live_", "sk_org_",
 	"_secret_", // in the middle of what unlocks a PaymentIntent in a browser: pi_..._secret_...
 }
@@ -22,7 +22,7 @@ const minSecret = 8
 // Card numbers have 13 to 19 digits (ISO/IEC 7812), may be written in groups, and end in a Luhn digit.
 const minCard, maxCard = 13, 19
 
-// Scrub takes vault keys, Stripe secrets, client secrets and card numbers out of a text. Texts without any
+// Scrub takes vault keys, operators' tokens, sessions and links, Stripe secrets, client secrets and card numbers out of a text. Texts without any
 // come back as they are, without an allocation. It errs on the side of taking out: a long number that
 // happens to pass for a card's goes too.
 func Scrub(s string) string {

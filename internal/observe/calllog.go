@@ -95,7 +95,11 @@ func (l *CallLog) write(e *gateway.Ended) {
 		b.attrs = append(b.attrs, slog.Int64("amount", e.Amount.Minor), slog.String("currency", string(e.Amount.Currency)), slog.String("usd", e.USD.String()))
 	}
 	if len(e.Customers) > 0 {
-		b.attrs = append(b.attrs, slog.Any("customers", e.Customers))
+		customers := make([]string, len(e.Customers))
+		for i, c := range e.Customers { // where any customer is allowed they are whatever the agent wrote
+			customers[i] = audit.Scrub(string(c))
+		}
+		b.attrs = append(b.attrs, slog.Any("customers", customers))
 	}
 	b.attrs = append(b.attrs, slog.Int("status", e.Status))
 	b.number("upstream_status", int64(e.UpstreamStatus))

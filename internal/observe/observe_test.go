@@ -322,7 +322,7 @@ func TestALineTellsWhatIsAskedOfIt(t *testing.T) {
 		AuditID: "aud_1_7", Request: "req_kb1", Trace: gateway.Trace{ID: "t", Parent: "p", Span: "s", State: "a=sk_live_1234567890abcdef"},
 		Key: "key_1", KeyName: "agent-a", Upstream: "stripe", Mode: "live", From: "10.0.0.1", RunID: "run vault_key_live_abcdefghijkl 4242424242424242",
 		Operation: "refunds.create", Method: "POST", Route: "/v1/refunds", Writes: true, Verdict: policy.Allow, Amount: money.Amount{Minor: 2000, Currency: "eur"},
-		USD: 21*money.Dollar + 800_000, Customers: []policy.CustomerID{"cus_1"}, Status: 200, UpstreamStatus: 200, Fate: "moved", Repeat: "first", Lookups: 2,
+		USD: 21*money.Dollar + 800_000, Customers: []policy.CustomerID{"cus_1", "sk_live_1234567890abcdef"}, Status: 200, UpstreamStatus: 200, Fate: "moved", Repeat: "first", Lookups: 2,
 		Took: gateway.Timings{Read: 1e3, Wait: 2e3, Decide: 3e3, Lookups: 4e3, Admit: 5e3, Upstream: 6e3, Settle: 7e3, Total: 28e3},
 	})
 	l.Call(&gateway.Ended{AuditID: "aud_1_9", Folded: true, Code: policy.CodeScopeDenied})
@@ -343,7 +343,7 @@ func TestALineTellsWhatIsAskedOfIt(t *testing.T) {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
 		}
 	}
-	if c, _ := got["customers"].([]any); len(c) != 1 || c[0] != "cus_1" {
+	if c, _ := got["customers"].([]any); len(c) != 2 || c[0] != "cus_1" || c[1] != "[secret]" {
 		t.Errorf("customers are %v", got["customers"])
 	}
 	got = nil

@@ -45,7 +45,8 @@ func newHome(t *testing.T) *home {
 type process struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	out  *output
+	out  *output // standard output and error
+	log  *output // standard error alone
 	done chan struct{}
 	err  error
 }
@@ -75,8 +76,8 @@ func (h *home) env(extra ...string) []string {
 // start runs a command in the background; it is ended with the test.
 func (h *home) start(args ...string) *process {
 	h.t.Helper()
-	p := &process{t: h.t, cmd: exec.Command(program, args...), out: &output{}, done: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = h.dir, h.env(), p.out, p.out
+	p := &process{t: h.t, cmd: exec.Command(program, args...), out: &output{}, log: &output{}, done: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = h.dir, h.env(), p.out, io.MultiWriter(p.out, p.log)
 	if err := p.cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
