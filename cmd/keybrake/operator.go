@@ -63,7 +63,7 @@ func newOperatorEdit(s streams) *cobra.Command {
 	var req admin.OperatorUpdate
 	var email string
 	cmd := &cobra.Command{
-		Use: "edit NAME", Short: "Change an account", Args: cobra.ExactArgs(1),
+		Use: "edit OPERATOR", Short: "Change an account", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("email") {
 				req.Email = &email
@@ -82,7 +82,7 @@ func newOperatorEdit(s streams) *cobra.Command {
 func newOperatorAble(s streams, verb, short string, disabled bool) *cobra.Command {
 	var req admin.OperatorUpdate
 	cmd := &cobra.Command{
-		Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
+		Use: verb + " OPERATOR", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Disabled = &disabled
 			return s.updateOperator(cmd, args[0], req)
@@ -110,7 +110,7 @@ func (s streams) updateOperator(cmd *cobra.Command, name string, req admin.Opera
 func newOperatorInvite(s streams) *cobra.Command {
 	var req admin.InviteRequest
 	cmd := &cobra.Command{
-		Use: "invite NAME", Short: "Make a link that signs an operator in once", Args: cobra.ExactArgs(1),
+		Use: "invite OPERATOR", Short: "Make a link that signs an operator in once", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect()
 			if err != nil {
@@ -159,7 +159,7 @@ func newSessionList(s streams) *cobra.Command {
 func newSessionEnd(s streams) *cobra.Command {
 	var operator string
 	cmd := &cobra.Command{
-		Use: "end ID | --operator NAME", Short: "End a session, or all of an operator", Args: cobra.MaximumNArgs(1),
+		Use: "end SESSION | --operator OPERATOR", Short: "End a session, or all of an operator", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 1) == (operator != "") {
 				return usageError{errors.New("name a session (`keybrake session list` shows them), or an operator with --operator")}

@@ -77,5 +77,6 @@ func newRoot(s streams) *cobra.Command {
 		newAudit(s), newRates(s), newScopes(s), newVerify(s), newReconcile(s), newBackup(s), newToken(s), newOperator(s), newSession(s),
 		newReplay(s), newHealthcheck(s), newMan(s), newDoctor(s), newAlerts(s), newVersion(s))
 	usage(root)
+	completions(root)
 	return root
 }

@@ -62,7 +62,7 @@ func newTokenList(s streams) *cobra.Command {
 
 func newTokenDelete(s streams) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "delete NAME", Short: "End a token", Args: cobra.ExactArgs(1),
+		Use: "delete TOKEN", Short: "End a token", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, err := ask(func(c *admin.Client) (struct{}, error) { return struct{}{}, c.DeleteToken(cmd.Context(), args[0]) })
 			if err != nil {
