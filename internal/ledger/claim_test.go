@@ -3,6 +3,7 @@ package ledger
 import (
 	"math"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -132,6 +133,11 @@ func TestScaleRoundsUp(t *testing.T) {
 	}
 }
 
+// doctored puts an account in place of the one that a cap of the day on payment intents has now.
+func (b *books) doctored(a Account) {
+	b.shelf.accounts[AccountKey{agent, intents, policy.PerDay, policy.UnitUSD, Label(policy.PerDay, b.now, time.UTC)}] = a
+}
+
 // TestWrongBooksStop: what no right call can ask for ends in a panic and not in a figure.
 func TestWrongBooksStop(t *testing.T) {
 	for name, does := range map[string]func(b *books){
@@ -145,9 +151,28 @@ func TestWrongBooksStop(t *testing.T) {
 		"less than nothing moved":          func(b *books) { b.movedIn("usd", -1) },
 		"a final amount below nothing":     func(b *books) { b.finish(intents, "pi_1", -1) },
 		"an unknown outcome that is known": func(b *books) { b.ask(b.request(policy.Effect{Bucket: intents})) },
+		"a hold under a cap in no unit": func(*books) {
+			(&Reservation{}).HoldsFor([]policy.Cap{{Resource: refunds, Per: policy.PerDay}}, time.UTC)
+		},
+		"a recount over 64 bits": func(*books) {
+			r := &Reservation{Holds: []Hold{{Amount: math.MaxInt64, Effect: noEffect}, {Amount: 1, Effect: noEffect}}}
+			Recount([]policy.Cap{{}}, time.UTC, []*Reservation{r})
+		},
+		"an account holds less than nothing":   func(b *books) { b.doctored(Account{Held: -1}); b.hold(gross(intents, 5)) },
+		"an account settled less than nothing": func(b *books) { b.doctored(Account{Settled: -1}); b.hold(gross(intents, 5)) },
+		"an account lacks what is settled": func(b *books) {
+			id := b.hold(gross(intents, 5))
+			b.doctored(Account{})
+			b.settle(id, 5, "")
+		},
+		"an account lacks what is released": func(b *books) {
+			id := b.hold(gross(intents, 5))
+			b.doctored(Account{})
+			b.release(id, ProofRefused)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBooks(t)
+			b := newBooks(t, dollars(intents, policy.PerDay, 1000))
 			defer func() {
 				if recover() == nil {
 					t.Error("it went on")

@@ -279,3 +279,55 @@ func TestAFailedOperationLeavesWhatTheBatchMade(t *testing.T) {
 	}
 	checkBooks(t, b.shelf)
 }
+
+func TestTwoPartsFromOneReservationAreOnePart(t *testing.T) {
+	day := dollars(intents, policy.PerDay, 1000)
+	b := newBooks(t, day)
+	first := b.hold(total("pi_1", 100), total("pi_1", 150))
+	second := b.hold(total("pi_1", 200))
+	b.release(first, ProofRefused)
+	b.want(day, 200, 0)
+	want := []Handed{{Effect: 0, From: first, Minor: 150, At: b.now}}
+	if diff := cmp.Diff(want, b.shelf.reservations[second].Handed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	b.settle(second, 125, "pi_1")
+	b.want(day, 0, 125)
+}
+
+func TestHoldsUnderACapThatComesLater(t *testing.T) {
+	day := dollars(intents, policy.PerDay, 1000)
+	unpriced, cheapest := gross(intents, 500), gross(intents, 500)
+	unpriced.Quote, cheapest.Quote.Value = money.Quote{}, 1
+	settled := func(e policy.Effect, own int64, handed ...Handed) Reservation {
+		r := Reservation{Key: agent, State: Settled, Effects: []policy.Effect{e}, Counted: []int64{own}, Handed: handed}
+		for _, part := range handed {
+			r.Counted[0] += part.Minor
+		}
+		return r
+	}
+	open := settled(least(gross(intents, 5)), 0)
+	open.State = Reserved
+	for name, test := range map[string]struct {
+		r    Reservation
+		want []int64
+	}{
+		"no price":                     {settled(unpriced, 500), nil},
+		"the least rate":               {settled(cheapest, 500), []int64{1}},
+		"the least amount":             {settled(least(gross(intents, 5)), 1), []int64{1}},
+		"nothing that is settled":      {settled(least(gross(intents, 5)), 0), nil},
+		"nothing that may become more": {open, []int64{0}},
+		"the least that was handed":    {settled(least(gross(intents, 5)), 0, Handed{From: 1, Minor: 1}, Handed{From: 2}), []int64{1}},
+		"handed to another effect":     {settled(least(gross(intents, 5)), 2, Handed{From: 1, Minor: 0}), []int64{2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []int64
+			for _, h := range test.r.HoldsFor([]policy.Cap{day}, time.UTC) {
+				got = append(got, h.Amount)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}

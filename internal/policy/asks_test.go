@@ -254,3 +254,63 @@ func TestAChangeNamesWhatWasSet(t *testing.T) {
 		t.Errorf("from a list to any: %v", fields)
 	}
 }
+
+func TestNamesThatNeedNoQuotes(t *testing.T) {
+	for s, want := range map[string]bool{
+		"a": true, "z": true, "A": true, "Z": true, "a0": true, "a9": true, "a_b.c-d/e": true, "Zz9": true,
+		"": false, "0": false, "9a": false, ".a": false, "-": false, "a b": false, "a:": false, "a@": false, "a[": false, "a`": false, "a{": false,
+		"Yes": false, "null": false,
+	} {
+		if got := bare(s); got != want {
+			t.Errorf("%q: %t", s, got)
+		}
+	}
+	for e, want := range map[Expiry]string{
+		{}: "never", {After: time.Minute}: "1m", {After: time.Hour}: "1h", {At: time.Unix(0, 0)}: "1970-01-01T00:00:00Z",
+	} {
+		if got := e.String(); got != want {
+			t.Errorf("%+v is written %q", e, got)
+		}
+	}
+}
+
+func TestFailuresStandInTheirOrderUnderShadow(t *testing.T) {
+	p := &Policy{Enforcement: Shadow}
+	soft, hard := func(s string) Failure { return Failure{Rule: s, Soft: true} }, func(s string) Failure { return Failure{Rule: s} }
+	d := verdict(p, []Failure{soft("1"), hard("2"), soft("3"), hard("4"), soft("5")})
+	var order []string
+	for _, f := range d.Failures {
+		order = append(order, f.Rule)
+	}
+	if got := strings.Join(order, " "); got != "2 4 1 3 5" || d.Verdict != Deny {
+		t.Errorf("%s: %s", d.Verdict, got)
+	}
+}
+
+func TestPoliciesAtTheirLimits(t *testing.T) {
+	const base = "scopes: {refunds: write}\ncustomers: any\nuncapped: true\n"
+	long := strings.Repeat
+	for name, test := range map[string]struct {
+		src string
+		ok  bool
+	}{
+		"a name as long as one may be":     {base + "name: " + long("a", maxLabel) + "\n", true},
+		"a name one longer":                {base + "name: " + long("a", maxLabel+1) + "\n", false},
+		"a name with the last that prints": {base + "name: \"a~\"\n", true},
+		"a name with a control character":  {base + "name: \"a\\x7f\"\n", false},
+		"a name beyond ASCII":              {base + "name: \"a\\u0080\"\n", false},
+		"an account as long as one may be": {base + "accounts: [acct_" + long("a", maxID-5) + "]\n", true},
+		"an account one longer":            {base + "accounts: [acct_" + long("a", maxID-4) + "]\n", false},
+		"an account with a last character": {base + "accounts: [\"acct_\\x7f\"]\n", false},
+		"a pattern as long as one may be":  {base + "params: {refunds.create: {reason: {pattern: " + long("a", maxPattern) + "}}}\n", true},
+		"a pattern one longer":             {base + "params: {refunds.create: {reason: {pattern: " + long("a", maxPattern+1) + "}}}\n", false},
+		"a range of one number":            {base + "params: {refunds.create: {amount: {min: 5, max: 5}}}\n", true},
+		"a range of none":                  {base + "params: {refunds.create: {amount: {min: 6, max: 5}}}\n", false},
+		"a file as large as one may be":    {base + "#" + long("x", maxPolicyBytes-len(base)-1), true},
+		"a file one byte larger":           {base + "#" + long("x", maxPolicyBytes-len(base)), false},
+	} {
+		if _, _, err := Parse("p.yaml", []byte(test.src), vocabulary); (err == nil) != test.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,7 +1,7 @@
 // Command mutate changes the packages that judge, one place at a time, and runs their tests: a change that no test notices
 // is a rule that nobody holds. It makes no file of the repository other: `go test -overlay` shows the compiler changed copies.
 //
-//	go run ./mutate [-pkg money,policy,ledger] [-sample N -seed S] [-only TEXT]
+//	go run ./mutate [-pkg money,policy,ledger] [-sample N -seed S] [-again FILE]
 //
 // All mutants of a package are compiled at once, each behind a switch that the environment sets; only changes where the
 // language wants a constant are compiled alone. A survivor of a package's quick tests is tried on its long ones (the
@@ -62,15 +62,15 @@ func main() {
 	sample := flag.Int("sample", 0, "how many mutants are tried, drawn by -seed; 0: all of them")
 	seed := flag.Uint64("seed", 1, "draws the sample")
 	workers := flag.Int("p", runtime.NumCPU(), "how many are tried at a time")
-	only := flag.String("only", "", "try only those whose key has this in it")
+	again := flag.String("again", "", "try only those that this file, an earlier run's output, tells as survivors")
 	flag.Parse()
-	if err := run(strings.Split(*packages, ","), *only, *sample, *seed, *workers); err != nil {
+	if err := run(strings.Split(*packages, ","), *again, *sample, *seed, *workers); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(packages []string, only string, sample int, seed uint64, workers int) error {
+func run(packages []string, again string, sample int, seed uint64, workers int) error {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		return err
@@ -78,6 +78,14 @@ func run(packages []string, only string, sample int, seed uint64, workers int) e
 	accepted, err := readAccepted("mutate/accepted.txt")
 	if err != nil {
 		return err
+	}
+	var earlier []string
+	if again != "" {
+		text, err := os.ReadFile(again)
+		if err != nil {
+			return err
+		}
+		earlier = strings.Split(string(text), "\n")
 	}
 	dir, err := os.MkdirTemp("", "mutants-")
 	if err != nil {
@@ -95,8 +103,10 @@ func run(packages []string, only string, sample int, seed uint64, workers int) e
 			return err
 		}
 		tried := mutantsOf(p)
-		r := &result{pkg: name, accepted: accepted, made: len(tried), whole: sample == 0 && only == ""}
-		tried = slices.DeleteFunc(tried, func(m *mutant) bool { return !strings.Contains(m.key(), only) })
+		r := &result{pkg: name, accepted: accepted, made: len(tried), whole: sample == 0 && again == ""}
+		if again != "" {
+			tried = slices.DeleteFunc(tried, func(m *mutant) bool { return !slices.Contains(earlier, "    "+m.key()) })
+		}
 		if sample > 0 && sample < len(tried) {
 			draw := rand.New(rand.NewPCG(seed, 0))
 			draw.Shuffle(len(tried), func(i, j int) { tried[i], tried[j] = tried[j], tried[i] })
