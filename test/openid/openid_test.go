@@ -124,6 +124,7 @@ func (p *place) ask(method, path, body string) string {
 	}
 	r.Header.Set("Authorization", "Bearer "+p.token)
 	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("If-Match", "*") // for edits: nobody else makes any
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		p.t.Fatal(err)

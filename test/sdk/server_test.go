@@ -59,8 +59,14 @@ func serveDev(t *testing.T, flags ...string) *dev {
 	readyFile := filepath.Join(dir, "ready.json")
 	cmd := exec.Command(program, append([]string{"serve", "--dev", "--reconcile-per-second", "0", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", readyFile}, flags...)...)
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir, "TMPDIR="+dir)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	// A file, not a buffer: what was printed before the ready file is in it, however late anybody copies.
+	out, err := os.Create(filepath.Join(dir, "printed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = out, &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +94,11 @@ func serveDev(t *testing.T, flags ...string) *dev {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	d.Out = out.String()
+	printed, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Out = string(printed)
 	d.Keys = regexp.MustCompile(`vault_key_test_[A-Za-z0-9]+`).FindAllString(d.Out, 2)
 	// The second key is printed after the first one's customers.
 	d.Listed = regexp.MustCompile(`cus_[A-Za-z0-9]+`).FindAllString(d.Out, 2)
@@ -169,6 +179,9 @@ func (d *dev) do(method, address, token string, body []byte, to any) {
 		d.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("If-Match", "*") // whichever version there is: nobody else edits here
+	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
