@@ -24,7 +24,10 @@ func (s *server) openAlerts() *alert.Watcher {
 		See: func(ctx context.Context) (alert.Seen, error) { return s.admin.Seen(ctx, least) },
 		Link: func(key string) string {
 			base := firstOf(s.settings.ConsoleURL, s.operatorsURL)
-			if base == "" || key == "" {
+			switch {
+			case base == "": // nothing listens yet
+				return ""
+			case key == "":
 				return base + "/alerts"
 			}
 			return base + "/keys/" + url.PathEscape(key)
