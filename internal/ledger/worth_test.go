@@ -331,3 +331,17 @@ func TestHoldsUnderACapThatComesLater(t *testing.T) {
 		})
 	}
 }
+
+func TestEachFinalStateOfASettlementIsTaken(t *testing.T) {
+	day := dollars(intents, policy.PerDay, 1000)
+	b := newBooks(t, day)
+	b.settle(b.hold(total("pi_1", 100)), 100, "pi_1")
+	b.settle(b.hold(total("pi_2", 100)), 100, "pi_2")
+	overs := b.resolve(b.hold(gross(intents, 5)), Fate{State: Settled, Moved: []Moved{{Amount: usd(6)}}, Finals: []Final{
+		{Bucket: intents, Object: "pi_1", Amount: usd(10)}, {Bucket: intents, Object: "pi_2", Amount: usd(20)},
+	}})
+	if len(overs) != 1 {
+		t.Errorf("a cent over was reported as %+v", overs)
+	}
+	b.want(day, 0, 36)
+}

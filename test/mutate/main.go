@@ -105,7 +105,7 @@ func run(packages []string, again string, sample int, seed uint64, workers int) 
 		tried := mutantsOf(p)
 		r := &result{pkg: name, accepted: accepted, made: len(tried), whole: sample == 0 && again == ""}
 		if again != "" {
-			tried = slices.DeleteFunc(tried, func(m *mutant) bool { return !slices.Contains(earlier, "    "+m.key()) })
+			tried = slices.DeleteFunc(tried, func(m *mutant) bool { return !m.toldIn(earlier) })
 		}
 		if sample > 0 && sample < len(tried) {
 			draw := rand.New(rand.NewPCG(seed, 0))

@@ -47,6 +47,11 @@ func (m *mutant) key() string {
 	return m.pkg + "/" + m.function + ": " + strings.Join(strings.Fields(m.change()), " ")
 }
 
+// toldIn reports whether a run told the mutant as a survivor, at the end or on the way.
+func (m *mutant) toldIn(lines []string) bool {
+	return slices.ContainsFunc(lines, func(l string) bool { return l == "    "+m.key() || strings.HasSuffix(l, "survived: "+m.String()) })
+}
+
 // swaps are the operators that are put in place of others.
 var swaps = map[token.Token][]string{
 	token.LSS: {"<=", ">"}, token.LEQ: {"<", ">"}, token.GTR: {">=", "<"}, token.GEQ: {">", "<"},
