@@ -116,16 +116,12 @@ func isSwitchable(stack []ast.Node) bool {
 }
 
 // builder compiles the tests of packages over changed files.
-type builder struct {
-	root, dir string
-	made      int
-}
+type builder struct{ root, dir string }
 
 // build compiles the tests of a package, with files in place of others, and tells where the program is.
 func (b *builder) build(tests string, changed map[string][]byte) (string, error) {
-	b.made++
-	dir := filepath.Join(b.dir, fmt.Sprint(b.made))
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(b.dir, "tests-") // several packages share b.dir
+	if err != nil {
 		return "", err
 	}
 	replace := map[string]string{}
