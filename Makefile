@@ -25,6 +25,7 @@ test: setup ## everything that must be green: vet, tests, race detector on the c
 	$(GO) test -race -short ./internal/ledger ./internal/vault ./internal/store/... ./internal/gateway/... ./internal/admin ./internal/alert
 	cd test && $(GO) vet ./... && $(GO) test -count=1 $$($(GO) list ./... | grep -v /contract$$) # not from the cache: it cannot see the binary that they build
 	cd test && $(GO) test -count=1 -v ./contract # -v: it says how many operations it tried, and which differ
+	cd test && $(GO) run ./mutate -pkg money,ledger -sample 8
 
 generate: ## the parts of docs/ that show the catalog and the presets
 	$(GO) test -count=1 ./docs -run TestGenerated -update
