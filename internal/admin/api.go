@@ -35,13 +35,7 @@ type api struct {
 // also ends tails.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
-	config := huma.DefaultConfig("Keybrake admin API", "1")
-	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/admin/openapi", "", ""
-	config.CreateHooks = nil // they would add a $schema field to every answer
-	config.Transformers = append(config.Transformers, hideValues)
-	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
-	config.Security = []map[string][]string{{"token": {}}}
-	a := &api{s: s, huma: humago.New(mux, config)}
+	a := &api{s: s, huma: humago.New(mux, described())}
 	handle(a, route{http.MethodGet, "status", "status", "How the server is, and how far the record", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, _ *none) (Status, error) { return s.Status(ctx) })
 	handle(a, route{http.MethodGet, "overview", "overview", "What stands out among all keys", vault.ToSee, 0},
@@ -64,7 +58,7 @@ func (s *Service) Handler() http.Handler {
 	a.statement()
 	a.reconcile()
 	a.alerts()
-	stream(a, route{http.MethodPost, "backup", "backup", "Write a copy of the store", vault.ToChange, 0}, a.backup)
+	stream(a, route{http.MethodPost, "backup", "backup", "Write a copy of the store", vault.ToChange, 0}, a.backup, sqliteFile)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	if s.Metrics != nil {
@@ -294,6 +288,6 @@ func (a *api) audit() {
 		})
 	handle(a, route{http.MethodGet, "audit/verify", "verify-audit", "Check the audit chain", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, _ *none) (Verification, error) { return a.s.VerifyAudit(ctx) })
-	stream(a, route{http.MethodGet, "audit/export", "export-audit", "Export the audit as JSON Lines or CSV", vault.ToSee, 0}, a.export)
-	stream(a, route{http.MethodGet, "audit/tail", "tail-audit", "Follow the audit, one record per line", vault.ToSee, 0}, a.tail)
+	stream(a, route{http.MethodGet, "audit/export", "export-audit", "Export the audit as JSON Lines or CSV", vault.ToSee, 0}, a.export, jsonLines, "text/csv")
+	stream(a, route{http.MethodGet, "audit/tail", "tail-audit", "Follow the audit, one record per line", vault.ToSee, 0}, a.tail, jsonLines)
 }

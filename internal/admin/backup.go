@@ -92,7 +92,7 @@ func (a *api) backup(ctx context.Context, who Actor, _ *none) (string, writing, 
 	if err != nil {
 		return "", nil, err
 	}
-	return "application/vnd.sqlite3", func(_ context.Context, w http.ResponseWriter) error {
+	return sqliteFile, func(_ context.Context, w http.ResponseWriter) error {
 		w.Header().Set("Content-Length", strconv.FormatInt(b.Size, 10))
 		w.Header().Set(headerBackupSeq, strconv.FormatInt(b.Seq, 10))
 		w.Header().Set(headerBackupSum, b.SHA256)

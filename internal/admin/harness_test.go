@@ -73,7 +73,8 @@ func (w *world) start(t *testing.T) {
 	if _, err := w.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.server = httptest.NewServer(w.Handler())
+	handler := w.Handler()
+	w.server = httptest.NewServer(readDescription(t, handler).holds(t, handler))
 	if w.client, err = NewClient(w.server.URL, w.MintLocal("local", vault.RoleAdmin).Reveal()); err != nil {
 		t.Fatal(err)
 	}

@@ -22,17 +22,15 @@ type route struct {
 
 // operation describes a route to the API. Whoever lacks the right is refused before anything of the request is read.
 func (a *api) operation(r route) huma.Operation {
-	return huma.Operation{
-		OperationID: r.id, Method: r.method, Path: prefix + r.path, Summary: r.summary, MaxBodyBytes: r.maxBody,
-		Errors: []int{400, 401, 403, 404, 409, 503},
-		Middlewares: huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
-			if why := lacks(actorOf(ctx.Context()), r.needs); why != "" {
-				_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, why) // the client went away
-				return
-			}
-			next(ctx)
-		}},
-	}
+	op := describes(r)
+	op.Middlewares = huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+		if why := lacks(actorOf(ctx.Context()), r.needs); why != "" {
+			_ = huma.WriteErr(a.huma, ctx, http.StatusForbidden, why) // the client went away
+			return
+		}
+		next(ctx)
+	}}
+	return op
 }
 
 // lacks says what somebody lacks for a right; empty: nothing.

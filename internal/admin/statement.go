@@ -330,5 +330,5 @@ func (a *api) statement() {
 			return told(func(ctx context.Context, tell func(Progress) error) (any, error) {
 				return a.s.Statement(ctx, who, in.Upstream, in.Body, tell)
 			})
-		})
+		}, jsonLines)
 }

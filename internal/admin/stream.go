@@ -13,12 +13,20 @@ import (
 
 func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
 
+// The forms of answers that are written piece by piece.
+const (
+	jsonLines  = "application/x-ndjson"
+	sqliteFile = "application/vnd.sqlite3"
+)
+
 // writing writes a stream's body. An error ends the connection, so that the client sees it.
 type writing func(ctx context.Context, w http.ResponseWriter) error
 
-// stream registers an operation whose answer is written piece by piece.
-func stream[I any](a *api, r route, prepare func(context.Context, Actor, *I) (contentType string, write writing, err error)) {
-	huma.Register(a.huma, a.operation(r), func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
+// stream registers an operation whose answer is written piece by piece, in one of some forms.
+func stream[I any](a *api, r route, prepare func(context.Context, Actor, *I) (contentType string, write writing, err error), forms ...string) {
+	op := a.operation(r)
+	streamed(&op, forms...)
+	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
 		contentType, write, err := prepare(ctx, actorOf(ctx), in)
 		if err != nil {
 			return nil, a.s.problem(r.id, err)
@@ -48,7 +56,7 @@ func (a *api) export(ctx context.Context, _ Actor, in *auditQuery) (string, writ
 	if in.Format == "csv" {
 		return "text/csv; charset=utf-8", func(_ context.Context, w http.ResponseWriter) error { return x.WriteCSV(w) }, nil
 	}
-	return "application/x-ndjson", func(_ context.Context, w http.ResponseWriter) error { return x.WriteJSONL(w) }, nil
+	return jsonLines, func(_ context.Context, w http.ResponseWriter) error { return x.WriteJSONL(w) }, nil
 }
 
 func (a *api) tail(ctx context.Context, _ Actor, in *auditQuery) (string, writing, error) {
@@ -59,7 +67,7 @@ func (a *api) tail(ctx context.Context, _ Actor, in *auditQuery) (string, writin
 	if err != nil {
 		return "", nil, err
 	}
-	return "application/x-ndjson", func(ctx context.Context, w http.ResponseWriter) error {
+	return jsonLines, func(ctx context.Context, w http.ResponseWriter) error {
 		return a.s.TailAudit(ctx, w, f, in.Lines, func() {
 			_ = http.NewResponseController(w).Flush() // the client went away: the next write tells
 		})

@@ -318,7 +318,7 @@ func (a *api) verify() {
 			return told(func(ctx context.Context, tell func(Progress) error) (any, error) {
 				return a.s.VerifyKey(ctx, who, in.Key, in.Body.Rate, tell)
 			})
-		})
+		}, jsonLines)
 	stream(a, route{http.MethodPost, "upstreams/{upstream}/verify", "verify-upstream", "Find out what an upstream's credential opens", vault.ToChange, 0},
 		func(_ context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
@@ -327,7 +327,7 @@ func (a *api) verify() {
 			return told(func(ctx context.Context, tell func(Progress) error) (any, error) {
 				return a.s.VerifyUpstream(ctx, who, in.Upstream, in.Body.Rate, tell)
 			})
-		})
+		}, jsonLines)
 }
 
 // verifyLine is one line of the answer to a verification: how far it is, and last its report or why there is none.
@@ -339,7 +339,7 @@ type verifyLine struct {
 
 // told writes a verification as it goes on.
 func told(work func(context.Context, func(Progress) error) (any, error)) (string, writing, error) {
-	return "application/x-ndjson", func(ctx context.Context, w http.ResponseWriter) error {
+	return jsonLines, func(ctx context.Context, w http.ResponseWriter) error {
 		lines := json.NewEncoder(w)
 		report, err := work(ctx, func(p Progress) error {
 			err := lines.Encode(verifyLine{Progress: &p})

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -72,8 +71,7 @@ func (v Operator) tag() string     { return v.ETag }
 func handleVersioned[I any, O tagged](a *api, r route, f func(context.Context, Actor, *I) (O, error)) {
 	op := a.operation(r)
 	if r.method == http.MethodPatch {
-		op.Errors = append(op.Errors, http.StatusPreconditionFailed, http.StatusPreconditionRequired)
-		slices.Sort(op.Errors)
+		edits(&op)
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*versioned[O], error) {
 		out, err := f(ctx, actorOf(ctx), in)
