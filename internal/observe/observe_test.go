@@ -272,13 +272,20 @@ func TestCardinalityIsBounded(t *testing.T) {
 		})
 	}
 	var got series
+	const tightest = `keybrake_cap_used_ratio{cap="refunds/day usd",key="agent-key_09999"}`
 	for range 21 { // a round through all keys
+		got = scrape(t, w.metrics)
+	}
+	for range 200 { // a scrape that the store kept waiting looked at no key; their turn comes again
+		if got[tightest] != "" {
+			break
+		}
 		got = scrape(t, w.metrics)
 	}
 	if n := len(got.of("keybrake_cap_used_ratio")); n != 20 {
 		t.Errorf("%d caps are shown", n)
 	}
-	got.want(t, `keybrake_cap_used_ratio{cap="refunds/day usd",key="agent-key_09999"}`, "0.99")
+	got.want(t, tightest, "0.99")
 	got.want(t, `keybrake_cap_left{cap="refunds/day usd",key="agent-key_09999",unit="usd"}`, "1")
 	got.want(t, `keybrake_cap_left{cap="refunds/day usd",key="agent-key_00099",unit="usd"}`, "49")
 	if n := len(got) - before; n > 200 {
