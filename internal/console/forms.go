@@ -39,3 +39,22 @@ func outdated(err error) bool {
 	var p *admin.Problem
 	return errors.As(err, &p) && p.Status == http.StatusPreconditionFailed
 }
+
+// beside sorts a refusal of what was typed to the fields of a form, by their places in the API's request. What belongs to none of
+// them is for the form as a whole.
+func beside(err error, locations ...string) (at map[string]string, problem string) {
+	var p *admin.Problem
+	if !errors.As(err, &p) {
+		return nil, ""
+	}
+	at = map[string]string{}
+	for _, l := range locations {
+		if m := p.Field(l); m != "" {
+			at[l] = m
+		}
+	}
+	if len(at) == 0 || len(p.Fields) > len(at) {
+		problem = p.Error()
+	}
+	return at, problem
+}

@@ -20,8 +20,9 @@ type keyFormPage struct {
 	Pers      []string
 	NameFits  bool
 	Check     admin.PolicyCheck
-	Problems  []string // those that belong to no field
-	Can       []string // what the key can do, a sentence each
+	Problems  []string          // those that belong to no field
+	At        map[string]string // what is wrong with a field, in the policy's words
+	Can       []string          // what the key can do, a sentence each
 	Cannot    []string
 	Wild      string // what a loop costs at most; empty if nothing is known
 	Checked   bool
@@ -34,6 +35,9 @@ type scopeChoice struct {
 	admin.Scope
 	Access string
 }
+
+// fieldsOfForm are the parts of a policy that have one field in the form.
+var fieldsOfForm = []string{"name", "upstream", "customers", "expires", "network", "timezone", "enforcement"}
 
 // common are the resources that the form shows at once: those that agents are given most.
 var common = []string{"refunds", "charges", "payment_intents", "customers", "invoices", "subscriptions", "payouts", "products", "prices"}
@@ -161,7 +165,7 @@ func (v *visit) formAgain(f *keyForm, problem string) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d := p.Data.(keyFormPage); len(d.Problems) == 0 && !slices.ContainsFunc(d.Form.Caps, func(c capField) bool { return c.Problem != "" }) {
+	if d := p.Data.(keyFormPage); len(d.Problems)+len(d.At) == 0 && !slices.ContainsFunc(d.Form.Caps, func(c capField) bool { return c.Problem != "" }) {
 		d.Problems = append(d.Problems, problem)
 		p.Data = d
 	}
@@ -229,10 +233,15 @@ func (v *visit) formPage(f *keyForm, checked bool) (*page, error) {
 		return nil, err
 	}
 	if checked {
+		d.At = map[string]string{}
 		d.Form.Caps = slices.Clone(d.Form.Caps)
 		for _, p := range d.Check.Problems {
 			if i, ok := lines[p.Line]; ok {
 				d.Form.Caps[i].Problem = p.Message
+				continue
+			}
+			if slices.Contains(fieldsOfForm, p.Field) {
+				d.At[p.Field] = p.Message
 				continue
 			}
 			d.Problems = append(d.Problems, p.Message)

@@ -14,7 +14,8 @@ type operatorsPage struct {
 	Operators []admin.Operator
 	Tokens    []admin.Token
 	Sessions  []admin.Session
-	// Do is the form that was refused, Problem why; the rest is what was typed.
+	// Do is the form that was refused, At and Problem why; the rest is what was typed.
+	At                                map[string]string
 	Do, Problem                       string
 	Name, Role, Email, Owner, Expires string
 }
@@ -66,8 +67,8 @@ func (v *visit) operatorsAction() (*page, error) {
 	default:
 		err = nothingToDo
 	}
-	if problem, ok := refused(err); ok {
-		d.Problem = problem
+	if _, ok := refused(err); ok {
+		d.At, d.Problem = beside(err, "body.name", "body.role", "body.email", "body.operator", "body.expires")
 		return typedAgain(v.operatorsWith(d))
 	}
 	if err != nil {
@@ -79,7 +80,8 @@ func (v *visit) operatorsAction() (*page, error) {
 // operatorPage is one account.
 type operatorPage struct {
 	admin.Operator
-	// Do is the form that was refused, Problem why, Reason what was typed.
+	// Do is the form that was refused, At and Problem why, Reason what was typed.
+	At                  map[string]string
 	Do, Problem, Reason string
 	NewRole, NewEmail   string
 }
@@ -130,8 +132,8 @@ func (v *visit) operatorAction() (*page, error) {
 	default:
 		err = nothingToDo
 	}
-	if problem, ok := refused(err); ok {
-		d.Problem = problem
+	if _, ok := refused(err); ok {
+		d.At, d.Problem = beside(err, "body.role", "body.email", "body.reason")
 		return typedAgain(v.operatorWith(d))
 	}
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // parts are what templates make of values, whatever the page.
 var parts = template.FuncMap{
-	"breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
+	"atform": atForm, "breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
 	"riskChip": riskChip, "diff": diffLines,
 	"ms": milliseconds, "took": took, "hash": shortHash,
 	"list":  func(items ...string) []string { return items },
@@ -23,6 +23,14 @@ var parts = template.FuncMap{
 // breaks lets a long name break after its underscores, where a column is narrow.
 func breaks(name string) template.HTML {
 	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(name), "_", "_<wbr>"))
+}
+
+// atForm are the errors beside fields, for the form that they are of; nil for another one.
+func atForm(at map[string]string, was, is string) map[string]string {
+	if was != is {
+		return nil
+	}
+	return at
 }
 
 // browser is what a User-Agent header says of the browser and the system, for people to tell their sessions apart.

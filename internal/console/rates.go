@@ -13,6 +13,7 @@ type ratesPage struct {
 	// Currency, Rate and File are what was typed; Do is which form it was.
 	Do, Currency, Rate, File string
 	Problem                  string
+	At                       map[string]string
 }
 
 func (v *visit) rates() (*page, error) { return v.ratesWith(ratesPage{}) }
@@ -49,8 +50,8 @@ func (v *visit) setRates() (*page, error) {
 	default:
 		err = nothingToDo
 	}
-	if problem, ok := refused(err); ok {
-		d.Problem = problem
+	if _, ok := refused(err); ok {
+		d.At, d.Problem = beside(err, "body.rates[0]", "body.rate")
 		return typedAgain(v.ratesWith(d))
 	}
 	if err != nil {

@@ -20,6 +20,7 @@ type upstreamForm struct {
 	Name, BaseURL, Version string
 	Unrestricted, Insecure bool
 	Problem                string
+	At                     map[string]string // what is wrong with a field, by its place in the request
 }
 
 func (v *visit) upstreams() (*page, error) { return v.upstreamsWith(upstreamForm{}) }
@@ -45,8 +46,8 @@ func (v *visit) addUpstream() (*page, error) {
 		Name: f.Name, Secret: strings.TrimSpace(v.r.PostFormValue("secret")), BaseURL: f.BaseURL, Version: f.Version,
 		AllowUnrestricted: f.Unrestricted, AllowInsecure: f.Insecure,
 	})
-	if problem, ok := refused(err); ok {
-		f.Problem = problem
+	if _, ok := refused(err); ok {
+		f.At, f.Problem = beside(err, "body.name", "body.secret", "body.base_url", "body.version")
 		return typedAgain(v.upstreamsWith(f))
 	}
 	if err != nil {
@@ -67,6 +68,7 @@ type upstreamEdit struct {
 	Done            string
 	Version, Reason string
 	Unrestricted    bool
+	At              map[string]string
 }
 
 // upstream answers: what does this credential reach, and how do I change it without touching a vault key?
@@ -108,8 +110,8 @@ func (v *visit) upstreamAction() (*page, error) {
 		Unrestricted: v.r.PostFormValue("unrestricted") != "",
 	}
 	u, err := v.changeUpstream(name, &e)
-	if problem, ok := refused(err); ok {
-		e.Problem = problem
+	if _, ok := refused(err); ok {
+		e.At, e.Problem = beside(err, "body.secret", "body.version", "body.reason")
 		present, err := v.findUpstream(name)
 		if err != nil {
 			return nil, err
