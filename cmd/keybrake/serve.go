@@ -117,6 +117,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err := s.announce(ctx, addrs); err != nil {
 		return err
 	}
+	s.tellPeople(ctx)
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
@@ -348,7 +349,6 @@ func (s *server) watch(ctx context.Context) {
 		s.signHeads,
 		s.reconcile,
 		s.archive,
-		s.admin.Alerter.Run,
 	} {
 		watchers.Go(func() { watch(ctx) })
 	}
@@ -358,6 +358,13 @@ func (s *server) watch(ctx context.Context) {
 		watchers.Wait()
 		return nil
 	})
+}
+
+// tellPeople looks for what is wrong until the server is told to stop: what a stop does is no trouble.
+func (s *server) tellPeople(ctx context.Context) {
+	var telling sync.WaitGroup
+	telling.Go(func() { s.admin.Alerter.Run(ctx) })
+	s.closers = append(s.closers, func() error { telling.Wait(); return nil })
 }
 
 // deadline is when a call that the upstream does not answer is given up.

@@ -126,7 +126,7 @@ func (s *Service) AlertTargets(ctx context.Context) (List[AlertTarget], error) {
 		rows, err := tx.Messages(messagesRead)
 		for _, m := range rows {
 			if i := slices.IndexFunc(out.Items, func(t AlertTarget) bool { return t.Name == m.Target }); i >= 0 {
-				out.Items[i].count(&m)
+				out.Items[i].count(&m, tx.Now())
 			}
 		}
 		return err
@@ -140,13 +140,15 @@ func (s *Service) AlertTargets(ctx context.Context) (List[AlertTarget], error) {
 }
 
 // count takes a message in.
-func (t *AlertTarget) count(m *store.MessageRow) {
+func (t *AlertTarget) count(m *store.MessageRow, now time.Time) {
 	if m.Done.IsZero() {
 		t.Waiting++
 	}
 	at := m.Done
-	if at.IsZero() {
-		at = m.Due
+	if at.IsZero() { // it waits, and the next attempt may be to come
+		if at = m.Due; at.After(now) {
+			at = now
+		}
 	}
 	switch {
 	case m.Attempts == 0:

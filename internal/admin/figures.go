@@ -29,6 +29,8 @@ type figures struct {
 	mu   sync.Mutex
 	seen int64 // number of the last record that is taken in; 0: nothing was read yet
 	caps map[policy.KeyID]*standing
+	// dirty are keys that a record was about since their caps were read; a reading that broke off leaves the rest.
+	dirty map[policy.KeyID]bool
 	// minutes counts calls by the minute that they came in, oldest first; those before the first are forgotten.
 	minutes  []Minute
 	activity map[policy.KeyID]*activity
@@ -50,6 +52,9 @@ func (f *figures) answered(r *audit.Record) {
 	if t == nil {
 		t = new(traffic)
 		f.vendors[r.Upstream] = t
+	}
+	if r.Status == 0 || r.Proof == "not_sent" || r.Proof == "not_written" {
+		return // it never left, or what a dead process left behind: the upstream had no say
 	}
 	t.calls.add(r.At, 1)
 	if r.UpstreamStatus == 0 || r.UpstreamStatus >= 500 {
@@ -82,7 +87,9 @@ type Minute struct {
 // follow brings the figures to the present.
 func (f *figures) follow(ctx context.Context, s *Service) error {
 	now := s.Store.Now()
-	dirty := map[policy.KeyID]bool{}
+	if f.dirty == nil {
+		f.dirty = make(map[policy.KeyID]bool)
+	}
 	err := s.Store.View(ctx, func(tx store.Tx) error {
 		height, _, err := tx.Height()
 		if err != nil {
@@ -102,7 +109,7 @@ func (f *figures) follow(ctx context.Context, s *Service) error {
 			return nil
 		}
 		return tx.EachRecord(from, func(e audit.Entry) error {
-			dirty[e.Key] = true
+			f.dirty[e.Key] = true
 			f.link(&e)
 			f.count(&e)
 			f.seen = e.Seq
@@ -112,7 +119,7 @@ func (f *figures) follow(ctx context.Context, s *Service) error {
 	if err != nil {
 		return fmt.Errorf("follow the record: %w", err)
 	}
-	return f.read(ctx, s, dirty, now)
+	return f.read(ctx, s, now)
 }
 
 // count takes a record in. Only calls count: their intents, and denials with what was folded.
@@ -155,7 +162,7 @@ func (f *figures) count(e *audit.Entry) {
 }
 
 // read reads the accounts of keys that changed, and of those that are not known yet or whose windows have turned.
-func (f *figures) read(ctx context.Context, s *Service, dirty map[policy.KeyID]bool, now time.Time) error {
+func (f *figures) read(ctx context.Context, s *Service, now time.Time) error {
 	if f.caps == nil {
 		f.caps = make(map[policy.KeyID]*standing)
 	}
@@ -167,7 +174,7 @@ func (f *figures) read(ctx context.Context, s *Service, dirty map[policy.KeyID]b
 		}
 		live[k.ID] = true
 		had := f.caps[k.ID]
-		if had != nil && had.version == k.Version && !dirty[k.ID] && w.same(k, had) {
+		if had != nil && had.version == k.Version && !f.dirty[k.ID] && w.same(k, had) {
 			continue
 		}
 		st := &standing{version: k.Version}
@@ -183,7 +190,9 @@ func (f *figures) read(ctx context.Context, s *Service, dirty map[policy.KeyID]b
 			}
 		}
 		f.caps[k.ID] = st
+		delete(f.dirty, k.ID)
 	}
+	clear(f.dirty) // what is left is of keys that are no more
 	for id := range f.caps {
 		if !live[id] {
 			delete(f.caps, id)

@@ -81,7 +81,7 @@ func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int
 			continue
 		}
 		for i, used := range f.usedAt(k) {
-			if used < leastPerCent*10 {
+			if used < leastPerCent*10 || k.Policy.Caps[i].Limit == 0 { // a cap of nothing is a refusal that was meant
 				continue
 			}
 			c := f.capAt(k, i, &w)

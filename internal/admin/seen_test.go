@@ -19,7 +19,7 @@ func TestWhatThereIsToBeAlertedOfIsSeen(t *testing.T) {
 		rec := &audit.Record{Kind: audit.KindIntent, Key: stored.ID, Operation: "refunds.create", Customers: []policy.CustomerID{"cus_A"}, Verdict: "allow"}
 		rec.Access = policy.Write
 		if i >= 10 {
-			rec = &audit.Record{Kind: audit.KindOutcome, Key: stored.ID, Upstream: stored.Upstream, Fate: "unknown"}
+			rec = &audit.Record{Kind: audit.KindOutcome, Key: stored.ID, Upstream: stored.Upstream, Fate: "unknown", Status: 504}
 		}
 		if _, err := w.db.Log(t.Context(), rec); err != nil {
 			t.Fatal(err)

@@ -93,7 +93,7 @@ func (w *Watcher) Deliver(ctx context.Context, target string) (next time.Duratio
 	}
 	for _, m := range due {
 		failed := t.deliver(ctx, m.ID, m.Body, w.Store.Now())
-		if ctx.Err() != nil {
+		if failed != nil && ctx.Err() != nil {
 			return next, nil // a stop is no failure of the receiver's; it is sent again at the next start
 		}
 		m.Attempts++
@@ -110,7 +110,7 @@ func (w *Watcher) Deliver(ctx context.Context, target string) (next time.Duratio
 			w.Log.Warn("an alert did not arrive and is sent again", "target", target, "message", m.ID, "attempts", m.Attempts, "err", failed)
 		}
 		// The receiver may have it though this is not written: then it gets it twice, under one id.
-		if err := w.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error { return tx.PutMessage(m) }); err != nil {
+		if err := w.Store.Update(context.WithoutCancel(ctx), store.LaneControl, func(tx store.Tx) error { return tx.PutMessage(m) }); err != nil {
 			return retryFirst, fmt.Errorf("keep what became of a message: %w", err)
 		}
 	}

@@ -44,7 +44,7 @@ const (
 	// refreshed is how often the store is told that an alert that nobody needs to hear of again still is one.
 	refreshed = 10 * time.Minute
 	// listed is how many alerts are read at a start: far more than are open in any state that somebody can still read.
-	listed = 2000
+	listed = 100_000
 )
 
 func (w *Watcher) again() time.Duration {
@@ -99,6 +99,9 @@ func (w *Watcher) Look(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	seen, err := w.See(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err() // a stop: nothing was seen, and nothing is wrong
+	}
 	if err != nil {
 		seen.Trouble, seen.Now = err.Error(), w.Store.Now()
 	}

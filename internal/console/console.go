@@ -101,6 +101,9 @@ func (s *console) pages() {
 	s.page("/", (*visit).nothingHere)
 }
 
+// maxForm is the largest form that is read: a file of exchange rates.
+const maxForm = 4 << 20
+
 // secured puts the headers on every answer that keep a page what it is.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -109,7 +112,8 @@ func secured(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store") // pages show what only this operator may see
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm) // whoever has not signed in can send something too
+		h.Set("Cache-Control", "no-store")               // pages show what only this operator may see
 		next.ServeHTTP(w, r)
 	})
 }

@@ -103,8 +103,17 @@ func (f *keyForm) policy() (text string, caps map[int]int) {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("scopes:")
 	granted := false
+	others := "none" // what resources without a line have
 	for _, s := range f.Scopes {
-		if s.Access == "read" || s.Access == "write" {
+		if s.Resource == "*" {
+			others = s.Access
+		}
+	}
+	for _, s := range f.Scopes {
+		if s.Resource != "*" && s.Access == others {
+			continue
+		}
+		if s.Access == "read" || s.Access == "write" || s.Access == "none" && s.Resource != "*" {
 			line("  %s: %s", strconv.Quote(s.Resource), s.Access)
 			granted = true
 		}

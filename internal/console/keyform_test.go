@@ -275,3 +275,38 @@ func TestWhatSomebodyElseChangedMeanwhileIsNotUndoneUnseen(t *testing.T) {
 		t.Errorf("%d %s", got.status, shown(got.body))
 	}
 }
+
+func TestAScopeThatNoMapHasSurvivesAnEdit(t *testing.T) {
+	s := newSite(t)
+	made, err := s.api.CreateKey(t.Context(), admin.KeyRequest{Name: "agent-reads-everything-one", PolicyEdit: admin.PolicyEdit{
+		Policy: "scopes: {\"*\": read, charges: none, refunds: write}\ncaps: [{resource: refunds, per: day, usd: 5}]\ncustomers: any\n",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := s.get("/keys/" + made.ID + "/edit").body
+	for _, want := range []string{`name="scope-*" value="read" checked`, `name="scope-charges" value="none" checked`, `name="scope-invoices" value="read" checked`, "Nothing would change."} {
+		if !strings.Contains(form, want) {
+			t.Errorf("the form lacks %q", want)
+		}
+	}
+	version := regexp.MustCompile(`name="version" value="([^"]*)"`).FindStringSubmatch(form)[1]
+	got := s.post("/keys/"+made.ID+"/edit", url.Values{
+		"do": {"check"}, "version": {strings.ReplaceAll(version, "&#34;", `"`)}, "name": {"agent-reads-everything-one"},
+		"resource": {"*", "charges", "refunds", "invoices"}, "scope-*": {"read"}, "scope-charges": {"none"}, "scope-refunds": {"write"}, "scope-invoices": {"read"},
+		"cap-resource": {"refunds"}, "cap-per": {"day"}, "cap-limit": {"5"}, "cap-unit": {"usd"}, "customers": {"any"},
+	})
+	if !strings.Contains(got.body, "Nothing would change.") {
+		t.Errorf("it would change: %s", shown(got.body))
+	}
+}
+
+func TestAListOfNobodyIsNoListThatCrashes(t *testing.T) {
+	s := newSite(t)
+	form := wanted("agent-support-refunds-one")
+	form.Set("do", "create")
+	form.Set("customer", " , ")
+	if got := s.post("/keys/new", form); got.status != http.StatusOK && got.status != http.StatusUnprocessableEntity {
+		t.Errorf("it answers %d", got.status)
+	}
+}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -85,7 +86,7 @@ func (v *visit) makeKey() (*page, error) {
 		return nil, err
 	}
 	d := revealPage{ID: made.ID, Name: made.Name, Key: made.Key, Mode: made.Mode, Warnings: made.Warnings, RestrictedKey: made.RestrictedKey}
-	if f.Customers != "any" && f.List != "" {
+	if f.Customers != "any" && len(words(f.List)) > 0 {
 		d.Customer = words(f.List)[0]
 	}
 	return v.reveal(d), nil
@@ -151,11 +152,14 @@ func (v *visit) changedMeanwhile(f *keyForm) (*page, error) {
 		return nil, err
 	}
 	f.Version = k.ETag
-	p, err := v.formAgain(f, "Somebody changed this key while you had the form. What would change now, theirs included, is below: look at it before you save.")
-	if p != nil {
-		p.Status = http.StatusPreconditionFailed
+	p, err := v.formPage(f, true)
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	d := p.Data.(keyFormPage)
+	d.Problems = append([]string{"Somebody changed this key while you had the form. What would change now, theirs included, is below: look at it before you save."}, d.Problems...)
+	p.Data, p.Status = d, http.StatusPreconditionFailed
+	return p, nil
 }
 
 // formAgain is the form with what was typed, after a refusal. Where the policy alone would be taken, the refusal's own words
@@ -267,11 +271,21 @@ func (d *keyFormPage) choose(scopes []admin.Scope) {
 	for _, s := range d.Form.Scopes {
 		access[s.Resource] = s.Access
 	}
+	others := access["*"]               // what all the others have
+	for _, one := range d.Form.Scopes { // what no map has must not be lost either
+		if !slices.ContainsFunc(scopes, func(s admin.Scope) bool { return s.Resource == one.Resource }) {
+			title := one.Resource
+			if title == "*" {
+				title = "All other resources"
+			}
+			d.Scopes = append(d.Scopes, scopeChoice{admin.Scope{Resource: one.Resource, Title: title, Worst: "Whatever no other line says.", Writes: 1, Risk: "extreme"}, one.Access})
+		}
+	}
 	for _, s := range scopes {
 		a, shown := access[s.Resource]
 		if shown || slices.Contains(common, s.Resource) || d.Form.Find != "" && names(&s, d.Form.Find) {
 			if a == "" {
-				a = "none"
+				a = cmp.Or(others, "none")
 			}
 			d.Scopes = append(d.Scopes, scopeChoice{s, a})
 		}

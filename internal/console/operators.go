@@ -120,7 +120,7 @@ func (v *visit) operatorAction() (*page, error) {
 	case "uninvite":
 		err = v.api.Uninvite(v.ctx(), name)
 	case "change":
-		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{Role: d.NewRole, Email: &d.NewEmail, Reason: d.Reason})
+		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{Role: d.NewRole, Email: &d.NewEmail, Reason: d.Reason, IfMatch: v.r.PostFormValue("version")})
 	case "forget":
 		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{ForgetOpenID: true, Reason: d.Reason})
 	case "disable":

@@ -75,7 +75,6 @@ func (s *console) page(pattern string, f func(*visit) (*page, error)) {
 			s.toSignIn(w, r)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, 4<<20)
 		if err := r.ParseForm(); err != nil {
 			http.Error(w, "The form could not be read: "+err.Error(), http.StatusBadRequest)
 			return

@@ -50,6 +50,9 @@ func TestUpstreamsAreAddedChangedAndRemoved(t *testing.T) {
 	if got := s.post(at, url.Values{"do": {"webhook"}, "secret": {"whsec_" + strings.Repeat("a", 32)}}); got.status != http.StatusOK || !find().Webhook {
 		t.Errorf("%d %s", got.status, shown(got.body))
 	}
+	if got := s.post(at, url.Values{"do": {"webhook"}, "secret": {""}}); got.status != http.StatusUnprocessableEntity || !find().Webhook {
+		t.Errorf("an empty secret: %d, messages are taken: %v", got.status, find().Webhook)
+	}
 	if s.post(at, url.Values{"do": {"webhook-off"}}); find().Webhook {
 		t.Error("messages are taken still")
 	}

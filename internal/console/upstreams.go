@@ -137,6 +137,9 @@ func (v *visit) changeUpstream(name string, e *upstreamEdit) (admin.UpstreamView
 		e.Done = "The version is pinned."
 		return v.api.UpdateUpstream(v.ctx(), name, admin.UpstreamUpdate{Version: e.Version, Reason: e.Reason})
 	case "webhook":
+		if secret == "" { // the API takes that for taking messages no longer
+			return admin.UpstreamView{}, &admin.Problem{Status: http.StatusBadRequest, Detail: "Write the signing secret of the endpoint; it begins with whsec_."}
+		}
 		e.Done = "Messages signed with this secret are taken."
 		return v.api.SetWebhook(v.ctx(), name, admin.SigningSecret{Secret: secret})
 	case "webhook-off":
