@@ -307,6 +307,9 @@ func TestAnAgentThatGoesAwayChangesNothing(t *testing.T) {
 	w.refund(key, charge, "2000", "Idempotency-Key", "k").want(t, 409, "idempotency_key_in_use")
 	w.Sandbox.Release()
 	eventually(t, "the call is settled", func() bool { return w.last(k.ID).State == ledger.Settled })
+	eventually(t, "what is kept in memory of the books says so", func() bool { // a moment after the transaction
+		return w.account(k.ID, "refunds", policy.PerDay, policy.UnitUSD).Held == 0
+	})
 	w.wantUSD(k.ID, "refunds", 0, 2000)
 	r := w.refund(key, charge, "2000", "Idempotency-Key", "k").want(t, 200, "")
 	if r.Header.Get("Idempotent-Replayed") != "true" {
