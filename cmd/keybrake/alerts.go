@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -15,10 +14,7 @@ import (
 
 // openAlerts makes what tells people outside. Alerts are kept and shown also where no target is set.
 func (s *server) openAlerts() *alert.Watcher {
-	least := 50
-	if caps := s.settings.Alerts.Thresholds.Caps; len(caps) > 0 {
-		least = slices.Min(caps)
-	}
+	least := s.settings.Alerts.Thresholds.LeastCap()
 	return &alert.Watcher{
 		Config: s.settings.Alerts, Store: s.store, Log: s.log,
 		See: func(ctx context.Context) (alert.Seen, error) { return s.admin.Seen(ctx, least) },

@@ -153,6 +153,9 @@ func (t Thresholds) withDefaults() Thresholds {
 	return t
 }
 
+// LeastCap is the least per cent of a cap that is told: caps below it need not be looked at.
+func (t Thresholds) LeastCap() int { return slices.Min(t.withDefaults().Caps) }
+
 // Conditions is everything that is wrong.
 func (t Thresholds) Conditions(s *Seen) (out []Condition) {
 	t = t.withDefaults()

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,8 +32,10 @@ type Watcher struct {
 	known bool // the two were read from the store
 	// alone is when trouble was told last past the store, which took nothing.
 	alone time.Time
-	kick  map[string]chan struct{}
-	once  sync.Once
+	// forgot is when what is old was let go of last: it reads all there is, so not in every transaction.
+	forgot time.Time
+	kick   map[string]chan struct{}
+	once   sync.Once
 }
 
 // Times of the watcher.
@@ -43,6 +44,8 @@ const (
 	every = 2 * time.Second
 	// refreshed is how often the store is told that an alert that nobody needs to hear of again still is one.
 	refreshed = 10 * time.Minute
+	// forgetEvery is how often what is over long ago is let go of.
+	forgetEvery = time.Hour
 	// listed is how many alerts are read at a start: far more than are open in any state that somebody can still read.
 	listed = 100_000
 )
@@ -119,7 +122,7 @@ func (w *Watcher) Look(ctx context.Context) error {
 		return err
 	}
 	err = w.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error {
-		present, err := tx.Alerts(listed)
+		present, err := tx.Alerts(len(w.open)) // those that are open come first, and no other can be acknowledged
 		if err != nil {
 			return err
 		}
@@ -134,11 +137,17 @@ func (w *Watcher) Look(ctx context.Context) error {
 				return err
 			}
 		}
+		if seen.Now.Sub(w.forgot) < forgetEvery {
+			return nil
+		}
 		return tx.ForgetAlerts(seen.Now.Add(-store.AlertsKept))
 	})
 	if err != nil {
 		w.tellAlone(ctx, conditions, seen.Now)
 		return fmt.Errorf("keep alerts: %w", err)
+	}
+	if seen.Now.Sub(w.forgot) >= forgetEvery {
+		w.forgot = seen.Now
 	}
 	w.took(c.rows, seen.Now)
 	for _, m := range messages {
@@ -353,5 +362,5 @@ var ids = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(bas
 func newID(prefix string) string {
 	b := make([]byte, 10)
 	_, _ = rand.Read(b) // never fails: the runtime ends the process instead
-	return prefix + strings.ToLower(ids.EncodeToString(b))
+	return prefix + ids.EncodeToString(b)
 }

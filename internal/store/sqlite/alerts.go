@@ -17,11 +17,16 @@ func (t *tx) Alerts(limit int) ([]store.AlertRow, error) {
 		a.First, a.Last, a.Resolved, a.Told, a.Acked = fromMicros(first), fromMicros(last), fromMicros(resolved), fromMicros(told), fromMicros(acked)
 		return a, err
 	}
-	open, err := listed(t, fmt.Sprintf(`SELECT %s FROM alerts WHERE resolved = 0 ORDER BY first DESC, id LIMIT %d`, columns, limit), scan)
+	return inTurn(t, `SELECT `+columns+` FROM alerts WHERE resolved %s ORDER BY first DESC, id LIMIT %d`, limit, scan)
+}
+
+// inTurn lists rows that are not over, found by the index of those alone, and behind them as many that are as there is room for.
+func inTurn[R any](t *tx, query string, limit int, scan func(*sql.Rows) (R, error)) ([]R, error) {
+	open, err := listed(t, fmt.Sprintf(query, "= 0", limit), scan)
 	if err != nil || len(open) == limit {
 		return open, err
 	}
-	over, err := listed(t, fmt.Sprintf(`SELECT %s FROM alerts WHERE resolved <> 0 ORDER BY first DESC, id LIMIT %d`, columns, limit-len(open)), scan)
+	over, err := listed(t, fmt.Sprintf(query, "<> 0", limit-len(open)), scan)
 	return append(open, over...), err
 }
 
@@ -36,13 +41,13 @@ func (t *tx) PutAlert(a store.AlertRow) error {
 }
 
 func (t *tx) Messages(limit int) ([]store.MessageRow, error) {
-	return listed(t, fmt.Sprintf(`SELECT id, target, body, created, due, attempts, done, error FROM messages ORDER BY done <> 0, created DESC, id LIMIT %d`, limit),
-		func(rows *sql.Rows) (m store.MessageRow, err error) {
-			var created, due, done int64
-			err = rows.Scan(&m.ID, &m.Target, &m.Body, &created, &due, &m.Attempts, &done, &m.Error)
-			m.Created, m.Due, m.Done = fromMicros(created), fromMicros(due), fromMicros(done)
-			return m, err
-		})
+	scan := func(rows *sql.Rows) (m store.MessageRow, err error) {
+		var created, due, done int64
+		err = rows.Scan(&m.ID, &m.Target, &m.Body, &created, &due, &m.Attempts, &done, &m.Error)
+		m.Created, m.Due, m.Done = fromMicros(created), fromMicros(due), fromMicros(done)
+		return m, err
+	}
+	return inTurn(t, `SELECT id, target, body, created, due, attempts, done, error FROM messages WHERE done %s ORDER BY created DESC, id LIMIT %d`, limit, scan)
 }
 
 func (t *tx) PutMessage(m store.MessageRow) error {
