@@ -45,6 +45,9 @@ type traffic struct{ calls, failed meter }
 
 // answered takes in how a call ended at its upstream.
 func (f *figures) answered(r *audit.Record) {
+	if r.Status == 0 || r.Proof == "not_sent" || r.Proof == "not_written" {
+		return // it never left, or what a dead process left behind: the upstream had no say
+	}
 	if f.vendors == nil {
 		f.vendors = make(map[policy.UpstreamID]*traffic)
 	}
@@ -52,9 +55,6 @@ func (f *figures) answered(r *audit.Record) {
 	if t == nil {
 		t = new(traffic)
 		f.vendors[r.Upstream] = t
-	}
-	if r.Status == 0 || r.Proof == "not_sent" || r.Proof == "not_written" {
-		return // it never left, or what a dead process left behind: the upstream had no say
 	}
 	t.calls.add(r.At, 1)
 	if r.UpstreamStatus == 0 || r.UpstreamStatus >= 500 {

@@ -37,8 +37,8 @@ func (r *repeats) count(rec *audit.Record) {
 	i := slices.IndexFunc(*r, func(o *repeat) bool { return o.operation == string(rec.Operation) && o.subject == subject })
 	if i < 0 {
 		if len(*r) >= maxRepeats {
-			oldest := slices.IndexFunc(*r, func(o *repeat) bool { return o == slices.MinFunc(*r, byLast) })
-			*r = slices.Delete(*r, oldest, oldest+1)
+			oldest := slices.MinFunc(*r, byLast)
+			*r = slices.DeleteFunc(*r, func(o *repeat) bool { return o == oldest })
 		}
 		*r = append(*r, &repeat{operation: string(rec.Operation), subject: subject})
 		i = len(*r) - 1

@@ -22,33 +22,29 @@ func (s *Service) Seen(ctx context.Context, leastPerCent int) (alert.Seen, error
 		at, _ := time.Parse(time.RFC3339Nano, b.At) // the zero time where there is none
 		out.Brakes = append(out.Brakes, alert.BrakeOn{Scope: b.Scope, ID: b.ID, Name: b.Name, Mode: b.Mode, By: b.Actor, Reason: b.Reason, At: at})
 	}
-	s.dates(&out)
+	keys := s.Ring.Keys()
+	s.dates(&out, keys)
 	status, err := s.Status(ctx)
 	if err != nil {
 		return out, err
 	}
 	out.Trouble = status.Trouble
-	if err := s.traffic(ctx, &out, leastPerCent); err != nil {
+	if err := s.traffic(ctx, &out, keys, leastPerCent); err != nil {
 		return out, fmt.Errorf("look for what is wrong: %w", err)
 	}
-	open, err := s.OpenCalls(ctx, "")
-	if err != nil {
+	var sum Overview
+	if err := s.open(ctx, &sum); err != nil {
 		return out, err
 	}
-	if out.Open.Count = len(open.Items); out.Open.Count > 0 {
-		out.Open.Oldest = open.Items[0].Sent
-		var sum Overview
-		if err := s.open(ctx, &sum); err != nil {
-			return out, err
-		}
-		out.Open.USD = sum.OpenUSD
+	if sum.Since != nil {
+		out.Open = alert.OpenCalls{Count: sum.Open, Oldest: *sum.Since, USD: sum.OpenUSD}
 	}
 	return out, nil
 }
 
 // dates are when keys end and what is due for rotation.
-func (s *Service) dates(out *alert.Seen) {
-	for _, k := range s.Ring.Keys() {
+func (s *Service) dates(out *alert.Seen, keys []*vault.Key) {
+	for _, k := range keys {
 		if !k.Live(out.Now) || k.Probe {
 			continue
 		}
@@ -67,7 +63,7 @@ func (s *Service) dates(out *alert.Seen) {
 }
 
 // traffic is what the record tells: caps, refusals, repeated writes, failures, and whether it is whole.
-func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int) error {
+func (s *Service) traffic(ctx context.Context, out *alert.Seen, keys []*vault.Key, leastPerCent int) error {
 	f := &s.figures
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,7 +72,7 @@ func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int
 	}
 	out.Damage = f.damage
 	w := windows{now: out.Now}
-	for _, k := range s.Ring.Keys() {
+	for _, k := range keys {
 		if !k.Live(out.Now) {
 			continue
 		}
