@@ -45,7 +45,7 @@ func (v *visit) auditForm() auditForm {
 
 func (f auditForm) filter(now time.Time, zone *time.Location) (admin.AuditFilter, error) {
 	out := admin.AuditFilter{
-		Key: f.Key, Operation: f.Operation, Customer: f.Customer, MinUSD: strings.TrimPrefix(strings.ReplaceAll(f.Min, ",", ""), "$"), Text: f.Text,
+		Key: f.Key, Operation: f.Operation, Customer: f.Customer, MinUSD: plainAmount(f.Min), Text: f.Text,
 		Call: f.Call, Deeds: f.Deeds, Limit: auditRows, Scan: auditScan,
 	}
 	switch f.Verdict {

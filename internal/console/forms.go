@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/keybrake/keybrake/internal/admin"
 )
@@ -57,4 +58,9 @@ func beside(err error, locations ...string) (at map[string]string, problem strin
 		problem = p.Error()
 	}
 	return at, problem
+}
+
+// plainAmount is an amount as it was typed, without the marks that people put in: $1,250.50 is 1250.50.
+func plainAmount(typed string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(typed, "$"), ",", "")
 }

@@ -42,7 +42,7 @@ type capField struct {
 }
 
 // covered are the parts of a policy that the form has fields for; the others are kept as they are.
-var covered = []string{"name", "upstream", "scopes", "caps", "customers", "expires", "network", "timezone", "enforcement"}
+var covered = append([]string{"scopes", "caps"}, fieldsOfForm...)
 
 // rest is what of a policy file the form has no field for. A part begins with its name at the start of a line.
 func rest(policy string) string {
@@ -126,7 +126,7 @@ func (f *keyForm) policy() (text string, caps map[int]int) {
 		line("caps:")
 	}
 	for i, c := range f.Caps {
-		limit := strings.ReplaceAll(strings.TrimPrefix(c.Limit, "$"), ",", "")
+		limit := plainAmount(c.Limit)
 		if !plainNumber.MatchString(limit) {
 			limit = strconv.Quote(c.Limit) // the policy's own message says what is wrong with it
 		}

@@ -290,18 +290,8 @@ func (d *keyFormPage) choose(scopes []admin.Scope) {
 			d.Scopes = append(d.Scopes, scopeChoice{s, a})
 		}
 	}
-	rank := map[string]int{"write": 0, "read": 1}
-	slices.SortStableFunc(d.Scopes, func(a, b scopeChoice) int {
-		ra, oka := rank[a.Access]
-		rb, okb := rank[b.Access]
-		if !oka {
-			ra = 2
-		}
-		if !okb {
-			rb = 2
-		}
-		return ra - rb
-	})
+	order := []string{"write", "read", "none"}
+	slices.SortStableFunc(d.Scopes, func(a, b scopeChoice) int { return slices.Index(order, a.Access) - slices.Index(order, b.Access) })
 	d.Resources = append(d.Form.buckets(scopes), "*")
 	for _, c := range d.Form.Caps {
 		if !slices.Contains(d.Resources, c.Resource) {
@@ -370,7 +360,7 @@ func capWords(c capField) string {
 	if c.Unit == "calls" {
 		return c.Limit + " calls a " + c.Per
 	}
-	limit := dollars(strings.ReplaceAll(strings.TrimPrefix(c.Limit, "$"), ",", ""))
+	limit := dollars(plainAmount(c.Limit))
 	if c.Per == "total" {
 		return limit + " in all"
 	}

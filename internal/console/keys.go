@@ -199,11 +199,7 @@ func (v *visit) keyAction() (*page, error) {
 		return nil, nothingToDo
 	}
 	if problem, ok := refused(err); ok {
-		p, err := v.keyWith(id, problem, reason)
-		if p != nil {
-			p.Status = 422
-		}
-		return p, err
+		return typedAgain(v.keyWith(id, problem, reason))
 	}
 	if err != nil {
 		return nil, err

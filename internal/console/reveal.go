@@ -41,11 +41,7 @@ func (v *visit) reveal(d revealPage) *page {
 func (v *visit) rotate(id string) (*page, error) {
 	got, err := v.api.RotateKey(v.ctx(), id, admin.Rotation{Overlap: v.r.PostFormValue("overlap")})
 	if problem, ok := refused(err); ok {
-		p, err := v.keyWith(id, problem, "")
-		if p != nil {
-			p.Status = 422
-		}
-		return p, err
+		return typedAgain(v.keyWith(id, problem, ""))
 	}
 	if err != nil {
 		return nil, err

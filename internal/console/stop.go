@@ -157,11 +157,7 @@ func (v *visit) resume() (*page, error) {
 	}
 	_, err := v.api.Resume(v.ctx(), req)
 	if problem, ok := refused(err); ok {
-		p, err := v.stoppedWith(problem, req.Reason)
-		if p != nil {
-			p.Status = 422
-		}
-		return p, err
+		return typedAgain(v.stoppedWith(problem, req.Reason))
 	}
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package console
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/keybrake/keybrake/internal/admin"
@@ -73,23 +72,11 @@ type upstreamEdit struct {
 
 // upstream answers: what does this credential reach, and how do I change it without touching a vault key?
 func (v *visit) upstream() (*page, error) {
-	u, err := v.findUpstream(v.r.PathValue("upstream"))
+	u, err := v.api.Upstream(v.ctx(), v.r.PathValue("upstream"))
 	if err != nil {
 		return nil, err
 	}
 	return v.upstreamPage(u, upstreamEdit{})
-}
-
-func (v *visit) findUpstream(name string) (admin.UpstreamView, error) {
-	list, err := v.api.Upstreams(v.ctx())
-	if err != nil {
-		return admin.UpstreamView{}, err
-	}
-	i := slices.IndexFunc(list.Items, func(u admin.UpstreamView) bool { return u.Name == name || u.ID == name })
-	if i < 0 {
-		return admin.UpstreamView{}, &admin.Problem{Status: http.StatusNotFound, Detail: "There is no upstream " + name + "."}
-	}
-	return list.Items[i], nil
 }
 
 func (v *visit) upstreamPage(u admin.UpstreamView, e upstreamEdit) (*page, error) {
@@ -112,7 +99,7 @@ func (v *visit) upstreamAction() (*page, error) {
 	u, err := v.changeUpstream(name, &e)
 	if _, ok := refused(err); ok {
 		e.At, e.Problem = beside(err, "body.secret", "body.version", "body.reason")
-		present, err := v.findUpstream(name)
+		present, err := v.api.Upstream(v.ctx(), name)
 		if err != nil {
 			return nil, err
 		}
