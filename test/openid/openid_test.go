@@ -3,7 +3,6 @@ package openid
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/keybrake/keybrake/test/binary"
 )
@@ -39,11 +37,8 @@ type place struct {
 func newPlace(t *testing.T, settings string) *place {
 	t.Helper()
 	for what, err := range map[string]error{"needs node": look("node"), "needs `npm ci` in test/openid": stat("node_modules")} {
-		if err != nil && os.Getenv("CI") == "true" {
-			t.Fatal(what)
-		}
 		if err != nil {
-			t.Skip(what + "; `make setup` installs it")
+			binary.Missing(t, what)
 		}
 	}
 	p := &place{t: t, provider: exec.Command("node", "provider.mjs")}
@@ -87,32 +82,14 @@ func (p *place) start(cmd *exec.Cmd) {
 func (p *place) serve(settings string) {
 	p.t.Helper()
 	dir := p.t.TempDir()
-	ready := filepath.Join(dir, "ready.json")
 	config := fmt.Sprintf("openid:\n  issuer: %s\n  client_id: keybrake\n  client_secret_file: %s\n  label: Test ID\n%s", p.issuer, filepath.Join(dir, "secret"), settings)
 	for name, text := range map[string]string{"keybrake.yaml": config, "secret": "a-secret-of-the-client\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			p.t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(program, "serve", "--dev", "--config", filepath.Join(dir, "keybrake.yaml"), "--gateway-listen", "127.0.0.1:0",
-		"--admin-listen", "127.0.0.1:0", "--ready-file", ready)
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+dir)
-	cmd.Stderr = p.t.Output()
-	p.start(cmd)
-	var told struct {
-		Admin string `json:"admin"`
-		Token string `json:"admin_token"`
-	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		text, err := os.ReadFile(ready)
-		if err == nil && json.Unmarshal(text, &told) == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			p.t.Fatal("Keybrake is not ready")
-		}
-	}
-	p.admin, p.token = told.Admin, told.Token
+	server := binary.Serve(p.t, program, "--dev", "--config", filepath.Join(dir, "keybrake.yaml"))
+	p.admin, p.token = server.Admin, server.Token
 }
 
 // ask calls the admin API as an admin and returns the answer.

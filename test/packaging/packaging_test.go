@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keybrake/keybrake/test/binary"
 )
 
 // root is the repository.
@@ -127,7 +129,7 @@ func checkArchive(t *testing.T, path string) {
 func TestTheUnitIsHardened(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		skip(t, "systemd-analyze")
+		binary.Missing(t, "needs systemd-analyze")
 	}
 	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", root+"/deploy/systemd/keybrake.service").CombinedOutput()
 	if err != nil {
@@ -141,14 +143,6 @@ func TestTheUnitIsHardened(t *testing.T) {
 	if _, err := fmt.Sscan(string(m[1]), &exposure); err != nil || exposure > 1.5 {
 		t.Errorf("its exposure is %s, %v; 1.5 at most", m[1], err)
 	}
-}
-
-func skip(t *testing.T, tool string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing; scripts/setup installs it", tool)
-	}
-	t.Skip("needs " + tool)
 }
 
 // TestTheProgramNeedsNothingBesideItself runs it as the image does: in a root that holds the program, the roots of
