@@ -82,6 +82,14 @@ func (f *figures) acted(key policy.KeyID) *activity {
 	return a
 }
 
+// lately is the activity of a key that is only looked at: none is made for one that did nothing.
+func (f *figures) lately(key policy.KeyID) *activity {
+	if a := f.activity[key]; a != nil {
+		return a
+	}
+	return new(activity)
+}
+
 // lastLooked is how many of a key's newest records are looked through for its last call.
 const lastLooked = 20
 

@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"sync"
@@ -28,9 +30,14 @@ const (
 type figures struct {
 	mu   sync.Mutex
 	seen int64 // number of the last record that is taken in; 0: nothing was read yet
-	caps map[policy.KeyID]*standing
+	// accounts are the running totals of the present windows, of which at holds those whose totals were read. Most keys
+	// of a great many do nothing in an hour or a day, and then there is no total to read or to keep.
+	accounts map[ledger.AccountKey]ledger.Account
+	at       windows
+	read     map[windowName]bool
 	// dirty are keys that a record was about since their caps were read; a reading that broke off leaves the rest.
-	dirty map[policy.KeyID]bool
+	dirty    map[policy.KeyID]bool
+	versions map[policy.KeyID]int64 // of the policies that were in force then
 	// minutes counts calls by the minute that they came in, oldest first; those before the first are forgotten.
 	minutes  []Minute
 	activity map[policy.KeyID]*activity
@@ -70,13 +77,6 @@ func (f *figures) link(e *audit.Entry) {
 	f.last = audit.Entry{Seq: e.Seq, Hash: e.Hash}
 }
 
-// standing is how a key's caps stood when they were read.
-type standing struct {
-	version  int64 // of the key's policy
-	accounts []ledger.AccountKey
-	states   []ledger.Account
-}
-
 // Minute is the calls of one minute.
 type Minute struct {
 	At      time.Time `json:"at" doc:"its beginning"`
@@ -103,7 +103,7 @@ func (f *figures) follow(ctx context.Context, s *Service) error {
 		}
 		if height-from >= maxFollowed { // then every key is read again
 			from = height - maxFollowed
-			f.caps = nil
+			f.read = nil
 		}
 		if from > height {
 			return nil
@@ -119,7 +119,8 @@ func (f *figures) follow(ctx context.Context, s *Service) error {
 	if err != nil {
 		return fmt.Errorf("follow the record: %w", err)
 	}
-	return f.read(ctx, s, now)
+	f.at = windows{now: now}
+	return f.readCaps(ctx, s)
 }
 
 // count takes a record in. Only calls count: their intents, and denials with what was folded.
@@ -161,45 +162,96 @@ func (f *figures) count(e *audit.Entry) {
 	}
 }
 
-// read reads the accounts of keys that changed, and of those that are not known yet or whose windows have turned.
-func (f *figures) read(ctx context.Context, s *Service, now time.Time) error {
-	if f.caps == nil {
-		f.caps = make(map[policy.KeyID]*standing)
+// readCaps reads the totals of windows that are new, and those of keys that changed.
+func (f *figures) readCaps(ctx context.Context, s *Service) error {
+	present := make(map[windowName]bool)
+	known := make(map[*policy.Policy]bool) // most keys share a policy with others
+	if f.versions == nil {
+		f.versions = make(map[policy.KeyID]int64)
 	}
-	w := windows{now: now}
-	live := map[policy.KeyID]bool{}
-	for _, k := range s.Ring.Keys() {
+	s.Ring.Each(func(k *vault.Key) bool {
 		if !k.Revoked.IsZero() {
-			continue
+			delete(f.versions, k.ID)
+			return true
 		}
-		live[k.ID] = true
-		had := f.caps[k.ID]
-		if had != nil && had.version == k.Version && !f.dirty[k.ID] && w.same(k, had) {
-			continue
-		}
-		st := &standing{version: k.Version}
-		for _, c := range k.Policy.Caps {
-			st.accounts = append(st.accounts, ledger.AccountKey{
-				Key: k.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: w.of(c.Per, k.Policy.Timezone).label,
-			})
-		}
-		if len(st.accounts) > 0 {
-			var err error
-			if st.states, err = s.Store.Peek(ctx, st.accounts); err != nil {
-				return fmt.Errorf("read the caps of %s: %w", k.Name, err)
+		if had, ok := f.versions[k.ID]; had != k.Version {
+			f.versions[k.ID] = k.Version
+			if ok { // its record came before the new policy did
+				f.dirty[k.ID] = true
 			}
 		}
-		f.caps[k.ID] = st
-		delete(f.dirty, k.ID)
-	}
-	clear(f.dirty) // what is left is of keys that are no more
-	for id := range f.caps {
-		if !live[id] {
-			delete(f.caps, id)
-			delete(f.activity, id)
+		if !known[k.Policy] {
+			known[k.Policy] = true
+			for _, c := range k.Policy.Caps {
+				present[windowName{c.Per, f.at.of(c.Per, k.Policy.Timezone).label}] = true
+			}
 		}
+		return true
+	})
+	if err := f.turn(ctx, s, present); err != nil {
+		return fmt.Errorf("read the caps: %w", err)
+	}
+	for id := range f.dirty {
+		k, ok := s.Ring.Key(id)
+		if !ok || !k.Revoked.IsZero() {
+			delete(f.activity, id)
+			delete(f.dirty, id)
+			continue
+		}
+		var accounts []ledger.AccountKey
+		for _, c := range k.Policy.Caps {
+			accounts = append(accounts, f.accountOf(k, c))
+		}
+		states, err := s.Store.Peek(ctx, accounts)
+		if err != nil {
+			return fmt.Errorf("read the caps of %s: %w", k.Name, err)
+		}
+		for i, a := range accounts {
+			f.accounts[a] = states[i]
+		}
+		delete(f.dirty, id)
 	}
 	return nil
+}
+
+// turn lets go of the totals of windows that are over and reads those of windows that have begun.
+func (f *figures) turn(ctx context.Context, s *Service, present map[windowName]bool) error {
+	if f.read == nil {
+		f.read, f.accounts = make(map[windowName]bool), make(map[ledger.AccountKey]ledger.Account)
+	}
+	var over bool
+	for w := range f.read {
+		if !present[w] {
+			delete(f.read, w)
+			over = true
+		}
+	}
+	if over {
+		maps.DeleteFunc(f.accounts, func(k ledger.AccountKey, _ ledger.Account) bool { return !f.read[windowName{k.Per, k.Label}] })
+	}
+	for w := range present {
+		if f.read[w] {
+			continue
+		}
+		err := s.Store.View(ctx, func(tx store.Tx) error {
+			return tx.AccountsIn(w.per, w.label, func(k ledger.AccountKey, a ledger.Account) error {
+				f.accounts[k] = a
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+		f.read[w] = true
+	}
+	return nil
+}
+
+// accountOf is the running total that a key's cap has in the present window.
+func (f *figures) accountOf(k *vault.Key, c policy.Cap) ledger.AccountKey {
+	return ledger.AccountKey{
+		Key: k.ID, Resource: c.Resource, Per: c.Per, Unit: c.Unit, Label: f.at.of(c.Per, k.Policy.Timezone).label,
+	}
 }
 
 // windows finds each window once, however many keys have it.
@@ -211,6 +263,12 @@ type windows struct {
 type windowKey struct {
 	per  policy.Window
 	zone *time.Location
+}
+
+// windowName names a window as the books do: the same day in two time zones has one name.
+type windowName struct {
+	per   policy.Window
+	label string
 }
 
 type window struct {
@@ -231,36 +289,45 @@ func (w *windows) of(per policy.Window, zone *time.Location) window {
 	return got
 }
 
-// same reports whether what was read is of the windows of now.
-func (w *windows) same(k *vault.Key, had *standing) bool {
-	for i, c := range k.Policy.Caps {
-		if had.accounts[i].Label != w.of(c.Per, k.Policy.Timezone).label {
-			return false
-		}
-	}
-	return true
-}
-
-// usedAt is how much of each cap of a key is used, in thousandths; nil where its books are not known.
+// usedAt is how much of each cap of a key is used, in thousandths.
 func (f *figures) usedAt(k *vault.Key) (used []int) {
-	st := f.caps[k.ID]
-	if st == nil || st.version != k.Version {
-		return nil
-	}
-	for i, c := range k.Policy.Caps {
-		used = append(used, permille(st.states[i].Held+st.states[i].Settled, c.Limit))
+	for _, c := range k.Policy.Caps {
+		a := f.accounts[f.accountOf(k, c)]
+		used = append(used, permille(a.Held+a.Settled, c.Limit))
 	}
 	return used
 }
 
-// capAt is a cap of a key, whose books are known, as it stands.
-func (f *figures) capAt(k *vault.Key, i int, w *windows) SpendCap {
-	c, a := k.Policy.Caps[i], f.caps[k.ID].states[i]
+// capAt is a cap of a key as it stands.
+func (f *figures) capAt(k *vault.Key, i int) SpendCap {
+	c := k.Policy.Caps[i]
+	a := f.accounts[f.accountOf(k, c)]
 	return SpendCap{
 		Resource: string(c.Resource), Per: c.Per.String(), Unit: c.Unit.String(), Limit: figure(c.Unit, c.Limit),
 		Held: figure(c.Unit, a.Held), Settled: figure(c.Unit, a.Settled), Left: figure(c.Unit, ledger.Left(a, c.Limit)),
-		ResetsAt: utc(w.of(c.Per, k.Policy.Timezone).resets),
+		ResetsAt: utc(f.at.of(c.Per, k.Policy.Timezone).resets),
 	}
+}
+
+// active are the keys that have a total in a present window, by name.
+func (f *figures) active(s *Service) (keys []*vault.Key) {
+	known := make(map[policy.KeyID]bool)
+	for a := range f.accounts {
+		if known[a.Key] {
+			continue
+		}
+		known[a.Key] = true
+		if k, ok := s.Ring.Key(a.Key); ok {
+			keys = append(keys, k)
+		}
+	}
+	for id := range f.activity { // also of those that no cap concerns
+		if k, ok := s.Ring.Key(id); ok && !known[id] {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, func(a, b *vault.Key) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return keys
 }
 
 // permille is how much of a limit is used; all of it where there is nothing to use.

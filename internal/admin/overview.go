@@ -72,7 +72,6 @@ func (s *Service) Overview(ctx context.Context) (Overview, error) {
 	}
 	now := s.Store.Now()
 	out := Overview{AsOf: now.UTC(), Closest: []KeyCap{}, Minutes: s.figures.lastHour(now)}
-	w := windows{now: now}
 	var ranked []ranking
 	var limit, held, settled money.USD
 	for _, k := range s.Ring.Keys() {
@@ -94,9 +93,9 @@ func (s *Service) Overview(ctx context.Context) (Overview, error) {
 			c := k.Policy.Caps[i]
 			ranked = append(ranked, ranking{used, k, i})
 			if c.Unit == policy.UnitUSD && c.Per == policy.PerDay {
-				a := s.figures.caps[k.ID].states[i]
+				a := s.figures.accounts[s.figures.accountOf(k, c)]
 				limit, held, settled = saturated(limit, c.Limit), saturated(held, a.Held), saturated(settled, a.Settled)
-				if r := utc(w.of(c.Per, k.Policy.Timezone).resets); out.Day.ResetsAt.IsZero() || r.Before(out.Day.ResetsAt) {
+				if r := utc(s.figures.at.of(c.Per, k.Policy.Timezone).resets); out.Day.ResetsAt.IsZero() || r.Before(out.Day.ResetsAt) {
 					out.Day.ResetsAt = r
 				}
 			}
@@ -107,7 +106,7 @@ func (s *Service) Overview(ctx context.Context) (Overview, error) {
 	out.Day.Left = figure(policy.UnitUSD, ledger.Left(ledger.Account{Held: int64(held), Settled: int64(settled)}, int64(limit)))
 	slices.SortFunc(ranked, closer)
 	for _, r := range ranked[:min(closestCaps, len(ranked))] {
-		out.Closest = append(out.Closest, KeyCap{string(r.key.ID), r.key.Name, s.figures.capAt(r.key, r.cap, &w)})
+		out.Closest = append(out.Closest, KeyCap{string(r.key.ID), r.key.Name, s.figures.capAt(r.key, r.cap)})
 	}
 	return out, s.open(ctx, &out)
 }
@@ -184,7 +183,6 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 		return out, understood("list the keys", err)
 	}
 	now := s.Store.Now()
-	w := windows{now: now}
 	search := strings.ToLower(f.Search)
 	var rows []ranking
 	for _, k := range keys {
@@ -221,12 +219,12 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 		}
 		var closest *SpendCap
 		if r.used >= 0 {
-			c := s.figures.capAt(r.key, r.cap, &w)
+			c := s.figures.capAt(r.key, r.cap)
 			closest = &c
 		}
 		out.Items = append(out.Items, KeyStanding{
 			KeyView: s.keyView(r.key, now), Writes: writes(r.key.Policy), Shadow: r.key.Policy.Enforcement == policy.Shadow, Closest: closest,
-			Caps: len(r.key.Policy.Caps), Permille: r.used, LastCall: utc(last), Hour: s.figures.acted(r.key.ID).hour(now),
+			Caps: len(r.key.Policy.Caps), Permille: r.used, LastCall: utc(last), Hour: s.figures.lately(r.key.ID).hour(now),
 		})
 	}
 	return out, nil
@@ -237,7 +235,7 @@ func (f *figures) orderOf(sort string) func(a, b ranking) int {
 	switch sort {
 	case "called":
 		return func(a, b ranking) int {
-			return cmp.Or(f.acted(b.key.ID).last.Compare(f.acted(a.key.ID).last), cmp.Compare(a.key.Name, b.key.Name))
+			return cmp.Or(f.lately(b.key.ID).last.Compare(f.lately(a.key.ID).last), cmp.Compare(a.key.Name, b.key.Name))
 		}
 	case "expires":
 		return func(a, b ranking) int {

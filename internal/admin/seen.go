@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/alert"
@@ -22,14 +24,13 @@ func (s *Service) Seen(ctx context.Context, leastPerCent int) (alert.Seen, error
 		at, _ := time.Parse(time.RFC3339Nano, b.At) // the zero time where there is none
 		out.Brakes = append(out.Brakes, alert.BrakeOn{Scope: b.Scope, ID: b.ID, Name: b.Name, Mode: b.Mode, By: b.Actor, Reason: b.Reason, At: at})
 	}
-	keys := s.Ring.Keys()
-	s.dates(&out, keys)
+	s.dates(&out)
 	status, err := s.Status(ctx)
 	if err != nil {
 		return out, err
 	}
 	out.Trouble = status.Trouble
-	if err := s.traffic(ctx, &out, keys, leastPerCent); err != nil {
+	if err := s.traffic(ctx, &out, leastPerCent); err != nil {
 		return out, fmt.Errorf("look for what is wrong: %w", err)
 	}
 	var sum Overview
@@ -43,10 +44,10 @@ func (s *Service) Seen(ctx context.Context, leastPerCent int) (alert.Seen, error
 }
 
 // dates are when keys end and what is due for rotation.
-func (s *Service) dates(out *alert.Seen, keys []*vault.Key) {
-	for _, k := range keys {
+func (s *Service) dates(out *alert.Seen) {
+	s.Ring.Each(func(k *vault.Key) bool {
 		if !k.Live(out.Now) || k.Probe {
-			continue
+			return true
 		}
 		if !k.Expires.IsZero() {
 			out.Due = append(out.Due, alert.Date{Kind: alert.Expiry, What: "vault key", Key: string(k.ID), Name: k.Name, At: k.Expires})
@@ -54,7 +55,11 @@ func (s *Service) dates(out *alert.Seen, keys []*vault.Key) {
 		if by := k.RotateBy(); !by.IsZero() {
 			out.Due = append(out.Due, alert.Date{Kind: alert.Rotation, What: "vault key", Key: string(k.ID), Name: k.Name, At: by})
 		}
-	}
+		return true
+	})
+	slices.SortFunc(out.Due, func(a, b alert.Date) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Kind, b.Kind))
+	})
 	for _, u := range s.Ring.Upstreams() {
 		if by := u.RotateBy(); !by.IsZero() {
 			out.Due = append(out.Due, alert.Date{Kind: alert.Rotation, What: "secret of the upstream", Name: u.Name, At: by})
@@ -63,7 +68,7 @@ func (s *Service) dates(out *alert.Seen, keys []*vault.Key) {
 }
 
 // traffic is what the record tells: caps, refusals, repeated writes, failures, and whether it is whole.
-func (s *Service) traffic(ctx context.Context, out *alert.Seen, keys []*vault.Key, leastPerCent int) error {
+func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int) error {
 	f := &s.figures
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,8 +76,7 @@ func (s *Service) traffic(ctx context.Context, out *alert.Seen, keys []*vault.Ke
 		return err
 	}
 	out.Damage = f.damage
-	w := windows{now: out.Now}
-	for _, k := range keys {
+	for _, k := range f.active(s) {
 		if !k.Live(out.Now) {
 			continue
 		}
@@ -80,7 +84,7 @@ func (s *Service) traffic(ctx context.Context, out *alert.Seen, keys []*vault.Ke
 			if used < leastPerCent*10 || k.Policy.Caps[i].Limit == 0 { // a cap of nothing is a refusal that was meant
 				continue
 			}
-			c := f.capAt(k, i, &w)
+			c := f.capAt(k, i)
 			money := ""
 			if k.Policy.Caps[i].Unit == policy.UnitUSD {
 				money = "$"

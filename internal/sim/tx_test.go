@@ -95,6 +95,17 @@ func (t *tx) Upstreams() ([]store.UpstreamRow, error) {
 func (t *tx) PutUpstream(row store.UpstreamRow) error   { t.control.upstreams[row.ID] = row; return nil }
 func (t *tx) DeleteUpstream(id policy.UpstreamID) error { delete(t.control.upstreams, id); return nil }
 
+func (t *tx) AccountsIn(per policy.Window, label string, f func(ledger.AccountKey, ledger.Account) error) error {
+	for k, a := range t.accounts {
+		if k.Per == per && k.Label == label {
+			if err := f(k, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (t *tx) OpenReservations(key policy.KeyID) (out []*ledger.Reservation, err error) {
 	for _, id := range t.open {
 		if r := t.reservations[id]; key == "" || r.Key == key {

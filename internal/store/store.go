@@ -331,6 +331,9 @@ type Brakes interface {
 // Books is the part of Tx about money.
 type Books interface {
 	Account(ledger.AccountKey) (ledger.Account, error)
+	// AccountsIn reads the running totals that all keys have in one window, by its name, in no order. A cap that nothing was
+	// counted against in the window has none.
+	AccountsIn(per policy.Window, label string, f func(ledger.AccountKey, ledger.Account) error) error
 	Reservation(ledger.ReservationID) (*ledger.Reservation, error)
 	// OpenReservations lists what still waits for its fate, oldest first; of one key or (empty) of all.
 	OpenReservations(policy.KeyID) ([]*ledger.Reservation, error)

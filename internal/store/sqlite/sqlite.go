@@ -106,6 +106,7 @@ type DB struct {
 	writer *writer
 
 	attached *sql.Stmt     // finds a reservation by its idempotency key, on the readers
+	account  *sql.Stmt     // reads a running total there
 	copied   chan struct{} // closed when copyLog has ended
 	scrubbed chan struct{} // closed when scrub has ended
 
@@ -193,6 +194,9 @@ func (db *DB) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if db.attached, err = db.read.PrepareContext(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = ? AND idem = ?`); err != nil {
+		return err
+	}
+	if db.account, err = db.read.PrepareContext(ctx, selectAccount); err != nil {
 		return err
 	}
 	if db.side, err = sql.Open("sqlite", dsn(o.Path, "rwc", "synchronous(FULL)", readerCache)); err != nil {
@@ -400,8 +404,10 @@ func (db *DB) closeFiles() error {
 	if db.writer != nil {
 		errs = append(errs, db.writer.close())
 	}
-	if db.attached != nil {
-		errs = append(errs, db.attached.Close())
+	for _, stmt := range []*sql.Stmt{db.attached, db.account} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
 	}
 	if db.side != nil {
 		errs = append(errs, db.side.Close())

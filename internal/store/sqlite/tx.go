@@ -342,6 +342,25 @@ func (t *tx) PutRate(r money.Rate) error {
 
 func (t *tx) Account(k ledger.AccountKey) (ledger.Account, error) { return readAccount(t.ctx, t.q, k) }
 
+func (t *tx) AccountsIn(per policy.Window, label string, f func(ledger.AccountKey, ledger.Account) error) error {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT key, resource, unit, held, settled FROM accounts WHERE per = ? AND label = ?`, int64(per), label)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		k := ledger.AccountKey{Per: per, Label: label}
+		var a ledger.Account
+		if err := rows.Scan(&k.Key, &k.Resource, &k.Unit, &a.Held, &a.Settled); err != nil {
+			return err
+		}
+		if err := f(k, a); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 func (t *tx) Reservation(id ledger.ReservationID) (*ledger.Reservation, error) {
 	var row reservationRow
 	if err := t.q.QueryRowContext(t.ctx, `SELECT `+reservationColumns+` FROM reservations WHERE id = ?`, int64(id)).Scan(row.fields()...); err != nil {

@@ -436,7 +436,8 @@ func (db *DB) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Acco
 	ctx, cancel := context.WithTimeout(ctx, db.wait)
 	defer cancel()
 	for _, i := range missing {
-		a, err := readAccount(ctx, db.read, keys[i])
+		k := keys[i]
+		a, err := scanAccount(db.account.QueryRowContext(ctx, string(k.Key), string(k.Resource), int64(k.Per), int64(k.Unit), k.Label))
 		if err != nil {
 			return nil, fmt.Errorf("read account: %w", err)
 		}

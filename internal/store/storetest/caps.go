@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -157,5 +158,40 @@ func retryCaps(t *testing.T, open Open) {
 	now = midnight.Add(time.Hour)
 	if got := retry(); len(got.Caps) != 1 || got.Caps[0].Settled != 0 || got.Caps[0].Left != caps[0].Limit {
 		t.Errorf("the next day, which it does not count in: %+v", got.Caps)
+	}
+}
+
+func accountsIn(t *testing.T, open Open) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	db := open(t, func() time.Time { return now })
+	defer func() { must(t, db.Close()) }()
+	caps := []policy.Cap{DayCap("charges", 100)}
+	for _, key := range []policy.KeyID{"key_1", "key_2"} {
+		version := Key(t, db, key)
+		admit(t, db, Admission(key, version, caps, USD("charges", 500)))
+	}
+	now = now.Add(24 * time.Hour)
+	in := func(per policy.Window, at time.Time) map[policy.KeyID]int64 {
+		out := map[policy.KeyID]int64{}
+		must(t, db.View(t.Context(), func(tx store.Tx) error {
+			return tx.AccountsIn(per, ledger.Label(per, at, time.UTC), func(k ledger.AccountKey, a ledger.Account) error {
+				if whole, err := tx.Account(k); err != nil || whole != a {
+					t.Errorf("%v: %v in the window, %v, %v alone", k, a, whole, err)
+				}
+				out[k.Key] += a.Held
+				return nil
+			})
+		}))
+		return out
+	}
+	yesterday := now.Add(-24 * time.Hour)
+	if got, want := in(policy.PerDay, yesterday), (map[policy.KeyID]int64{"key_1": int64(5 * money.Dollar), "key_2": int64(5 * money.Dollar)}); !maps.Equal(got, want) {
+		t.Errorf("yesterday: %v, want %v", got, want)
+	}
+	if got := in(policy.PerDay, now); len(got) > 0 {
+		t.Errorf("today, without a call: %v", got)
+	}
+	if got := in(policy.PerMonth, yesterday); len(got) > 0 {
+		t.Errorf("a month that no cap counts: %v", got)
 	}
 }

@@ -57,6 +57,7 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"what was seen before a call left again does not end it":                         sentAgain,
 		"what is open is listed in pages, oldest first":                                  unresolvedPages,
 		"what became of an object is written for one key, once":                          learned,
+		"the totals of a window are those of its calls":                                  accountsIn,
 		"a created customer joins its key's row":                                         joins,
 		"operators, their tokens and passes are there after a restart":                   peopleStay,
 		"alerts and messages that wait are there after a restart":                        alertsStay,
