@@ -54,7 +54,7 @@ func (s *server) openDemo(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("add the sandbox as upstream: %w", err)
 	}
-	if _, err := s.admin.SetRates(ctx, who, demoRates); err != nil {
+	if _, err := s.admin.SetRates(ctx, who, admin.RateInputs{Rates: demoRates}); err != nil {
 		return fmt.Errorf("set rates: %w", err)
 	}
 	if d.listed, err = s.admin.CreateKey(ctx, who, admin.KeyRequest{

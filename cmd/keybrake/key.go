@@ -294,7 +294,7 @@ func newKeyUpdate(s streams) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&match, "match", "", "glob over names, instead of KEYs")
 	cmd.Flags().StringVar(&req.Name, "name", "", "the new name")
-	cmd.Flags().StringVar(&req.IfMatch, "if-match", "", "refuse if the key is not at this version (etag of `key show -o json`)")
+	ifMatchFlag(cmd, &req.IfMatch, "key", "key show")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; required if the key may do more afterwards")
 	flags.bind(cmd)
 	outputFlag(cmd)

@@ -75,6 +75,7 @@ func newOperatorEdit(s streams) *cobra.Command {
 	cmd.Flags().StringVar(&email, "email", "", `what an OpenID provider vouches for; "" takes it away`)
 	cmd.Flags().BoolVar(&req.ForgetOpenID, "forget-openid", false, "let the email decide anew who this is at the OpenID provider")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; required to give a higher role")
+	ifMatchFlag(cmd, &req.IfMatch, "account", "operator list")
 	outputFlag(cmd)
 	return cmd
 }

@@ -42,6 +42,12 @@ func outputFlag(cmd *cobra.Command) *format {
 	return &f
 }
 
+// ifMatchFlag lets an edit say which version it was made for, whose etag a reading command shows. Without it the edit is about
+// whatever is there: who types a command says what shall be.
+func ifMatchFlag(cmd *cobra.Command, to *string, what, reads string) {
+	cmd.Flags().StringVar(to, "if-match", "", fmt.Sprintf("refuse if the %s is not at this version (etag of `%s -o json`)", what, reads))
+}
+
 // print writes v as indented JSON, or lets people write what people read.
 func (s streams) print(f format, v any, people func(io.Writer)) error {
 	if f == asJSON {

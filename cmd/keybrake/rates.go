@@ -16,25 +16,27 @@ func newRates(s streams) *cobra.Command {
 }
 
 func newRatesSet(s streams) *cobra.Command {
+	var req admin.RateInputs
 	cmd := &cobra.Command{
 		Use: "set CODE=RATE...", Short: "Set rates: dollars per whole unit, like EUR=1.09", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var rates []admin.RateInput
 			for _, arg := range args {
 				code, rate, ok := strings.Cut(arg, "=")
 				if !ok {
 					return usageError{fmt.Errorf("rate %q: write it like EUR=1.09", arg)}
 				}
-				rates = append(rates, admin.RateInput{Currency: code, Rate: rate})
+				req.Rates = append(req.Rates, admin.RateInput{Currency: code, Rate: rate})
 			}
-			return s.rates(cmd, func(c *admin.Client) (admin.List[admin.Rate], error) { return c.SetRates(cmd.Context(), rates) })
+			return s.rates(cmd, func(c *admin.Client) (admin.RateTable, error) { return c.SetRates(cmd.Context(), req) })
 		},
 	}
+	ifMatchFlag(cmd, &req.IfMatch, "table", "rates list")
 	outputFlag(cmd)
 	return cmd
 }
 
 func newRatesImport(s streams) *cobra.Command {
+	var ifMatch string
 	cmd := &cobra.Command{
 		Use: "import FILE", Short: "Import rates from a CSV file",
 		Long: "Import rates from `currency,rate[,as_of]` with dollars per whole unit, or from the European Central Bank's\neurofxref.csv or eurofxref-hist.csv as they are. FILE may be - for standard input.",
@@ -44,11 +46,12 @@ func newRatesImport(s streams) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("read the rates: %w", err)
 			}
-			return s.rates(cmd, func(c *admin.Client) (admin.List[admin.Rate], error) {
-				return c.ImportRates(cmd.Context(), bytes.NewReader(text))
+			return s.rates(cmd, func(c *admin.Client) (admin.RateTable, error) {
+				return c.ImportRates(cmd.Context(), bytes.NewReader(text), ifMatch)
 			})
 		},
 	}
+	ifMatchFlag(cmd, &ifMatch, "table", "rates list")
 	outputFlag(cmd)
 	return cmd
 }
@@ -57,7 +60,7 @@ func newRatesList(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the rates in force", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return s.rates(cmd, func(c *admin.Client) (admin.List[admin.Rate], error) { return c.Rates(cmd.Context()) })
+			return s.rates(cmd, func(c *admin.Client) (admin.RateTable, error) { return c.Rates(cmd.Context()) })
 		},
 	}
 	outputFlag(cmd)
@@ -65,7 +68,7 @@ func newRatesList(s streams) *cobra.Command {
 }
 
 // rates asks and shows the whole table.
-func (s streams) rates(cmd *cobra.Command, f func(*admin.Client) (admin.List[admin.Rate], error)) error {
+func (s streams) rates(cmd *cobra.Command, f func(*admin.Client) (admin.RateTable, error)) error {
 	list, err := ask(f)
 	if err != nil {
 		return err

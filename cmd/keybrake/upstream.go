@@ -48,6 +48,7 @@ func newUpstreamAdd(s streams) *cobra.Command {
 func newUpstreamWebhook(s streams) *cobra.Command {
 	var secret secretFlags
 	var remove bool
+	var req admin.SigningSecret
 	cmd := &cobra.Command{
 		Use:   "webhook UPSTREAM",
 		Short: "Take messages that the vendor signs with this secret",
@@ -56,7 +57,6 @@ func newUpstreamWebhook(s streams) *cobra.Command {
 			"endpoint it reads the vendor's log of events every minute, and learns the same a little later.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			var req admin.SigningSecret
 			if !remove {
 				if req.Secret, err = secret.read(cmd.Context(), s.in, args[0]); err != nil {
 					return err
@@ -76,6 +76,7 @@ func newUpstreamWebhook(s streams) *cobra.Command {
 		},
 	}
 	secret.bind(cmd)
+	ifMatchFlag(cmd, &req.IfMatch, "upstream", "upstream list")
 	cmd.Flags().BoolVar(&remove, "remove", false, "take no messages any more")
 	outputFlag(cmd)
 	return cmd
@@ -103,6 +104,7 @@ func newUpstreamUpdate(s streams) *cobra.Command {
 	cmd.Flags().StringVar(&req.Version, "api-version", "", "like 2026-08-26.dahlia, or an older date; takes a --reason")
 	cmd.Flags().StringVar(&req.RotateEvery, "rotate-every", "", "after how long the secret is due for another, like 90d; or never")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; goes into the audit")
+	ifMatchFlag(cmd, &req.IfMatch, "upstream", "upstream list")
 	outputFlag(cmd)
 	return cmd
 }

@@ -120,11 +120,11 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 			return err
 		}},
 		{"rates.set", "1 rates", func() error {
-			_, err := w.client.SetRates(ctx, []RateInput{{"EUR", "1.09"}})
+			_, err := w.client.SetRates(ctx, RateInputs{Rates: []RateInput{{"EUR", "1.09"}}})
 			return err
 		}},
 		{"rates.import", "2 rates", func() error {
-			_, err := w.client.ImportRates(ctx, strings.NewReader("currency,rate\nEUR,1.08\nGBP,1.27\n"))
+			_, err := w.client.ImportRates(ctx, strings.NewReader("currency,rate\nEUR,1.08\nGBP,1.27\n"), "")
 			return err
 		}},
 		{"token.create", "token pager", func() error {
@@ -133,7 +133,7 @@ func TestEveryActionLeavesExactlyOneRecord(t *testing.T) {
 		}},
 		{"token.delete", "token pager", func() error { return w.client.DeleteToken(ctx, "pager") }},
 		{"upstream.webhook", "upstream stripe-test", func() error {
-			_, err := w.client.SetWebhook(ctx, "stripe-test", SigningSecret{"whsec_0123456789abcdef0123456789abcdef"})
+			_, err := w.client.SetWebhook(ctx, "stripe-test", SigningSecret{Secret: "whsec_0123456789abcdef0123456789abcdef"})
 			return err
 		}},
 		{"upstream.update", "upstream stripe-test", func() error {
@@ -321,7 +321,7 @@ func TestRefusedActionsLeaveNothing(t *testing.T) {
 			return err
 		}},
 		"a rate for dollars": {400, "no rate", func() error {
-			_, err := w.client.SetRates(ctx, []RateInput{{"USD", "1"}})
+			_, err := w.client.SetRates(ctx, RateInputs{Rates: []RateInput{{"USD", "1"}}})
 			return err
 		}},
 		"a role that does not exist": {422, "role", func() error {
@@ -378,7 +378,7 @@ func TestKeysAndUpstreamsSurviveARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.client.SetRates(t.Context(), []RateInput{{"EUR", "1.09"}}); err != nil {
+	if _, err := w.client.SetRates(t.Context(), RateInputs{Rates: []RateInput{{"EUR", "1.09"}}}); err != nil {
 		t.Fatal(err)
 	}
 	w.restart(t)

@@ -118,15 +118,13 @@ func (a *api) upstreams() {
 		func(_ context.Context, _ Actor, in *upstreamPath) (UpstreamView, error) {
 			return a.s.Upstream(in.Upstream)
 		})
-	handleVersioned(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to, or when its secret is due", vault.ToChange, 0},
+	handleEdit(a, route{http.MethodPatch, "upstreams/{upstream}", "update-upstream", "Set the version that an upstream is pinned to, or when its secret is due", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
 			Condition
 			Body UpstreamUpdate
-		}) (out UpstreamView, err error) {
-			if in.Body.IfMatch, err = in.given(); err != nil {
-				return out, err
-			}
+		}, ifMatch string) (UpstreamView, error) {
+			in.Body.IfMatch = ifMatch
 			return a.s.UpdateUpstream(ctx, who, in.Upstream, in.Body)
 		})
 	handle(a, route{http.MethodDelete, "upstreams/{upstream}", "remove-upstream", "Remove an upstream", vault.ToChange, 0},
@@ -173,15 +171,13 @@ func (a *api) keys() {
 	handleCreate(a, route{http.MethodPost, "keys", "create-key", "Create a vault key", vault.ToChange, maxPolicyBody}, a.s.CreateKey)
 	handleVersioned(a, route{http.MethodGet, "keys/{key}", "show-key", "Show a vault key", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *keyPath) (KeyDetail, error) { return a.s.Key(ctx, in.Key) })
-	handleVersioned(a, route{http.MethodPatch, "keys/{key}", "update-key", "Change what a vault key may do", vault.ToLower, maxPolicyBody},
+	handleEdit(a, route{http.MethodPatch, "keys/{key}", "update-key", "Change what a vault key may do", vault.ToLower, maxPolicyBody},
 		func(ctx context.Context, who Actor, in *struct {
 			Key string `path:"key" doc:"id or name"`
 			Condition
 			Body KeyUpdate
-		}) (out KeyChanged, err error) {
-			if in.Body.IfMatch, err = in.given(); err != nil {
-				return out, err
-			}
+		}, ifMatch string) (KeyChanged, error) {
+			in.Body.IfMatch = ifMatch
 			return a.s.UpdateKey(ctx, who, in.Key, in.Body)
 		})
 	handle(a, route{http.MethodGet, "spend", "spend", "How the caps stand", vault.ToSee, 0},
@@ -211,26 +207,27 @@ func (a *api) brakes() {
 		})
 }
 
-// RateInputs are typed rates.
-type RateInputs struct {
-	Rates []RateInput `json:"rates"`
-}
-
 func (a *api) rates() {
-	handleList(a, route{http.MethodGet, "rates", "list-rates", "List exchange rates", vault.ToSee, 0},
-		func(r Rate) string { return r.Currency },
-		func(_ context.Context, _ Actor, _ *Paging) ([]Rate, error) { return a.s.ListRates(), nil })
-	handle(a, route{http.MethodPost, "rates", "set-rates", "Set exchange rates", vault.ToChange, 0},
-		func(ctx context.Context, who Actor, in *body[RateInputs]) (List[Rate], error) {
-			rates, err := a.s.SetRates(ctx, who, in.Body.Rates)
-			return List[Rate]{Items: rates}, err
+	handleVersioned(a, route{http.MethodGet, "rates", "list-rates", "List exchange rates", vault.ToSee, 0},
+		func(_ context.Context, _ Actor, in *Paging) (RateTable, error) {
+			all := a.s.ListRates()
+			page, err := cut(all.Items, *in, func(r Rate) string { return r.Currency })
+			return RateTable{page.Items, page.Next, all.ETag}, err
 		})
-	handle(a, route{http.MethodPost, "rates/import", "import-rates", "Import a file of exchange rates", vault.ToChange, maxRatesBody},
+	handleEdit(a, route{http.MethodPost, "rates", "set-rates", "Set exchange rates", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
+			Condition
+			Body RateInputs
+		}, ifMatch string) (RateTable, error) {
+			in.Body.IfMatch = ifMatch
+			return a.s.SetRates(ctx, who, in.Body)
+		})
+	handleEdit(a, route{http.MethodPost, "rates/import", "import-rates", "Import a file of exchange rates", vault.ToChange, maxRatesBody},
+		func(ctx context.Context, who Actor, in *struct {
+			Condition
 			RawBody []byte `contentType:"text/csv"`
-		}) (List[Rate], error) {
-			rates, err := a.s.ImportRates(ctx, who, newReader(in.RawBody))
-			return List[Rate]{Items: rates}, err
+		}, ifMatch string) (RateTable, error) {
+			return a.s.ImportRates(ctx, who, newReader(in.RawBody), ifMatch)
 		})
 }
 

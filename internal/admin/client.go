@@ -168,13 +168,15 @@ func (c *Client) Standings(ctx context.Context, f StandingFilter) (List[KeyStand
 }
 
 // edit changes a resource if its version is the one that the edit was made for; an empty one stands for any.
-func edit[O any](ctx context.Context, c *Client, path, ifMatch string, in any) (O, error) {
-	return call[O](ctx, c, http.MethodPatch, path, nil, in, header{"If-Match", cmp.Or(ifMatch, anyVersion)})
+func edit[O any](ctx context.Context, c *Client, method, path, ifMatch string, in any) (O, error) {
+	return call[O](ctx, c, method, path, nil, in, condition(ifMatch))
 }
+
+func condition(ifMatch string) header { return header{"If-Match", cmp.Or(ifMatch, anyVersion)} }
 
 // UpdateUpstream calls Service.UpdateUpstream.
 func (c *Client) UpdateUpstream(ctx context.Context, name string, req UpstreamUpdate) (UpstreamView, error) {
-	return edit[UpstreamView](ctx, c, "upstreams/"+seg(name), req.IfMatch, req)
+	return edit[UpstreamView](ctx, c, http.MethodPatch, "upstreams/"+seg(name), req.IfMatch, req)
 }
 
 // RemoveUpstream calls Service.RemoveUpstream.
@@ -224,7 +226,7 @@ func (c *Client) Key(ctx context.Context, idOrName string) (KeyDetail, error) {
 
 // UpdateKey calls Service.UpdateKey.
 func (c *Client) UpdateKey(ctx context.Context, idOrName string, req KeyUpdate) (KeyChanged, error) {
-	return edit[KeyChanged](ctx, c, "keys/"+seg(idOrName), req.IfMatch, req)
+	return edit[KeyChanged](ctx, c, http.MethodPatch, "keys/"+seg(idOrName), req.IfMatch, req)
 }
 
 // Kill calls Service.Kill.
@@ -248,18 +250,18 @@ func (c *Client) Spend(ctx context.Context, f KeyFilter) (Spend, error) {
 }
 
 // SetRates calls Service.SetRates.
-func (c *Client) SetRates(ctx context.Context, rates []RateInput) (List[Rate], error) {
-	return call[List[Rate]](ctx, c, http.MethodPost, "rates", nil, RateInputs{rates})
+func (c *Client) SetRates(ctx context.Context, req RateInputs) (RateTable, error) {
+	return edit[RateTable](ctx, c, http.MethodPost, "rates", req.IfMatch, req)
 }
 
 // ImportRates calls Service.ImportRates.
-func (c *Client) ImportRates(ctx context.Context, file io.Reader) (List[Rate], error) {
-	return receive[List[Rate]](c.send(ctx, http.MethodPost, "rates/import", nil, "text/csv", file))
+func (c *Client) ImportRates(ctx context.Context, file io.Reader, ifMatch string) (RateTable, error) {
+	return receive[RateTable](c.send(ctx, http.MethodPost, "rates/import", nil, "text/csv", file, condition(ifMatch)))
 }
 
 // Rates calls Service.ListRates.
-func (c *Client) Rates(ctx context.Context) (List[Rate], error) {
-	return call[List[Rate]](ctx, c, http.MethodGet, "rates", nil, nil)
+func (c *Client) Rates(ctx context.Context) (RateTable, error) {
+	return call[RateTable](ctx, c, http.MethodGet, "rates", nil, nil)
 }
 
 func (f AuditFilter) values() url.Values {

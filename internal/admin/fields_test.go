@@ -53,7 +53,7 @@ func TestWhatIsWrongWithARequestIsSaidByFieldAndAllAtOnce(t *testing.T) {
 			return err
 		}, 400, []string{"query.until"}},
 		{"the second rate", func() error {
-			_, err := w.client.SetRates(ctx, []RateInput{{"EUR", "1.09"}, {"GBP", "much"}})
+			_, err := w.client.SetRates(ctx, RateInputs{Rates: []RateInput{{"EUR", "1.09"}, {"GBP", "much"}}})
 			return err
 		}, 400, []string{"body.rates[1].rate"}},
 	} {

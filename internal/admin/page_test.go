@@ -32,7 +32,7 @@ func TestEveryListingIsReadPageByPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.client.SetRates(ctx, []RateInput{{"EUR", "1.09"}, {"GBP", "1.3"}, {"JPY", "0.0067"}}); err != nil {
+	if _, err := w.client.SetRates(ctx, RateInputs{Rates: []RateInput{{"EUR", "1.09"}, {"GBP", "1.3"}, {"JPY", "0.0067"}}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{

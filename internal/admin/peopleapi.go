@@ -31,15 +31,13 @@ func (a *api) operators() {
 	handleCreate(a, route{method: http.MethodPost, path: "operators", id: "create-operator", summary: "Create an operator's account", needs: vault.ToChange}, a.s.CreateOperator)
 	handleVersioned(a, route{method: http.MethodGet, path: "operators/{operator}", id: "show-operator", summary: "Show an operator", needs: vault.ToSee},
 		func(_ context.Context, _ Actor, in *operatorPath) (Operator, error) { return a.s.Operator(in.Operator) })
-	handleVersioned(a, route{method: http.MethodPatch, path: "operators/{operator}", id: "update-operator", summary: "Change, disable or enable an operator's account", needs: vault.ToChange},
+	handleEdit(a, route{method: http.MethodPatch, path: "operators/{operator}", id: "update-operator", summary: "Change, disable or enable an operator's account", needs: vault.ToChange},
 		func(ctx context.Context, who Actor, in *struct {
 			Operator string `path:"operator" doc:"id or name"`
 			Condition
 			Body OperatorUpdate
-		}) (out Operator, err error) {
-			if in.Body.IfMatch, err = in.given(); err != nil {
-				return out, err
-			}
+		}, ifMatch string) (Operator, error) {
+			in.Body.IfMatch = ifMatch
 			return a.s.UpdateOperator(ctx, who, in.Operator, in.Body)
 		})
 	handle(a, route{method: http.MethodPost, path: "operators/{operator}/invite", id: "invite-operator", summary: "Make a link that signs an operator in once", needs: vault.ToChange},

@@ -17,7 +17,7 @@ func (c *Client) Operator(ctx context.Context, idOrName string) (Operator, error
 
 // UpdateOperator calls Service.UpdateOperator.
 func (c *Client) UpdateOperator(ctx context.Context, idOrName string, req OperatorUpdate) (Operator, error) {
-	return edit[Operator](ctx, c, "operators/"+seg(idOrName), req.IfMatch, req)
+	return edit[Operator](ctx, c, http.MethodPatch, "operators/"+seg(idOrName), req.IfMatch, req)
 }
 
 // Invite calls Service.Invite.

@@ -188,11 +188,13 @@ func (a *api) reconcile() {
 		}) (Resolved, error) {
 			return a.s.Reconcile(ctx, who, in.Reservation, in.Body)
 		})
-	handle(a, route{http.MethodPost, "upstreams/{upstream}/webhook", "set-webhook", "Set the secret that an upstream signs its messages with", vault.ToChange, 0},
+	handleEdit(a, route{http.MethodPost, "upstreams/{upstream}/webhook", "set-webhook", "Set the secret that an upstream signs its messages with", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
-			Body     SigningSecret
-		}) (UpstreamView, error) {
+			Condition
+			Body SigningSecret
+		}, ifMatch string) (UpstreamView, error) {
+			in.Body.IfMatch = ifMatch
 			return a.s.SetWebhook(ctx, who, in.Upstream, in.Body)
 		})
 }
@@ -200,6 +202,8 @@ func (a *api) reconcile() {
 // SigningSecret is what a vendor signs its messages with; empty takes it away.
 type SigningSecret struct {
 	Secret string `json:"secret"`
+	// IfMatch is the version of the upstream that it is for; empty: the present one, whichever that is.
+	IfMatch string `json:"-"`
 }
 
 // OpenCalls calls Service.OpenCalls: one page.
@@ -218,5 +222,5 @@ func (c *Client) Reconcile(ctx context.Context, reservation string, d Decision) 
 
 // SetWebhook calls Service.SetWebhook.
 func (c *Client) SetWebhook(ctx context.Context, upstream string, secret SigningSecret) (UpstreamView, error) {
-	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams/"+seg(upstream)+"/webhook", nil, secret)
+	return edit[UpstreamView](ctx, c, http.MethodPost, "upstreams/"+seg(upstream)+"/webhook", secret.IfMatch, secret)
 }

@@ -39,7 +39,7 @@ type UpstreamView struct {
 	Secret  string    `json:"secret" doc:"prefix and last four"`
 	Brake   string    `json:"brake"`
 	Keys    int       `json:"keys" doc:"vault keys that are not revoked"`
-	ETag    string    `json:"etag" doc:"version of what can be edited: the pinned version and rotate_every"`
+	ETag    string    `json:"etag" doc:"version of what can be edited: the pinned version, rotate_every, and the secret that messages are signed with"`
 	Created time.Time `json:"created"`
 	Webhook bool      `json:"webhook" doc:"messages that the vendor signs are taken"`
 	// Account is the vendor's id of the account that the secret belongs to, where the vendor tells.
@@ -184,6 +184,9 @@ func (s *Service) SetWebhook(ctx context.Context, who Actor, idOrName string, re
 	if err != nil {
 		return UpstreamView{}, err
 	}
+	if err := unchanged("the upstream "+present.Name, req.IfMatch, upstreamTag(present)); err != nil {
+		return UpstreamView{}, err
+	}
 	u, err := present.SealWebhook(s.Ring.Master(), vault.NewSecret(req.Secret))
 	if errors.Is(err, vault.ErrSigningSecret) {
 		return UpstreamView{}, wrong("body.secret", "%v", vault.ErrSigningSecret)
@@ -307,7 +310,9 @@ func (s *Service) Upstream(idOrName string) (UpstreamView, error) {
 }
 
 // upstreamTag is the version of what can be edited of an upstream.
-func upstreamTag(u *vault.Upstream) string { return entityTag(u.ID, u.Version, u.RotateEvery) }
+func upstreamTag(u *vault.Upstream) string {
+	return entityTag(u.ID, u.Version, u.RotateEvery, u.WebhookVersion)
+}
 
 func (s *Service) upstream(idOrName string) (*vault.Upstream, error) {
 	u, ok := s.Ring.FindUpstream(idOrName)

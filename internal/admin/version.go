@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -66,13 +65,30 @@ func (v KeyDetail) tag() string    { return v.ETag }
 func (v KeyChanged) tag() string   { return v.ETag }
 func (v UpstreamView) tag() string { return v.ETag }
 func (v Operator) tag() string     { return v.ETag }
+func (v RateTable) tag() string    { return v.ETag }
 
-// handleVersioned registers an operation that reads or edits one resource.
+// handleVersioned registers an operation that reads one resource.
 func handleVersioned[I any, O tagged](a *api, r route, f func(context.Context, Actor, *I) (O, error)) {
+	registerVersioned(a, r, a.operation(r), f)
+}
+
+// handleEdit registers an operation that changes one resource. f hears which version the change was made for.
+func handleEdit[I any, C interface {
+	*I
+	given() (string, error)
+}, O tagged](a *api, r route, f func(ctx context.Context, who Actor, in *I, ifMatch string) (O, error)) {
 	op := a.operation(r)
-	if r.method == http.MethodPatch {
-		edits(&op)
-	}
+	edits(&op)
+	registerVersioned(a, r, op, func(ctx context.Context, who Actor, in *I) (out O, err error) {
+		ifMatch, err := C(in).given()
+		if err != nil {
+			return out, err
+		}
+		return f(ctx, who, in, ifMatch)
+	})
+}
+
+func registerVersioned[I any, O tagged](a *api, r route, op huma.Operation, f func(context.Context, Actor, *I) (O, error)) {
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*versioned[O], error) {
 		out, err := f(ctx, actorOf(ctx), in)
 		if err != nil {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"strings"
@@ -9,31 +10,46 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// patched sends an edit as any client would, with or without a condition.
-func (w *world) patched(t *testing.T, path, ifMatch, body string) (*http.Response, error) {
+// edited sends an edit as any client would, with or without a condition.
+func (w *world) edited(t *testing.T, method, path, ifMatch, body string) (*http.Response, error) {
 	t.Helper()
+	kind := "application/json"
+	if strings.HasSuffix(path, "import") {
+		kind = "text/csv"
+	}
 	var more []header
 	if ifMatch != "" {
 		more = append(more, header{"If-Match", ifMatch})
 	}
-	resp, err := w.client.send(t.Context(), http.MethodPatch, path, nil, "application/json", strings.NewReader(body), more...)
+	resp, err := w.client.send(t.Context(), method, path, nil, kind, strings.NewReader(body), more...)
 	if resp != nil {
 		t.Cleanup(func() { _ = resp.Body.Close() })
 	}
 	return resp, err
 }
 
+func signing(letter string) string { return `{"secret":"whsec_` + strings.Repeat(letter, 32) + `"}` }
+
+func euro(rate string) string { return `{"rates":[{"currency":"EUR","rate":"` + rate + `"}]}` }
+
 func TestALostUpdateIsRefused(t *testing.T) {
 	w := newWorld(t)
 	k := w.key(t, "agent-support-refunds-r1")
 	w.operator(t, "ada", vault.RoleAuditor)
-	for path, edits := range map[string][3]string{
-		"keys/" + k.ID:          {`{"caps":["refunds/day=90"]}`, `{"caps":["refunds/day=80"]}`, `{"caps":["refunds/day=70"]}`},
-		"upstreams/stripe-test": {`{"rotate_every":"90d"}`, `{"rotate_every":"30d"}`, `{"rotate_every":"never"}`},
-		"operators/ada":         {`{"email":"ada@example.com"}`, `{"email":"lovelace@example.com"}`, `{"email":""}`},
+	for path, c := range map[string]struct {
+		read, method string
+		edits        [3]string
+	}{
+		"keys/" + k.ID:                  {"", "PATCH", [3]string{`{"caps":["refunds/day=90"]}`, `{"caps":["refunds/day=80"]}`, `{"caps":["refunds/day=70"]}`}},
+		"upstreams/stripe-test":         {"", "PATCH", [3]string{`{"rotate_every":"90d"}`, `{"rotate_every":"30d"}`, `{"rotate_every":"never"}`}},
+		"upstreams/stripe-test/webhook": {"upstreams/stripe-test", "POST", [3]string{signing("a"), signing("b"), `{"secret":""}`}},
+		"operators/ada":                 {"", "PATCH", [3]string{`{"email":"ada@example.com"}`, `{"email":"lovelace@example.com"}`, `{"email":""}`}},
+		"rates":                         {"", "POST", [3]string{euro("1.09"), euro("1.08"), euro("1.07")}},
+		"rates/import":                  {"rates", "POST", [3]string{"currency,rate\nEUR,1.09\n", "currency,rate\nEUR,1.08\n", "currency,rate\nEUR,1.07\n"}},
 	} {
 		t.Run(path, func(t *testing.T) {
-			read, err := w.client.send(t.Context(), http.MethodGet, path, nil, "", nil)
+			edits := c.edits
+			read, err := w.client.send(t.Context(), http.MethodGet, cmp.Or(c.read, path), nil, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -44,16 +60,16 @@ func TestALostUpdateIsRefused(t *testing.T) {
 			}
 			before := len(w.records(t))
 			var p *Problem
-			if _, err := w.patched(t, path, "", edits[0]); !errors.As(err, &p) || p.Status != 428 || p.Field("header.If-Match") == "" {
+			if _, err := w.edited(t, c.method, path, "", edits[0]); !errors.As(err, &p) || p.Status != 428 || p.Field("header.If-Match") == "" {
 				t.Errorf("without a condition: %v", err)
 			}
-			if _, err := w.patched(t, path, "W/"+tag, edits[0]); !errors.As(err, &p) || p.Status != 412 {
+			if _, err := w.edited(t, c.method, path, "W/"+tag, edits[0]); !errors.As(err, &p) || p.Status != 412 {
 				t.Errorf("with a weak tag: %v", err)
 			}
 			if now := len(w.records(t)); now != before {
 				t.Fatalf("what was refused left %d records", now-before)
 			}
-			first, err := w.patched(t, path, `"other", `+tag, edits[0])
+			first, err := w.edited(t, c.method, path, `"other", `+tag, edits[0])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,13 +77,13 @@ func TestALostUpdateIsRefused(t *testing.T) {
 			if next == tag || next == "" {
 				t.Errorf("the edit left the version %q, was %q", next, tag)
 			}
-			if _, err := w.patched(t, path, tag, edits[1]); !errors.As(err, &p) || p.Status != 412 || !strings.Contains(p.Detail, next) {
+			if _, err := w.edited(t, c.method, path, tag, edits[1]); !errors.As(err, &p) || p.Status != 412 || !strings.Contains(p.Detail, next) {
 				t.Errorf("an edit of the version before: %v", err)
 			}
-			if _, err := w.patched(t, path, next, edits[1]); err != nil {
+			if _, err := w.edited(t, c.method, path, next, edits[1]); err != nil {
 				t.Errorf("an edit of the present version: %v", err)
 			}
-			if _, err := w.patched(t, path, "*", edits[2]); err != nil {
+			if _, err := w.edited(t, c.method, path, "*", edits[2]); err != nil {
 				t.Errorf("an edit of whichever version: %v", err)
 			}
 			if now := len(w.records(t)); now != before+3 {

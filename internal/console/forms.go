@@ -26,6 +26,17 @@ func typedAgain(p *page, err error) (*page, error) {
 	return p, err
 }
 
+// changedSince is what a form says whose subject somebody else changed after it was shown.
+const changedSince = "Somebody changed this while you had the form, so nothing was done. The page shows what is there now: look at it, and send the form again if you still want it."
+
+// shownAnew is a page whose form was made for an older version than it shows now.
+func shownAnew(p *page, err error) (*page, error) {
+	if p != nil {
+		p.Status = http.StatusPreconditionFailed
+	}
+	return p, err
+}
+
 // nothingToDo is what a form gets that asks for what no page has.
 var nothingToDo = &admin.Problem{Status: http.StatusBadRequest, Detail: "The form asks for nothing that can be done here."}
 

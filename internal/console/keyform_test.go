@@ -242,15 +242,8 @@ func TestAnEditIsTriedOnTheCallsOfTheLastDaysBeforeItIsSaved(t *testing.T) {
 func TestWhatSomebodyElseChangedMeanwhileIsNotUndoneUnseen(t *testing.T) {
 	s := newSite(t)
 	k := s.make("agent-support-refunds-one")
-	version := func(body string) string {
-		m := regexp.MustCompile(`name="version" value="([^"]*)"`).FindStringSubmatch(body)
-		if m == nil {
-			t.Fatal("the form carries no version")
-		}
-		return strings.ReplaceAll(m[1], "&#34;", `"`)
-	}
 	mine := wanted("agent-support-refunds-one")
-	mine.Set("version", version(s.get("/keys/"+k.ID+"/edit").body))
+	mine.Set("version", versionOn(t, s.get("/keys/"+k.ID+"/edit").body, "version"))
 	mine["cap-limit"][0] = "1000"
 	mine.Set("do", "save")
 	theirs := wanted("agent-support-refunds-one")
@@ -269,7 +262,7 @@ func TestWhatSomebodyElseChangedMeanwhileIsNotUndoneUnseen(t *testing.T) {
 	if v := s.only().View; v.Caps[0].Limit.String() != "1250.50" || v.Caps[1].Limit.String() != "7" {
 		t.Errorf("%+v", v.Caps)
 	}
-	mine.Set("version", version(again.body))
+	mine.Set("version", versionOn(t, again.body, "version"))
 	mine.Set("reason", "both are right")
 	if got := s.post("/keys/"+k.ID+"/edit", mine); got.url != "/keys/"+k.ID {
 		t.Errorf("%d %s", got.status, shown(got.body))

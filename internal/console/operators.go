@@ -86,6 +86,22 @@ type operatorPage struct {
 	NewRole, NewEmail   string
 }
 
+// ReasonOf is the reason that was typed into a form, and FaultOf what is wrong with it: the page has two with one.
+func (d operatorPage) ReasonOf(change bool) string {
+	if change == (d.Do == "change") {
+		return d.Reason
+	}
+	return ""
+}
+
+// FaultOf is what is wrong with the reason in a form.
+func (d operatorPage) FaultOf(change bool) string {
+	if change == (d.Do == "change") {
+		return d.At["body.reason"]
+	}
+	return ""
+}
+
 func (v *visit) operator() (*page, error) { return v.operatorWith(operatorPage{}) }
 
 func (v *visit) operatorWith(d operatorPage) (*page, error) {
@@ -105,7 +121,7 @@ func (v *visit) operatorWith(d operatorPage) (*page, error) {
 func (v *visit) operatorAction() (*page, error) {
 	name := v.r.PathValue("operator")
 	d := operatorPage{Do: v.r.PostFormValue("do"), Reason: v.r.PostFormValue("reason"), NewRole: v.r.PostFormValue("role"), NewEmail: strings.TrimSpace(v.r.PostFormValue("email"))}
-	yes, no := true, false
+	yes, no, version := true, false, v.r.PostFormValue("version")
 	var err error
 	switch d.Do {
 	case "invite":
@@ -120,17 +136,21 @@ func (v *visit) operatorAction() (*page, error) {
 	case "uninvite":
 		err = v.api.Uninvite(v.ctx(), name)
 	case "change":
-		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{Role: d.NewRole, Email: &d.NewEmail, Reason: d.Reason, IfMatch: v.r.PostFormValue("version")})
+		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{Role: d.NewRole, Email: &d.NewEmail, Reason: d.Reason, IfMatch: version})
 	case "forget":
-		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{ForgetOpenID: true, Reason: d.Reason})
-	case "disable":
+		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{ForgetOpenID: true, Reason: d.Reason, IfMatch: version})
+	case "disable": // whatever the account has become meanwhile: to lock somebody out waits for nobody
 		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{Disabled: &yes, Reason: d.Reason})
 	case "enable":
-		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{Disabled: &no, Reason: d.Reason})
+		_, err = v.api.UpdateOperator(v.ctx(), name, admin.OperatorUpdate{Disabled: &no, Reason: d.Reason, IfMatch: version})
 	case "end-sessions":
 		_, err = v.api.EndSessions(v.ctx(), name)
 	default:
 		err = nothingToDo
+	}
+	if outdated(err) {
+		d.Problem = changedSince
+		return shownAnew(v.operatorWith(d))
 	}
 	if _, ok := refused(err); ok {
 		d.At, d.Problem = beside(err, "body.role", "body.email", "body.reason")

@@ -8,8 +8,9 @@ import (
 
 // ratesPage answers: at what is money in other currencies counted?
 type ratesPage struct {
-	Items []admin.Rate
-	Stale int
+	Items   []admin.Rate
+	Version string // of the table
+	Stale   int
 	// Currency, Rate and File are what was typed; Do is which form it was.
 	Do, Currency, Rate, File string
 	Problem                  string
@@ -23,7 +24,7 @@ func (v *visit) ratesWith(d ratesPage) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Items = list.Items
+	d.Items, d.Version = list.Items, list.ETag
 	for _, r := range d.Items {
 		if r.Stale {
 			d.Stale++
@@ -41,17 +42,22 @@ func (v *visit) setRates() (*page, error) {
 		Do: v.r.PostFormValue("do"), Currency: strings.TrimSpace(v.r.PostFormValue("currency")), Rate: strings.TrimSpace(v.r.PostFormValue("rate")),
 		File: v.r.PostFormValue("file"),
 	}
+	version := v.r.PostFormValue("version")
 	var err error
 	switch d.Do {
 	case "set":
-		_, err = v.api.SetRates(v.ctx(), []admin.RateInput{{Currency: d.Currency, Rate: d.Rate}})
+		_, err = v.api.SetRates(v.ctx(), admin.RateInputs{Rates: []admin.RateInput{{Currency: d.Currency, Rate: d.Rate}}, IfMatch: version})
 	case "import":
-		_, err = v.api.ImportRates(v.ctx(), strings.NewReader(d.File))
+		_, err = v.api.ImportRates(v.ctx(), strings.NewReader(d.File), version)
 	default:
 		err = nothingToDo
 	}
+	if outdated(err) {
+		d.Problem = changedSince
+		return shownAnew(v.ratesWith(d))
+	}
 	if _, ok := refused(err); ok {
-		d.At, d.Problem = beside(err, "body.rates[0]", "body.rate")
+		d.At, d.Problem = beside(err, "body.rates[0].currency", "body.rates[0].rate")
 		return typedAgain(v.ratesWith(d))
 	}
 	if err != nil {

@@ -1,8 +1,10 @@
 package console
 
 import (
+	"html"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +86,92 @@ func TestRatesAreSetAndImportedAndKeepWhatWasTyped(t *testing.T) {
 	s.post("/rates", url.Values{"do": {"import"}, "file": {"currency,rate\r\nGBP,1.27\r\n"}})
 	if list, err := s.api.Rates(t.Context()); err != nil || len(list.Items) != 2 {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// versionOn reads the version that a form on a page was made for.
+func versionOn(t *testing.T, body, field string) string {
+	t.Helper()
+	m := regexp.MustCompile(`name="` + field + `" value="([^"]*)"`).FindStringSubmatch(body)
+	if m == nil {
+		t.Fatal("the form carries no version")
+	}
+	return html.UnescapeString(m[1])
+}
+
+func TestAFormThatIsOlderThanWhatItIsAboutChangesNothingAndSaysSo(t *testing.T) {
+	s := newSite(t)
+	if _, err := s.api.CreateOperator(t.Context(), admin.OperatorRequest{Name: "ines", Role: "auditor"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.api.SetRates(t.Context(), admin.RateInputs{Rates: []admin.RateInput{{Currency: "EUR", Rate: "1.09"}}}); err != nil {
+		t.Fatal(err)
+	}
+	signing := func(letter string) string { return "whsec_" + strings.Repeat(letter, 32) }
+	for _, c := range []struct {
+		name, at, field string
+		theirs, mine    url.Values
+		typed           string
+	}{
+		{"a rate", "/rates", "version", url.Values{"do": {"set"}, "currency": {"EUR"}, "rate": {"1.08"}}, url.Values{"do": {"set"}, "currency": {"EUR"}, "rate": {"1.07"}}, `value="1.07"`},
+		{"a file of rates", "/rates", "version", url.Values{"do": {"set"}, "currency": {"GBP"}, "rate": {"1.3"}}, url.Values{"do": {"import"}, "file": {"currency,rate\nGBP,1.27\n"}}, "GBP,1.27"},
+		{"a pinned version", "/upstreams/stripe-test", "of", url.Values{"do": {"version"}, "version": {"2024-06-20"}, "reason": {"theirs"}}, url.Values{"do": {"version"}, "version": {"2024-04-10"}, "reason": {"mine"}}, `value="2024-04-10"`},
+		{"a signing secret", "/upstreams/stripe-test", "of", url.Values{"do": {"webhook"}, "secret": {signing("a")}}, url.Values{"do": {"webhook"}, "secret": {signing("b")}}, ""},
+		{"no messages", "/upstreams/stripe-test", "of", url.Values{"do": {"webhook"}, "secret": {signing("c")}}, url.Values{"do": {"webhook-off"}}, ""},
+		{"a role", "/operators/ines", "version", url.Values{"do": {"change"}, "role": {"auditor"}, "email": {"ines@example.com"}}, url.Values{"do": {"change"}, "role": {"responder"}, "reason": {"mine"}}, "<option selected>responder"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			version := versionOn(t, s.get(c.at).body, c.field)
+			c.theirs.Set(c.field, version)
+			c.mine.Set(c.field, version)
+			if got := s.post(c.at, c.theirs); got.status != http.StatusOK {
+				t.Fatalf("theirs: %d %s", got.status, shown(got.body))
+			}
+			again := s.post(c.at, c.mine)
+			if again.status != http.StatusPreconditionFailed || !strings.Contains(again.body, "Somebody changed this") || !strings.Contains(again.body, c.typed) {
+				t.Errorf("mine: %d %s", again.status, shown(again.body))
+			}
+			c.mine.Set(c.field, versionOn(t, again.body, c.field))
+			if got := s.post(c.at, c.mine); got.status != http.StatusOK {
+				t.Errorf("mine once more: %d %s", got.status, shown(got.body))
+			}
+		})
+	}
+	if got := s.post("/operators/ines", url.Values{"do": {"disable"}, "version": {`"older"`}, "reason": {"left"}}); got.status != http.StatusOK {
+		t.Errorf("an account is disabled whatever it became: %d", got.status)
+	}
+}
+
+func TestAReasonThatWasTypedStaysInItsForm(t *testing.T) {
+	s := newSite(t)
+	if _, err := s.api.CreateOperator(t.Context(), admin.OperatorRequest{Name: "ines", Role: "auditor"}); err != nil {
+		t.Fatal(err)
+	}
+	self := s.get("/operators/ines")
+	for _, c := range []struct {
+		form        url.Values
+		first, last bool
+	}{
+		{url.Values{"do": {"change"}, "role": {"auditor"}, "email": {"no address"}, "reason": {"typed-here"}}, true, false},
+		{url.Values{"do": {"forget"}, "reason": {"typed-here"}}, false, true},
+	} {
+		got := s.post("/operators/ines", c.form)
+		in := func(id string) bool {
+			return strings.Contains(got.body, `<input id="`+id+`" name="reason" value="typed-here"`)
+		}
+		if got.status != http.StatusUnprocessableEntity || in("ow") != c.first || in("dw") != c.last {
+			t.Errorf("%v: %d, first form %v, last form %v\n%s", c.form, got.status, in("ow"), in("dw"), shown(self.body))
+		}
+	}
+}
+
+func TestARateThatIsWrongIsSaidBesideItsFields(t *testing.T) {
+	s := newSite(t)
+	got := s.post("/rates", url.Values{"do": {"set"}, "currency": {"EURO"}, "rate": {"much"}})
+	for _, id := range []string{"rc", "rv"} {
+		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="`+id+`" aria-invalid="true"`) {
+			t.Errorf("%d, and nothing stands beside %s: %s", got.status, id, shown(got.body))
+		}
 	}
 }
 

@@ -99,11 +99,15 @@ func (v *visit) upstreamAction() (*page, error) {
 	u, err := v.changeUpstream(name, &e)
 	if _, ok := refused(err); ok {
 		e.At, e.Problem = beside(err, "body.secret", "body.version", "body.reason")
+		again := typedAgain
+		if outdated(err) {
+			e.Problem, again = changedSince, shownAnew
+		}
 		present, err := v.api.Upstream(v.ctx(), name)
 		if err != nil {
 			return nil, err
 		}
-		return typedAgain(v.upstreamPage(present, e))
+		return again(v.upstreamPage(present, e))
 	}
 	if err != nil {
 		return nil, err
@@ -115,23 +119,23 @@ func (v *visit) upstreamAction() (*page, error) {
 }
 
 func (v *visit) changeUpstream(name string, e *upstreamEdit) (admin.UpstreamView, error) {
-	secret := strings.TrimSpace(v.r.PostFormValue("secret"))
+	secret, version := strings.TrimSpace(v.r.PostFormValue("secret")), v.r.PostFormValue("of")
 	switch e.Do {
 	case "rotate":
 		e.Done = "The new secret is in use from the next call on. Remove the old one at Stripe."
 		return v.api.RotateUpstream(v.ctx(), name, admin.UpstreamSecret{Secret: secret, AllowUnrestricted: e.Unrestricted})
 	case "version":
 		e.Done = "The version is pinned."
-		return v.api.UpdateUpstream(v.ctx(), name, admin.UpstreamUpdate{Version: e.Version, Reason: e.Reason})
+		return v.api.UpdateUpstream(v.ctx(), name, admin.UpstreamUpdate{Version: e.Version, Reason: e.Reason, IfMatch: version})
 	case "webhook":
 		if secret == "" { // the API takes that for taking messages no longer
 			return admin.UpstreamView{}, &admin.Problem{Status: http.StatusBadRequest, Detail: "Write the signing secret of the endpoint; it begins with whsec_."}
 		}
 		e.Done = "Messages signed with this secret are taken."
-		return v.api.SetWebhook(v.ctx(), name, admin.SigningSecret{Secret: secret})
+		return v.api.SetWebhook(v.ctx(), name, admin.SigningSecret{Secret: secret, IfMatch: version})
 	case "webhook-off":
 		e.Done = "No message is taken any more."
-		return v.api.SetWebhook(v.ctx(), name, admin.SigningSecret{})
+		return v.api.SetWebhook(v.ctx(), name, admin.SigningSecret{IfMatch: version})
 	case "remove":
 		return admin.UpstreamView{}, v.api.RemoveUpstream(v.ctx(), name)
 	default:

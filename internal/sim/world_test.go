@@ -215,7 +215,7 @@ timezone: ` + zone + "\n",
 // setUp adds an upstream and keys, as operators do before agents come.
 func (w *world) setUp(ctx context.Context, s *admin.Service) error {
 	who := admin.Actor{Name: "setup", Role: vault.RoleAdmin}
-	if _, err := s.SetRates(ctx, who, []admin.RateInput{{Currency: "EUR", Rate: "1.0937"}, {Currency: "JPY", Rate: "0.00669"}}); err != nil {
+	if _, err := s.SetRates(ctx, who, admin.RateInputs{Rates: []admin.RateInput{{Currency: "EUR", Rate: "1.0937"}, {Currency: "JPY", Rate: "0.00669"}}}); err != nil {
 		return err
 	}
 	_, err := s.AddUpstream(ctx, who, admin.UpstreamRequest{Name: "stripe", Secret: "sk_test_simulated", BaseURL: "https://api.stripe.example"})
