@@ -14,10 +14,10 @@ import (
 
 // openAlerts makes what tells people outside. Alerts are kept and shown also where no target is set.
 func (s *server) openAlerts() *alert.Watcher {
-	least := s.settings.Alerts.Thresholds.LeastCap()
+	least, ahead := s.settings.Alerts.Thresholds.LeastCap(), s.settings.Alerts.Thresholds.Ahead()
 	return &alert.Watcher{
 		Config: s.settings.Alerts, Store: s.store, Log: s.log,
-		See: func(ctx context.Context) (alert.Seen, error) { return s.admin.Seen(ctx, least) },
+		See: func(ctx context.Context) (alert.Seen, error) { return s.admin.Seen(ctx, least, ahead) },
 		Link: func(key string) string {
 			base := firstOf(s.settings.ConsoleURL, s.operatorsURL)
 			switch {

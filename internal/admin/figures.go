@@ -38,6 +38,10 @@ type figures struct {
 	// dirty are keys that a record was about since their caps were read; a reading that broke off leaves the rest.
 	dirty    map[policy.KeyID]bool
 	versions map[policy.KeyID]int64 // of the policies that were in force then
+	ring     uint64                 // the ring's generation when the windows were looked at
+	// turned is when that was, and turns when the first of them ends.
+	turned, turns time.Time
+	due           due
 	// minutes counts calls by the minute that they came in, oldest first; those before the first are forgotten.
 	minutes  []Minute
 	activity map[policy.KeyID]*activity
@@ -164,6 +168,39 @@ func (f *figures) count(e *audit.Entry) {
 
 // readCaps reads the totals of windows that are new, and those of keys that changed.
 func (f *figures) readCaps(ctx context.Context, s *Service) error {
+	if err := f.readWindows(ctx, s); err != nil {
+		return fmt.Errorf("read the caps: %w", err)
+	}
+	for id := range f.dirty {
+		k, ok := s.Ring.Key(id)
+		if !ok || !k.Revoked.IsZero() {
+			delete(f.activity, id)
+			delete(f.dirty, id)
+			continue
+		}
+		var accounts []ledger.AccountKey
+		for _, c := range k.Policy.Caps {
+			accounts = append(accounts, f.accountOf(k, c))
+		}
+		states, err := s.Store.Peek(ctx, accounts)
+		if err != nil {
+			return fmt.Errorf("read the caps of %s: %w", k.Name, err)
+		}
+		for i, a := range accounts {
+			f.accounts[a] = states[i]
+		}
+		delete(f.dirty, id)
+	}
+	return nil
+}
+
+// readWindows brings the totals to the windows that the keys' caps are in now. While no key changes and no window ends there
+// is nothing to do.
+func (f *figures) readWindows(ctx context.Context, s *Service) error {
+	generation := s.Ring.Generation()
+	if f.read != nil && f.ring == generation && f.at.now.Before(f.turns) && !f.at.now.Before(f.turned) {
+		return nil
+	}
 	present := make(map[windowName]bool)
 	known := make(map[*policy.Policy]bool) // most keys share a policy with others
 	if f.versions == nil {
@@ -189,28 +226,9 @@ func (f *figures) readCaps(ctx context.Context, s *Service) error {
 		return true
 	})
 	if err := f.turn(ctx, s, present); err != nil {
-		return fmt.Errorf("read the caps: %w", err)
+		return err
 	}
-	for id := range f.dirty {
-		k, ok := s.Ring.Key(id)
-		if !ok || !k.Revoked.IsZero() {
-			delete(f.activity, id)
-			delete(f.dirty, id)
-			continue
-		}
-		var accounts []ledger.AccountKey
-		for _, c := range k.Policy.Caps {
-			accounts = append(accounts, f.accountOf(k, c))
-		}
-		states, err := s.Store.Peek(ctx, accounts)
-		if err != nil {
-			return fmt.Errorf("read the caps of %s: %w", k.Name, err)
-		}
-		for i, a := range accounts {
-			f.accounts[a] = states[i]
-		}
-		delete(f.dirty, id)
-	}
+	f.ring, f.turned, f.turns = generation, f.at.now, f.at.next()
 	return nil
 }
 
@@ -263,6 +281,17 @@ type windows struct {
 type windowKey struct {
 	per  policy.Window
 	zone *time.Location
+}
+
+// next is when the first of the windows that were found ends.
+func (w *windows) next() time.Time {
+	next := w.now.Add(time.Hour)
+	for _, f := range w.found {
+		if !f.resets.IsZero() && f.resets.Before(next) {
+			next = f.resets
+		}
+	}
+	return next
 }
 
 // windowName names a window as the books do: the same day in two time zones has one name.

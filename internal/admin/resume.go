@@ -238,11 +238,16 @@ func (s *Service) Brakes() []Brake {
 			add(Brake{Scope: "all", Mode: b.Brake.String()}, store.ScopeAll, b.Scope)
 		}
 	}
-	for _, k := range s.Ring.Keys() {
-		if len(k.Frozen) > 0 && k.Revoked.IsZero() {
-			add(Brake{Scope: "freeze", ID: string(k.ID), Name: k.Name, Mode: vault.ReadOnly.String()},
-				store.FreezeScope(k.ID), vault.Scope{Key: k.ID})
+	var frozen []*vault.Key
+	for scope := range s.brakes.applied {
+		id, is := strings.CutPrefix(scope, store.FreezeScope(""))
+		if k, ok := s.Ring.Key(policy.KeyID(id)); is && ok && len(k.Frozen) > 0 && k.Revoked.IsZero() {
+			frozen = append(frozen, k)
 		}
+	}
+	slices.SortFunc(frozen, func(a, b *vault.Key) int { return strings.Compare(a.Name, b.Name) })
+	for _, k := range frozen {
+		add(Brake{Scope: "freeze", ID: string(k.ID), Name: k.Name, Mode: vault.ReadOnly.String()}, store.FreezeScope(k.ID), vault.Scope{Key: k.ID})
 	}
 	return out
 }

@@ -15,22 +15,22 @@ import (
 // burstMinutes is how far back refusals of a key, and an upstream's failures, are counted together for an alert.
 const burstMinutes = 5
 
-// Seen is what there is to be alerted of, with caps of which at least so many per cent are used. What the store cannot tell is
+// Seen is what there is to be alerted of, with caps of which at least so many per cent are used, and what ends or is due before
+// so long. What the store cannot tell is
 // trouble, not an error: what is known in memory must be told then most of all.
-func (s *Service) Seen(ctx context.Context, leastPerCent int) (alert.Seen, error) {
+func (s *Service) Seen(ctx context.Context, leastPerCent int, ahead time.Duration) (alert.Seen, error) {
 	now := s.Store.Now()
 	out := alert.Seen{Now: now}
-	for _, b := range s.Brakes() {
+	status, err := s.Status(ctx)
+	for _, b := range status.Brakes {
 		at, _ := time.Parse(time.RFC3339Nano, b.At) // the zero time where there is none
 		out.Brakes = append(out.Brakes, alert.BrakeOn{Scope: b.Scope, ID: b.ID, Name: b.Name, Mode: b.Mode, By: b.Actor, Reason: b.Reason, At: at})
 	}
-	s.dates(&out)
-	status, err := s.Status(ctx)
 	if err != nil {
 		return out, err
 	}
 	out.Trouble = status.Trouble
-	if err := s.traffic(ctx, &out, leastPerCent); err != nil {
+	if err := s.traffic(ctx, &out, leastPerCent, ahead); err != nil {
 		return out, fmt.Errorf("look for what is wrong: %w", err)
 	}
 	var sum Overview
@@ -43,32 +43,41 @@ func (s *Service) Seen(ctx context.Context, leastPerCent int) (alert.Seen, error
 	return out, nil
 }
 
-// dates are when keys end and what is due for rotation.
-func (s *Service) dates(out *alert.Seen) {
+// due is what dates found.
+type due struct {
+	of    uint64 // the ring's generation
+	at    time.Time
+	dates []alert.Date
+}
+
+// dates are when keys end and what is due for rotation, as far as that is not later than so long from now.
+func (s *Service) dates(now time.Time, ahead time.Duration) (out []alert.Date) {
+	until := now.Add(ahead)
 	s.Ring.Each(func(k *vault.Key) bool {
-		if !k.Live(out.Now) || k.Probe {
+		if !k.Live(now) || k.Probe {
 			return true
 		}
-		if !k.Expires.IsZero() {
-			out.Due = append(out.Due, alert.Date{Kind: alert.Expiry, What: "vault key", Key: string(k.ID), Name: k.Name, At: k.Expires})
+		if !k.Expires.IsZero() && !k.Expires.After(until) {
+			out = append(out, alert.Date{Kind: alert.Expiry, What: "vault key", Key: string(k.ID), Name: k.Name, At: k.Expires})
 		}
-		if by := k.RotateBy(); !by.IsZero() {
-			out.Due = append(out.Due, alert.Date{Kind: alert.Rotation, What: "vault key", Key: string(k.ID), Name: k.Name, At: by})
+		if by := k.RotateBy(); !by.IsZero() && !by.After(until) {
+			out = append(out, alert.Date{Kind: alert.Rotation, What: "vault key", Key: string(k.ID), Name: k.Name, At: by})
 		}
 		return true
 	})
-	slices.SortFunc(out.Due, func(a, b alert.Date) int {
+	slices.SortFunc(out, func(a, b alert.Date) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Kind, b.Kind))
 	})
 	for _, u := range s.Ring.Upstreams() {
 		if by := u.RotateBy(); !by.IsZero() {
-			out.Due = append(out.Due, alert.Date{Kind: alert.Rotation, What: "secret of the upstream", Name: u.Name, At: by})
+			out = append(out, alert.Date{Kind: alert.Rotation, What: "secret of the upstream", Name: u.Name, At: by})
 		}
 	}
+	return out
 }
 
 // traffic is what the record tells: caps, refusals, repeated writes, failures, and whether it is whole.
-func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int) error {
+func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int, ahead time.Duration) error {
 	f := &s.figures
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -76,6 +85,10 @@ func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int
 		return err
 	}
 	out.Damage = f.damage
+	if generation := s.Ring.Generation(); f.due.of != generation || out.Now.Sub(f.due.at) >= time.Minute || out.Now.Before(f.due.at) {
+		f.due = due{of: generation, at: out.Now, dates: s.dates(out.Now, ahead)}
+	}
+	out.Due = f.due.dates
 	for _, k := range f.active(s) {
 		if !k.Live(out.Now) {
 			continue

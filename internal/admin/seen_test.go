@@ -31,7 +31,7 @@ func TestWhatThereIsToBeAlertedOfIsSeen(t *testing.T) {
 	if _, err := w.client.Kill(t.Context(), KillRequest{Target: Target{All: true}, Reason: "a drill"}); err != nil {
 		t.Fatal(err)
 	}
-	seen, err := w.Seen(t.Context(), 50)
+	seen, err := w.Seen(t.Context(), 50, 30*24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestWhatThereIsToBeAlertedOfIsSeen(t *testing.T) {
 	if seen.Damage != "" || seen.Trouble != "" {
 		t.Errorf("damage %q, trouble %q", seen.Damage, seen.Trouble)
 	}
-	if none, err := w.Seen(t.Context(), 81); err != nil || len(none.Caps) != 0 {
+	if none, err := w.Seen(t.Context(), 81, 30*24*time.Hour); err != nil || len(none.Caps) != 0 {
 		t.Errorf("above 80 %%: %+v, %v", none.Caps, err)
 	}
 }

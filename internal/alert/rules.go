@@ -156,6 +156,12 @@ func (t Thresholds) withDefaults() Thresholds {
 // LeastCap is the least per cent of a cap that is told: caps below it need not be looked at.
 func (t Thresholds) LeastCap() int { return slices.Min(t.withDefaults().Caps) }
 
+// Ahead is how long before its day something that ends or is due is told: later days need not be looked at.
+func (t Thresholds) Ahead() time.Duration {
+	t = t.withDefaults()
+	return max(t.ExpiryBefore, t.RotationBefore)
+}
+
 // Conditions is everything that is wrong.
 func (t Thresholds) Conditions(s *Seen) (out []Condition) {
 	t = t.withDefaults()

@@ -3,6 +3,7 @@ package vault
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -291,10 +292,13 @@ func (r *Ring) Brakes() []BrakeState {
 			out = append(out, BrakeState{Scope: Scope{Upstream: u.ID}, Name: u.Name, Brake: u.Brake})
 		}
 	}
-	for _, k := range r.Keys() {
+	var keys []BrakeState
+	r.Each(func(k *Key) bool {
 		if k.Brake != Normal && k.Revoked.IsZero() {
-			out = append(out, BrakeState{Scope: Scope{Key: k.ID}, Name: k.Name, Brake: k.Brake})
+			keys = append(keys, BrakeState{Scope: Scope{Key: k.ID}, Name: k.Name, Brake: k.Brake})
 		}
-	}
-	return out
+		return true
+	})
+	slices.SortFunc(keys, func(a, b BrakeState) int { return strings.Compare(a.Name, b.Name) })
+	return append(out, keys...)
 }

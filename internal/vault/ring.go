@@ -37,6 +37,8 @@ type Ring struct {
 	// upstreams is replaced whole: there are few, and the last look must read it without a lock.
 	upstreams atomic.Pointer[map[policy.UpstreamID]*upstreamState]
 	creds     [shards]shard
+	// generation grows with every change of a key or an upstream, brakes apart.
+	generation atomic.Uint64
 	// decoy stands in for an unknown key, so that both cost the same.
 	decoy *keyState
 
@@ -142,6 +144,7 @@ func (r *Ring) put(k Key) (*Key, error) {
 	if other, taken := r.names[k.Name]; taken && other != st && k.Revoked.IsZero() {
 		return nil, fmt.Errorf("put key %s: %w: %q", k.ID, ErrNameTaken, k.Name)
 	}
+	r.generation.Add(1)
 	k.Brake = Brake(st.brake.Load())
 	k.state = st
 	k.Policy, k.PolicyDigest = r.share(k.PolicyDigest, k.Policy)
@@ -216,6 +219,7 @@ func (r *Ring) RemoveKey(id policy.KeyID) {
 	if !ok {
 		return
 	}
+	r.generation.Add(1)
 	st.brake.Store(uint32(Stopped))
 	old := st.key.Load()
 	gone := *old
@@ -277,6 +281,7 @@ func (r *Ring) PutUpstream(u Upstream) (*Upstream, error) {
 	u.Brake = Brake(st.brake.Load())
 	st.upstream.Store(&u)
 	r.upstreams.Store(&next)
+	r.generation.Add(1)
 	return &u, nil
 }
 
@@ -303,6 +308,7 @@ func (r *Ring) RemoveUpstream(id policy.UpstreamID) error {
 		}
 	}
 	r.upstreams.Store(&next)
+	r.generation.Add(1)
 	return nil
 }
 
@@ -345,6 +351,10 @@ func (r *Ring) Keys() []*Key {
 	})
 	return out
 }
+
+// Generation is a number that is another one after every change of a key or an upstream, brakes apart: what was worked out
+// from all keys still holds while it stays.
+func (r *Ring) Generation() uint64 { return r.generation.Load() }
 
 // Each calls f with every key, revoked ones included, in no order, until it returns false. f must not call the ring.
 func (r *Ring) Each(f func(*Key) bool) {
