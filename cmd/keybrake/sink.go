@@ -131,7 +131,7 @@ func (f *sinkFlags) rotateInto(ctx context.Context, c *admin.Client, sink *secre
 	if err := sink.Put(ctx, k.Name, vault.NewSecret(k.Key), true); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWait)
 		defer cancel()
-		if _, undoing := c.UndoRotation(undo, k.ID, k.Key[max(0, len(k.Key)-4):]); undoing != nil {
+		if _, undoing := c.UndoRotation(undo, k.ID, k.Last4); undoing != nil {
 			return sunkRotation{}, fmt.Errorf("%w\nthe rotation of %s could not be taken back (%w): the text before works on, and nobody has the new one; run `keybrake key rotate %s --undo`", err, k.Name, undoing, k.Name)
 		}
 		return sunkRotation{}, fmt.Errorf("%w\nthe rotation of %s was taken back: the text before works on", err, k.Name)

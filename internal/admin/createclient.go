@@ -64,6 +64,30 @@ func (c *Client) CreateOperator(ctx context.Context, req OperatorRequest) (Opera
 	return out, err
 }
 
+// Invite calls Service.Invite. If the answer that showed the link was lost on the way, the error says so.
+func (c *Client) Invite(ctx context.Context, operator string, req InviteRequest) (Invite, error) {
+	out, replayed, err := create[Invite](ctx, c, "operators/"+seg(operator)+"/invite", req)
+	if err == nil && replayed {
+		err = fmt.Errorf("a link was made for %s, but the answer that showed it was lost on the way; make another, which takes its place", out.Operator)
+	}
+	return out, err
+}
+
+// RotateKey calls Service.RotateKey. If the answer that showed the new text was lost on the way, the error says how to go on.
+func (c *Client) RotateKey(ctx context.Context, idOrName string, req Rotation) (KeyRotated, error) {
+	out, replayed, err := create[KeyRotated](ctx, c, "keys/"+seg(idOrName)+"/rotate", req)
+	if err == nil && replayed {
+		err = fmt.Errorf("the vault key %s has a new text (…%s), but the answer that showed it was lost on the way; `keybrake key rotate %s --undo` takes it back while the one before works, and another rotation shows another", out.Name, out.Last4, out.ID)
+	}
+	return out, err
+}
+
+// RotateUpstream calls Service.RotateUpstream.
+func (c *Client) RotateUpstream(ctx context.Context, name string, req UpstreamSecret) (UpstreamView, error) {
+	out, _, err := create[UpstreamView](ctx, c, "upstreams/"+seg(name)+"/rotate", req)
+	return out, err
+}
+
 // CreateToken calls Service.CreateToken. If the answer that showed the token was lost on the way, the error says so.
 func (c *Client) CreateToken(ctx context.Context, req TokenRequest) (TokenCreated, error) {
 	out, replayed, err := create[TokenCreated](ctx, c, "tokens", req)

@@ -70,7 +70,7 @@ func (s *Service) remembered(ctx context.Context, c creation, out any) (found bo
 }
 
 // once makes something, or tells what an earlier request with the same key made: the same record, without its secret.
-func once[I, O any](ctx context.Context, s *Service, operation, key string, request I, create func(context.Context, Actor, I) (O, error)) (out O, replayed bool, err error) {
+func once[I, O any](ctx context.Context, s *Service, operation, key string, request *I, create func(context.Context, Actor, *I) (O, error)) (out O, replayed bool, err error) {
 	who := actorOf(ctx)
 	if key == "" {
 		out, err = create(ctx, who, request)
@@ -95,10 +95,18 @@ func once[I, O any](ctx context.Context, s *Service, operation, key string, requ
 	return out, false, err
 }
 
-// Creating is a create as it is sent. It is exported because only such embedded fields are read from requests.
-type Creating[I any] struct {
+// Repeatable is the header of a create that says which request it is. It is exported because only such embedded fields are
+// read from requests.
+type Repeatable struct {
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"255" doc:"any text that names this one request: sent again within 24 hours it makes nothing more"`
-	Body           I
+}
+
+func (r Repeatable) idempotencyKey() string { return r.IdempotencyKey }
+
+// Creating is a create as it is sent.
+type Creating[I any] struct {
+	Repeatable
+	Body I
 }
 
 // replayedHeader marks the answer to a create that had been made before.
@@ -110,10 +118,15 @@ type created[O any] struct {
 	Body     O
 }
 
-// handleCreate registers an operation that makes something, once for each idempotency key.
+// handleCreate registers an operation that makes something of its request's body alone.
 func handleCreate[I, O any](a *api, r route, create func(context.Context, Actor, I) (O, error)) {
-	huma.Register(a.huma, a.operation(r), func(ctx context.Context, in *Creating[I]) (*created[O], error) {
-		out, replayed, err := once(ctx, a.s, r.id, in.IdempotencyKey, in.Body, create)
+	handleOnce(a, r, func(ctx context.Context, who Actor, in *Creating[I]) (O, error) { return create(ctx, who, in.Body) })
+}
+
+// handleOnce registers an operation that makes something, once for each idempotency key.
+func handleOnce[I interface{ idempotencyKey() string }, O any](a *api, r route, create func(context.Context, Actor, *I) (O, error)) {
+	huma.Register(a.huma, a.operation(r), func(ctx context.Context, in *I) (*created[O], error) {
+		out, replayed, err := once(ctx, a.s, r.id, (*in).idempotencyKey(), in, create)
 		if err != nil {
 			return nil, a.s.problem(r.id, err)
 		}

@@ -94,6 +94,72 @@ func TestACreateThatIsSentAgainMakesNothingMoreAndShowsNoSecret(t *testing.T) {
 	}
 }
 
+// TestARotationOrALinkThatIsAskedForAgainIsNotMadeAgain: whoever lost the answer learns what there is, and nothing secret.
+func TestARotationOrALinkThatIsAskedForAgainIsNotMadeAgain(t *testing.T) {
+	w := newWorld(t)
+	w.operator(t, "ines", vault.RoleAuditor)
+	w.operator(t, "bert", vault.RoleAuditor)
+	k, other := w.key(t, "agent-support-refunds-r1"), w.key(t, "agent-support-refunds-r2")
+	for _, c := range []struct {
+		path, elsewhere, body, changed string
+		secret, same                   string // members: of the first answer alone, and of both
+	}{
+		{"keys/" + k.ID + "/rotate", "keys/" + other.ID + "/rotate", `{"overlap":"1h"}`, `{"overlap":"2h"}`, "key", "last4"},
+		{"operators/ines/invite", "operators/bert/invite", `{"expires":"1h"}`, `{"expires":"2h"}`, "path", "expires"},
+		{"upstreams/stripe-test/rotate", "", `{"secret":"rk_test_51OtherOtherOther","same_account":true}`, `{"secret":"rk_test_51ThirdThirdThird","same_account":true}`, "", "secret"},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			before := len(w.records(t))
+			first, replayed, err := posted(t, w.client, c.path, "one", c.body)
+			if err != nil || replayed || c.secret != "" && first[c.secret] == nil {
+				t.Fatalf("the first: %v, %v, replayed %v", first, err, replayed)
+			}
+			again, replayed, err := posted(t, w.client, c.path, "one", c.body)
+			if err != nil || !replayed || again[c.secret] != nil || again[c.same] != first[c.same] {
+				t.Errorf("the second: %v after %v, %v, replayed %v", again, first, err, replayed)
+			}
+			var p *Problem
+			if _, _, err := posted(t, w.client, c.path, "one", c.changed); !errors.As(err, &p) || p.Status != 422 {
+				t.Errorf("another request under the key: %v", err)
+			}
+			if now := len(w.records(t)); now != before+1 {
+				t.Errorf("%d records", now-before)
+			}
+			if c.elsewhere == "" {
+				return
+			}
+			if _, _, err := posted(t, w.client, c.elsewhere, "one", c.body); !errors.As(err, &p) || p.Status != 422 {
+				t.Errorf("the same of something else under the key: %v", err)
+			}
+			if next, replayed, err := posted(t, w.client, c.path, "two", c.body); err != nil || replayed || next[c.secret] == first[c.secret] {
+				t.Errorf("the same under another key: %v, %v, replayed %v", next, err, replayed)
+			}
+		})
+	}
+}
+
+func TestEqualRotationsAtOnceMakeOneText(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-r1")
+	var shown atomic.Int32
+	var crowd sync.WaitGroup
+	for range 8 {
+		crowd.Go(func() {
+			got, _, err := posted(t, w.client, "keys/"+k.ID+"/rotate", "one", `{}`)
+			if err != nil {
+				t.Error(err)
+			}
+			if got["key"] != nil {
+				shown.Add(1)
+			}
+		})
+	}
+	crowd.Wait()
+	if d, err := w.client.Key(t.Context(), k.ID); err != nil || shown.Load() != 1 || d.Texts != 2 {
+		t.Errorf("%d showed a text, %d work, %v", shown.Load(), d.Texts, err)
+	}
+}
+
 // creationsText is what the store remembers of a create.
 func (w *world) creationsText(t *testing.T, path string) string {
 	t.Helper()
@@ -204,7 +270,18 @@ func TestTheClientSendsACreateAgainWhoseAnswerWasLost(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "keybrake key rotate "+k.ID) {
 		t.Errorf("a key whose text nobody saw: %+v, %v", k, err)
 	}
-	if now := len(w.records(t)); now != before+2 {
+	attempts.Store(1)
+	made := w.key(t, "agent-support-refunds-r1")
+	for name, do := range map[string]func() error{
+		"a rotation": func() error { _, err := c.RotateKey(t.Context(), made.ID, Rotation{}); return err },
+		"a link":     func() error { _, err := c.Invite(t.Context(), "ines", InviteRequest{}); return err },
+	} {
+		attempts.Store(0)
+		if err := do(); err == nil || !strings.Contains(err.Error(), "lost on the way") {
+			t.Errorf("%s whose answer nobody saw: %v", name, err)
+		}
+	}
+	if now := len(w.records(t)); now != before+5 {
 		t.Errorf("%d records", now-before)
 	}
 }

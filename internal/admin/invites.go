@@ -27,7 +27,7 @@ type InviteRequest struct {
 // Invite is the one answer that shows a link.
 type Invite struct {
 	Operator string    `json:"operator,omitempty" doc:"whom it signs in; absent: whoever becomes the first admin"`
-	Path     string    `json:"path" doc:"the link, from the console's address on: shown this once, works once"`
+	Path     string    `json:"path,omitempty" doc:"the link, from the console's address on: shown this once, works once"`
 	Link     string    `json:"link,omitempty" doc:"the whole link, where the server was told the console's address"`
 	Expires  time.Time `json:"expires"`
 }
@@ -82,7 +82,7 @@ func (s *Service) Invite(ctx context.Context, who Actor, operator string, req In
 			return err
 		}
 		rec.Subject, rec.Diff = "operator "+row.Name, changed("link", "", "until "+stamp(out.Expires))
-		return nil
+		return remember(ctx, tx, Invite{Operator: out.Operator, Expires: out.Expires})
 	})
 	return out, err
 }

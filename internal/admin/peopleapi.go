@@ -40,10 +40,11 @@ func (a *api) operators() {
 			in.Body.IfMatch = ifMatch
 			return a.s.UpdateOperator(ctx, who, in.Operator, in.Body)
 		})
-	handle(a, route{method: http.MethodPost, path: "operators/{operator}/invite", id: "invite-operator", summary: "Make a link that signs an operator in once", needs: vault.ToChange},
+	handleOnce(a, route{method: http.MethodPost, path: "operators/{operator}/invite", id: "invite-operator", summary: "Make a link that signs an operator in once", needs: vault.ToChange},
 		func(ctx context.Context, who Actor, in *struct {
 			Operator string `path:"operator" doc:"id or name"`
-			Body     InviteRequest
+			Repeatable
+			Body InviteRequest
 		}) (Invite, error) {
 			return a.s.Invite(ctx, who, in.Operator, in.Body)
 		})

@@ -20,11 +20,6 @@ func (c *Client) UpdateOperator(ctx context.Context, idOrName string, req Operat
 	return edit[Operator](ctx, c, http.MethodPatch, "operators/"+seg(idOrName), req.IfMatch, req)
 }
 
-// Invite calls Service.Invite.
-func (c *Client) Invite(ctx context.Context, operator string, req InviteRequest) (Invite, error) {
-	return call[Invite](ctx, c, http.MethodPost, "operators/"+seg(operator)+"/invite", nil, req)
-}
-
 // Uninvite calls Service.Uninvite.
 func (c *Client) Uninvite(ctx context.Context, operator string) error {
 	_, err := call[Done](ctx, c, http.MethodDelete, "operators/"+seg(operator)+"/invite", nil, nil)

@@ -42,9 +42,10 @@ type Undoing struct {
 
 // KeyRotated is the one answer that shows a rotated key's new text.
 type KeyRotated struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-	Key  string `json:"key" doc:"shown this once"`
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Key   string `json:"key,omitempty" doc:"shown this once"`
+	Last4 string `json:"last4" doc:"of the new text"`
 	// OldUntil is when the text before stops working.
 	OldUntil time.Time `json:"old_until,omitzero"`
 	RotateBy time.Time `json:"rotate_by,omitzero" doc:"when the next rotation is due"`
@@ -82,7 +83,11 @@ func (s *Service) RotateKey(ctx context.Context, who Actor, idOrName string, ove
 		secret, digest, last4 := s.Ring.Master().Mint(k.Mode)
 		k.Credentials = append(ending(working, until), vault.Credential{Digest: digest, Last4: last4, Created: now})
 		rec.Diff = fmt.Sprintf("credential: …%s, the one before until %s", last4, orNone(stamp(until)))
-		out = KeyRotated{ID: string(k.ID), Name: k.Name, Key: secret.Reveal(), OldUntil: until, RotateBy: k.RotateBy()}
+		out = KeyRotated{ID: string(k.ID), Name: k.Name, Last4: string(last4[:]), OldUntil: until, RotateBy: k.RotateBy()}
+		if err := remember(ctx, tx, out); err != nil {
+			return err
+		}
+		out.Key = secret.Reveal()
 		return nil
 	})
 	if err != nil {
@@ -207,9 +212,10 @@ func parseOverlap(text string, unsaid time.Duration) (time.Duration, error) {
 
 // rotation registers what gives vault keys other texts.
 func (a *api) rotation() {
-	handle(a, route{http.MethodPost, "keys/{key}/rotate", "rotate-key", "Give a vault key a new text", vault.ToChange, 0},
+	handleOnce(a, route{http.MethodPost, "keys/{key}/rotate", "rotate-key", "Give a vault key a new text", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
-			Key  string `path:"key" doc:"id or name"`
+			Key string `path:"key" doc:"id or name"`
+			Repeatable
 			Body Rotation
 		}) (KeyRotated, error) {
 			overlap, err := parseOverlap(in.Body.Overlap, defaultOverlap)
@@ -236,11 +242,6 @@ func (a *api) rotation() {
 		}) (KeyTexts, error) {
 			return a.s.UndoRotation(ctx, who, in.Key, in.Body.Last4)
 		})
-}
-
-// RotateKey calls Service.RotateKey.
-func (c *Client) RotateKey(ctx context.Context, idOrName string, req Rotation) (KeyRotated, error) {
-	return call[KeyRotated](ctx, c, http.MethodPost, "keys/"+seg(idOrName)+"/rotate", nil, req)
 }
 
 // EndOverlap calls Service.EndOverlap.

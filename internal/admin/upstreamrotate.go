@@ -104,9 +104,7 @@ func (s *Service) RotateUpstream(ctx context.Context, who Actor, idOrName string
 		staged.Account = next.Account // learned on the way
 		action, next, diff = "upstream.stage", staged, "staged: "+shownSecret(staged.Staged.Prefix, staged.Staged.Last4)
 	}
-	view, err := s.replaceUpstream(ctx, who, action, present, next, diff+req.answeredFor())
-	view.Missing, view.Warnings = told.missing, warnings
-	return view, err
+	return s.replaceUpstream(ctx, who, present, next, upstreamChange{action: action, diff: diff + req.answeredFor(), told: told, warnings: warnings})
 }
 
 // SwitchUpstream puts an upstream's staged secret into its place, after the vendor was asked about it once more.
@@ -119,9 +117,7 @@ func (s *Service) SwitchUpstream(ctx context.Context, who Actor, idOrName string
 	if err != nil {
 		return UpstreamView{}, err
 	}
-	view, err := s.replaceUpstream(ctx, who, "upstream.switch", present, next, switchDiff(present, &next)+req.answeredFor())
-	view.Missing = told.missing
-	return view, err
+	return s.replaceUpstream(ctx, who, present, next, upstreamChange{action: "upstream.switch", diff: switchDiff(present, &next) + req.answeredFor(), told: told})
 }
 
 // AbandonUpstream forgets an upstream's staged secret.
@@ -135,7 +131,7 @@ func (s *Service) AbandonUpstream(ctx context.Context, who Actor, idOrName strin
 	}
 	next := *present
 	next.Staged = nil
-	return s.replaceUpstream(ctx, who, "upstream.abandon", present, next, "abandoned: "+shownSecret(present.Staged.Prefix, present.Staged.Last4))
+	return s.replaceUpstream(ctx, who, present, next, upstreamChange{action: "upstream.abandon", diff: "abandoned: " + shownSecret(present.Staged.Prefix, present.Staged.Last4)})
 }
 
 func nothingStaged(u *vault.Upstream) error {
@@ -243,7 +239,7 @@ func (s *Service) askPresent(ctx context.Context, u *vault.Upstream) (found, err
 }
 
 // replaceUpstream puts next into the place of present, unless somebody changed that while the vendor was asked.
-func (s *Service) replaceUpstream(ctx context.Context, who Actor, action string, present *vault.Upstream, next vault.Upstream, diff string) (UpstreamView, error) {
+func (s *Service) replaceUpstream(ctx context.Context, who Actor, present *vault.Upstream, next vault.Upstream, c upstreamChange) (UpstreamView, error) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
 	now, ok := s.Ring.Upstream(present.ID)
@@ -252,7 +248,7 @@ func (s *Service) replaceUpstream(ctx context.Context, who Actor, action string,
 	}
 	next.Version, next.RotateEvery = now.Version, now.RotateEvery // somebody may have set these
 	next.SealedWebhook, next.WebhookVersion = now.SealedWebhook, now.WebhookVersion
-	return s.putUpstream(ctx, who, action, next, diff, "")
+	return s.putUpstream(ctx, who, next, c)
 }
 
 func sameSecrets(a, b *vault.Upstream) bool {
@@ -281,10 +277,11 @@ func span(d time.Duration) string {
 
 // secrets registers what gives upstreams other secrets.
 func (a *api) secrets() {
-	handle(a, route{http.MethodPost, "upstreams/{upstream}/rotate", "rotate-upstream", "Give an upstream another secret, or stage one", vault.ToChange, 0},
+	handleOnce(a, route{http.MethodPost, "upstreams/{upstream}/rotate", "rotate-upstream", "Give an upstream another secret, or stage one", vault.ToChange, 0},
 		func(ctx context.Context, who Actor, in *struct {
 			Upstream string `path:"upstream" doc:"id or name"`
-			Body     UpstreamSecret
+			Repeatable
+			Body UpstreamSecret
 		}) (UpstreamView, error) {
 			return a.s.RotateUpstream(ctx, who, in.Upstream, in.Body)
 		})
@@ -299,11 +296,6 @@ func (a *api) secrets() {
 		func(ctx context.Context, who Actor, in *upstreamPath) (UpstreamView, error) {
 			return a.s.AbandonUpstream(ctx, who, in.Upstream)
 		})
-}
-
-// RotateUpstream calls Service.RotateUpstream.
-func (c *Client) RotateUpstream(ctx context.Context, name string, req UpstreamSecret) (UpstreamView, error) {
-	return call[UpstreamView](ctx, c, http.MethodPost, "upstreams/"+seg(name)+"/rotate", nil, req)
 }
 
 // SwitchUpstream calls Service.SwitchUpstream.

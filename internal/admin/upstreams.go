@@ -113,9 +113,9 @@ func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamReques
 		return UpstreamView{}, wrong("body.secret", "%s", unknownSecret(&u))
 	}
 	u.Account = found.account
-	view, err := s.putUpstream(ctx, who, "upstream.add", u, "secret: "+shownSecret(u.SecretPrefix, u.SecretLast4), "")
-	view.Missing, view.Unreachable, view.Warnings = found.missing, found.unreachable, warnings
-	return view, err
+	return s.putUpstream(ctx, who, u, upstreamChange{
+		action: "upstream.add", diff: "secret: " + shownSecret(u.SecretPrefix, u.SecretLast4), told: found, warnings: warnings,
+	})
 }
 
 // UpstreamUpdate changes what an upstream is set to. What is empty stays.
@@ -160,7 +160,7 @@ func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string
 	if len(diff) == 0 {
 		return UpstreamView{}, refuse(Invalid, "say what to change: a version, or rotate_every")
 	}
-	return s.putUpstream(ctx, who, "upstream.update", u, strings.Join(diff, "\n"), req.Reason)
+	return s.putUpstream(ctx, who, u, upstreamChange{action: "upstream.update", diff: strings.Join(diff, "\n"), reason: req.Reason})
 }
 
 func checkVersion(req UpstreamUpdate) error {
@@ -198,24 +198,36 @@ func (s *Service) SetWebhook(ctx context.Context, who Actor, idOrName string, re
 	if req.Secret == "" {
 		diff = "signing secret: taken away"
 	}
-	return s.putUpstream(ctx, who, "upstream.webhook", u, diff, "")
+	return s.putUpstream(ctx, who, u, upstreamChange{action: "upstream.webhook", diff: diff})
+}
+
+// upstreamChange is what is done to an upstream, and what its vendor told on the way.
+type upstreamChange struct {
+	action, diff, reason string
+	told                 found
+	warnings             []string
 }
 
 // putUpstream stores an upstream with the record of why, and brings the ring after it.
-func (s *Service) putUpstream(ctx context.Context, who Actor, action string, u vault.Upstream, diff, reason string) (UpstreamView, error) {
+func (s *Service) putUpstream(ctx context.Context, who Actor, u vault.Upstream, c upstreamChange) (UpstreamView, error) {
 	row, err := encodeUpstream(&u)
 	if err != nil {
 		return UpstreamView{}, err
 	}
-	err = s.act(ctx, store.LaneControl, who, action, func(tx store.Tx, rec *audit.Record) error {
-		rec.Subject, rec.Upstream, rec.Mode, rec.Diff, rec.Reason = "upstream "+u.Name, u.ID, u.Mode.String(), diff, reason
-		if action == "upstream.add" {
-			rec.Diff = fmt.Sprintf("base_url: %s\nversion: %s\n%s", u.BaseURL, u.Version, diff)
+	view := func(u *vault.Upstream) UpstreamView {
+		v := s.upstreamView(u, s.keysPerUpstream())
+		v.Missing, v.Unreachable, v.Warnings = c.told.missing, c.told.unreachable, c.warnings
+		return v
+	}
+	err = s.act(ctx, store.LaneControl, who, c.action, func(tx store.Tx, rec *audit.Record) error {
+		rec.Subject, rec.Upstream, rec.Mode, rec.Diff, rec.Reason = "upstream "+u.Name, u.ID, u.Mode.String(), c.diff, c.reason
+		if c.action == "upstream.add" {
+			rec.Diff = fmt.Sprintf("base_url: %s\nversion: %s\n%s", u.BaseURL, u.Version, c.diff)
 		}
 		if err := tx.PutUpstream(row); err != nil {
 			return err
 		}
-		return remember(ctx, tx, s.upstreamView(&u, nil))
+		return remember(ctx, tx, view(&u))
 	})
 	if err != nil {
 		return UpstreamView{}, err
@@ -224,7 +236,7 @@ func (s *Service) putUpstream(ctx context.Context, who Actor, action string, u v
 	if err != nil {
 		return UpstreamView{}, err
 	}
-	return s.upstreamView(in, s.keysPerUpstream()), nil
+	return view(in), nil
 }
 
 // checkSecret reads the mode from the prefix and refuses what should not be handed to anybody.
