@@ -260,18 +260,26 @@ func (q *auditQuery) filter(now time.Time) (AuditFilter, error) {
 		Call: q.Call, Agent: q.Agent, MinUSD: q.MinUSD, After: q.After, Limit: q.Limit, Ascending: q.Ascending,
 		Deeds: q.Deeds, Text: q.Text, Scan: q.Scan,
 	}
-	var err error
-	if f.Since, err = ParseInstant(q.Since, now); err != nil {
-		return f, located("query.since", err)
+	var badSince, badUntil error
+	f.Since, badSince = ParseInstant(q.Since, now)
+	f.Until, badUntil = ParseInstant(q.Until, now)
+	return f, together(located("query.since", badSince), located("query.until", badUntil))
+}
+
+// asked reads a filter; everything that is wrong with it is said at once.
+func (a *api) asked(ctx context.Context, q *auditQuery) (AuditFilter, error) {
+	f, badTimes := q.filter(a.s.Store.Now())
+	if badTimes == nil {
+		return f, nil
 	}
-	f.Until, err = ParseInstant(q.Until, now)
-	return f, located("query.until", err)
+	_, rest := a.s.search(ctx, f)
+	return f, together(badTimes, rest)
 }
 
 func (a *api) audit() {
 	handle(a, route{http.MethodGet, "audit", "list-audit", "List audit records; a page looks at a bounded number of them, so go on while there is a next", vault.ToSee, 0},
 		func(ctx context.Context, _ Actor, in *auditQuery) (List[json.RawMessage], error) {
-			f, err := in.filter(a.s.Store.Now())
+			f, err := a.asked(ctx, in)
 			if err != nil {
 				return List[json.RawMessage]{}, err
 			}

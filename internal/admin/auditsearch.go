@@ -98,20 +98,17 @@ func (s *Service) keyID(idOrName string) (policy.KeyID, error) {
 // reading itself; everything else is looked for in what is read.
 func (s *Service) search(ctx context.Context, f AuditFilter) (auditSearch, error) {
 	out := auditSearch{s: s}
+	var bad faults
 	key, err := s.keyID(f.Key)
-	if err == nil {
-		err = s.knows(f)
-	}
-	if err != nil {
-		return out, err
-	}
+	bad.add("query.key", err)
+	s.knows(f, &bad)
 	out.filter = audit.Filter{
 		Key: key, Operation: policy.OperationName(f.Operation), Resource: policy.Resource(f.Resource), Verdict: f.Verdict,
 		Code: policy.Code(f.Code), Customer: policy.CustomerID(f.Customer), Agent: f.Agent, Since: f.Since, Until: f.Until,
 	}
 	if f.MinUSD != "" {
 		if out.filter.MinUSD, err = money.ParseUSD(f.MinUSD); err != nil {
-			return out, wrong("query.min_usd", "the amount %q: %v; write dollars, like 20.00", f.MinUSD, err)
+			bad.add("", wrong("query.min_usd", "the amount %q: %v; write dollars, like 20.00", f.MinUSD, err))
 		}
 	}
 	out.query = store.RecordQuery{Key: key, Ascending: f.Ascending, Deeds: f.Deeds || f.Text != ""}
@@ -119,7 +116,9 @@ func (s *Service) search(ctx context.Context, f AuditFilter) (auditSearch, error
 	if out.budget <= 0 || out.budget > maxAuditScan {
 		out.budget = maxAuditScan
 	}
-	if out.query.After, err = cursor(f.After); err != nil {
+	out.query.After, err = cursor(f.After)
+	bad.add("query.after", err)
+	if err := bad.refusal(); err != nil {
 		return out, err
 	}
 	if err := out.within(ctx, f.Since, f.Until); err != nil {
@@ -137,7 +136,7 @@ func (s *Service) search(ctx context.Context, f AuditFilter) (auditSearch, error
 }
 
 // knows refuses names that no record can have: a misspelt one must not look like a search that found nothing.
-func (s *Service) knows(f AuditFilter) error {
+func (s *Service) knows(f AuditFilter, bad *faults) {
 	near := func(name string, ok bool) string {
 		if !ok {
 			return ""
@@ -146,16 +145,15 @@ func (s *Service) knows(f AuditFilter) error {
 	}
 	if _, ok := s.Vocabulary.Operation(policy.OperationName(f.Operation)); !ok && f.Operation != "" {
 		name, found := s.Vocabulary.NearestOperation(f.Operation)
-		return wrong("query.operation", "there is no operation `%s`%s", f.Operation, near(string(name), found))
+		bad.add("", wrong("query.operation", "there is no operation `%s`%s", f.Operation, near(string(name), found)))
 	}
 	if f.Resource != "" && !s.Vocabulary.HasResource(policy.Resource(f.Resource)) {
 		name, found := s.Vocabulary.NearestResource(f.Resource)
-		return wrong("query.resource", "there is no resource `%s`%s", f.Resource, near(string(name), found))
+		bad.add("", wrong("query.resource", "there is no resource `%s`%s", f.Resource, near(string(name), found)))
 	}
 	if f.Verdict != "" && f.Verdict != policy.Allow.String() && f.Verdict != policy.Deny.String() {
-		return wrong("query.verdict", "the verdict %q: write allow or deny", f.Verdict)
+		bad.add("", wrong("query.verdict", "the verdict %q: write allow or deny", f.Verdict))
 	}
-	return nil
 }
 
 // cursor reads where to go on: a record's id, or its number.

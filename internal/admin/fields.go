@@ -38,10 +38,18 @@ func located(location string, err error) error {
 	return err
 }
 
+// speaksOf reports whether a refusal is about a location.
+func speaksOf(err error, location string) bool {
+	var r *Refusal
+	return errors.As(err, &r) && slices.ContainsFunc(r.Fields, func(f Field) bool { return f.Location == location })
+}
+
 // faults gathers everything that is wrong with a request, so that one answer says it all.
 type faults struct {
 	lines  []string
 	fields []Field
+	kinds  []Kind
+	policy []policy.Problem
 }
 
 // add takes what is wrong at a location; nil is nothing, and a refusal that knows its own locations keeps them.
@@ -50,11 +58,14 @@ func (f *faults) add(location string, err error) {
 		return
 	}
 	f.lines = append(f.lines, err.Error())
-	if known := (*Refusal)(nil); errors.As(err, &known) && len(known.Fields) > 0 {
-		f.fields = append(f.fields, known.Fields...)
-		return
+	var known *Refusal
+	if !errors.As(err, &known) {
+		known = wrong(location, "%v", err)
 	}
-	f.fields = append(f.fields, Field{location, err.Error()})
+	f.kinds, f.policy = append(f.kinds, known.Kind), append(f.policy, known.policy...)
+	if f.fields = append(f.fields, known.Fields...); len(known.Fields) == 0 && location != "" {
+		f.fields = append(f.fields, Field{location, err.Error()})
+	}
 }
 
 // refusal is what was gathered; nil: nothing.
@@ -62,7 +73,23 @@ func (f *faults) refusal() error {
 	if len(f.lines) == 0 {
 		return nil
 	}
-	return &Refusal{Kind: Invalid, Message: strings.Join(f.lines, "\n"), Fields: f.fields}
+	kind := f.kinds[0]
+	if slices.ContainsFunc(f.kinds, func(k Kind) bool { return k != kind }) {
+		kind = Invalid // that it is more than one thing is wrong with the request itself
+	}
+	return &Refusal{Kind: kind, Message: strings.Join(f.lines, "\n"), Fields: f.fields, policy: f.policy}
+}
+
+// together is one refusal that says all of them; nil: there is none. An error that is no refusal stands for all.
+func together(errs ...error) error {
+	var f faults
+	for _, err := range errs {
+		if r := (*Refusal)(nil); err != nil && !errors.As(err, &r) {
+			return err
+		}
+		f.add("", err)
+	}
+	return f.refusal()
 }
 
 // refusedPolicy is the refusal of a policy, with a field for each problem of it.

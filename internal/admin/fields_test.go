@@ -9,12 +9,16 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 func TestWhatIsWrongWithARequestIsSaidByFieldAndAllAtOnce(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	w.key(t, "agent-support-refunds-taken")
+	w.key(t, "agent-support-refunds-other")
+	w.operator(t, "ada", vault.RoleAuditor)
 	create := func(req KeyRequest) func() error {
 		return func() error { _, err := w.client.CreateKey(ctx, req); return err }
 	}
@@ -35,6 +39,47 @@ func TestWhatIsWrongWithARequestIsSaidByFieldAndAllAtOnce(t *testing.T) {
 		{"a name that is taken", create(KeyRequest{
 			Name: "agent-support-refunds-taken", Preset: "refund-support", PolicyEdit: PolicyEdit{Customers: []string{"any"}, Caps: []string{"refunds/day=1"}},
 		}), 409, []string{"body.name"}},
+		{"a name that is none, an upstream that there is not, and a policy that cannot be read", create(KeyRequest{
+			Name: "Agent One", Upstream: "nowhere", PolicyEdit: PolicyEdit{Policy: "scopes: {refund: read}\n"},
+		}), 400, []string{"body.policy.name", "body.upstream", "body.policy.scopes.refund"}},
+		{"a name that is none, without a policy", create(KeyRequest{Name: "Agent One"}), 400, []string{"body.name", "body.policy"}},
+		{"an edit that widens, to a name that is taken", func() error {
+			_, err := w.client.UpdateKey(ctx, "agent-support-refunds-other", KeyUpdate{Name: "agent-support-refunds-taken", PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=1000"}}})
+			return err
+		}, 400, []string{"body.name", "body.reason"}},
+		{"an upstream of which nothing is right", func() error {
+			_, err := w.client.AddUpstream(ctx, UpstreamRequest{Name: "no name", Secret: "canary", BaseURL: "ftp://x", Version: "latest", RotateEvery: "often"})
+			return err
+		}, 400, []string{"body.base_url", "body.name", "body.rotate_every", "body.secret", "body.version"}},
+		{"a version without a reason, and a span", func() error {
+			_, err := w.client.UpdateUpstream(ctx, "stripe-test", UpstreamUpdate{Version: "2026-01-28.preview", RotateEvery: "often"})
+			return err
+		}, 400, []string{"body.reason", "body.rotate_every", "body.version"}},
+		{"an account of which nothing is right", func() error {
+			_, err := w.client.CreateOperator(ctx, OperatorRequest{Name: "no name", Role: "auditor", Email: "nobody"})
+			return err
+		}, 400, []string{"body.email", "body.name"}},
+		{"a higher role without a reason, and an email", func() error {
+			email := "nobody"
+			_, err := w.client.UpdateOperator(ctx, "ada", OperatorUpdate{Role: "responder", Email: &email})
+			return err
+		}, 400, []string{"body.email", "body.reason"}},
+		{"a token of which nothing is right", func() error {
+			_, err := w.client.CreateToken(ctx, TokenRequest{Name: "no name", Role: "stop", Expires: "soon"})
+			return err
+		}, 400, []string{"body.expires", "body.name"}},
+		{"rates of which none is right", func() error {
+			_, err := w.client.SetRates(ctx, RateInputs{Rates: []RateInput{{"EURO", "much"}, {"GBP", "1.3"}, {"GBP", "1.3"}}})
+			return err
+		}, 400, []string{"body.rates[0].currency", "body.rates[0].rate", "body.rates[2].currency"}},
+		{"a search of which nothing is right", func() error {
+			_, err := call[List[any]](ctx, w.client, http.MethodGet, "audit?since=x&until=y&min_usd=much&operation=refund.create&resource=refund&key=nobody", nil, nil)
+			return err
+		}, 400, []string{"query.key", "query.min_usd", "query.operation", "query.resource", "query.since", "query.until"}},
+		{"a replay of which nothing is right", func() error {
+			_, err := w.client.Replay(ctx, ReplayRequest{Since: "x", PolicyEdit: PolicyEdit{Policy: "scopes: {refund: read}\n"}})
+			return err
+		}, 400, []string{"body.policy.scopes.refund", "body.since"}},
 		{"no policy", create(KeyRequest{Name: "agent-support-refunds-c"}), 400, []string{"body.policy"}},
 		{"a member that nobody knows, and one that is missing", func() error {
 			_, err := call[Operator](ctx, w.client, http.MethodPost, "operators", nil, map[string]string{"name": "ada", "rolle": "admin"})

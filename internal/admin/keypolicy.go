@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -76,29 +77,9 @@ func (s *Service) restrictedKey(p *policy.Policy, mode vault.Mode) *RestrictedKe
 func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (out KeyCreated, err error) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
-	file, text, name, err := s.source(req)
+	p, warnings, u, err := s.proposed(req, "")
 	if err != nil {
 		return KeyCreated{}, err
-	}
-	p, warnings, err := s.parse(file, text, name, req.PolicyEdit)
-	if err != nil {
-		return KeyCreated{}, err
-	}
-	if p.Name == "" {
-		return KeyCreated{}, wrong("body.name", "the key needs a name: --name agent-<role>-<action>-<runner-id>, or `name:` in %s", file)
-	}
-	if err := vault.CheckName(p.Name); err != nil {
-		return KeyCreated{}, wrong("body.name", "%v", err)
-	}
-	if _, taken := s.Ring.FindKey(p.Name); taken {
-		return KeyCreated{}, refuse(Conflict, "there is a vault key %s; choose another name", p.Name).at("body.name")
-	}
-	u, err := s.upstreamFor(req.Upstream, p)
-	if err != nil {
-		return KeyCreated{}, err
-	}
-	if err := policy.CheckMode(p, u.Mode == vault.Live); err != nil {
-		return KeyCreated{}, wrong("body.policy", "%v", err)
 	}
 	if err := s.promotable(req, p, u); err != nil {
 		return KeyCreated{}, err
@@ -137,6 +118,48 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (out
 	return out, s.showKey(k)
 }
 
+// proposed reads what a key would be and judges it; own is the id of the key that it would be, if there is one. One refusal
+// says everything that is wrong: also where the policy cannot be read, what was said beside it is judged.
+func (s *Service) proposed(req KeyRequest, own policy.KeyID) (p *policy.Policy, warnings []string, u *vault.Upstream, err error) {
+	file, text, name, unsaid := s.source(req)
+	upstream := req.Upstream
+	var unread, unnamed, nowhere error
+	if unsaid == nil {
+		p, warnings, unread = s.parse(file, text, name, req.PolicyEdit)
+	}
+	if p != nil {
+		name, upstream = p.Name, cmp.Or(upstream, p.Upstream)
+	}
+	if p != nil || name != "" && !speaksOf(unread, "body.policy.name") {
+		unnamed = s.checkName(name, file, own)
+	}
+	if p != nil || upstream != "" {
+		u, nowhere = s.upstreamFor(upstream)
+		nowhere = located("body.upstream", nowhere)
+	}
+	if err := together(unsaid, unread, unnamed, nowhere); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := policy.CheckMode(p, u.Mode == vault.Live); err != nil {
+		return nil, nil, nil, wrong("body.policy", "%v", err)
+	}
+	return p, warnings, u, nil
+}
+
+// checkName judges a key's name, which no other key than its own may have.
+func (s *Service) checkName(name, file string, own policy.KeyID) error {
+	if name == "" {
+		return wrong("body.name", "the key needs a name: --name agent-<role>-<action>-<runner-id>, or `name:` in %s", file)
+	}
+	if err := vault.CheckName(name); err != nil {
+		return wrong("body.name", "%v", err)
+	}
+	if other, taken := s.Ring.FindKey(name); taken && other.ID != own {
+		return refuse(Conflict, "there is a vault key %s; choose another name", name).at("body.name")
+	}
+	return nil
+}
+
 // source finds the policy text that a request names, the file's name for messages, and the key's name.
 func (s *Service) source(req KeyRequest) (file string, text []byte, name string, err error) {
 	given := 0
@@ -145,15 +168,15 @@ func (s *Service) source(req KeyRequest) (file string, text []byte, name string,
 			given++
 		}
 	}
-	if given != 1 {
-		return "", nil, "", wrong("body.policy", "say what the key may do with one of --preset, --policy and --like")
-	}
 	name = req.Name
+	if given != 1 {
+		return "", nil, name, wrong("body.policy", "say what the key may do with one of --preset, --policy and --like")
+	}
 	switch {
 	case req.Preset != "":
 		preset, err := policy.FindPreset(req.Preset)
 		if err != nil {
-			return "", nil, "", wrong("body.preset", "%v", err)
+			return "", nil, name, wrong("body.preset", "%v", err)
 		}
 		if name == "" {
 			name = "agent-" + preset.Name + "-" + runner() // agent-refund-support-<runner>: role and action
@@ -165,7 +188,7 @@ func (s *Service) source(req KeyRequest) (file string, text []byte, name string,
 	case req.Like != "":
 		like, err := s.key(req.Like)
 		if err != nil {
-			return "", nil, "", err
+			return "", nil, name, located("body.like", err)
 		}
 		if name == "" {
 			name = like.Name + "-" + runner()
@@ -194,9 +217,6 @@ func (s *Service) parse(file string, text []byte, name string, e PolicyEdit) (*p
 	var refused *policy.ParseError
 	switch {
 	case errors.As(err, &refused):
-		if len(bad.lines) == 0 {
-			return nil, nil, refusedPolicy(refused)
-		}
 		bad.add("body.policy", refusedPolicy(refused))
 	case err != nil:
 		return nil, nil, fmt.Errorf("parse %s: %w", file, err)
@@ -239,12 +259,8 @@ func (s *Service) edit(name string, e PolicyEdit, bad *faults) policy.Edit {
 	return edit
 }
 
-// upstreamFor finds the upstream that a flag or the policy names, or the only one.
-func (s *Service) upstreamFor(flag string, p *policy.Policy) (*vault.Upstream, error) {
-	name := flag
-	if name == "" {
-		name = p.Upstream
-	}
+// upstreamFor finds the upstream with an id or a name, or without one the only one.
+func (s *Service) upstreamFor(name string) (*vault.Upstream, error) {
 	if name != "" {
 		return s.upstream(name)
 	}
@@ -259,7 +275,7 @@ func (s *Service) upstreamFor(flag string, p *policy.Policy) (*vault.Upstream, e
 		for i, u := range all {
 			names[i] = u.Name
 		}
-		return nil, wrong("body.upstream", "there are several upstreams, name one with --upstream: %s", strings.Join(names, ", "))
+		return nil, refuse(Invalid, "there are several upstreams, name one with --upstream: %s", strings.Join(names, ", "))
 	}
 }
 
@@ -347,24 +363,18 @@ func (s *Service) checkUpdate(who Actor, k *vault.Key, before, after *policy.Pol
 		return refuse(Conflict, "a vault key stays with its upstream %s; create another key for %s", before.Upstream, after.Upstream)
 	}
 	after.Upstream = before.Upstream // an id is as good as the name
-	if err := vault.CheckName(after.Name); err != nil {
-		return wrong("body.name", "%v", err)
-	}
-	if other, taken := s.Ring.FindKey(after.Name); taken && other.ID != k.ID {
-		return refuse(Conflict, "there is a vault key %s; choose another name", after.Name).at("body.name")
-	}
-	if err := policy.CheckMode(after, k.Mode == vault.Live); err != nil {
-		return wrong("body.policy", "%v", err)
-	}
+	var bad faults
+	bad.add("body.name", s.checkName(after.Name, "", k.ID))
+	bad.add("body.policy", policy.CheckMode(after, k.Mode == vault.Live))
 	if !who.Role.May(vault.ToChange) && (!who.Role.May(vault.ToLower) || !policy.Lowers(before, after)) {
 		_, diff := changesOf(policy.Diff(before, after))
 		return refuse(Forbidden, "this is more than lowering what the key may do, which only an admin may:\n%s", diff)
 	}
 	if policy.Widens(before, after) && strings.TrimSpace(reason) == "" {
 		_, diff := changesOf(policy.Diff(before, after))
-		return wrong("body.reason", "the key could do more than before, which needs a reason (--reason):\n%s", diff)
+		bad.add("", wrong("body.reason", "the key could do more than before, which needs a reason (--reason):\n%s", diff))
 	}
-	return nil
+	return bad.refusal()
 }
 
 // newCaps lists the caps whose account does not show yet what their window has seen: those that were not

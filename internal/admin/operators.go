@@ -81,30 +81,34 @@ func (s *Service) CreateOperator(ctx context.Context, who Actor, req OperatorReq
 
 // newOperator judges a request for an account and makes its row.
 func (r *roster) newOperator(req OperatorRequest, now time.Time) (row store.OperatorRow, err error) {
-	if err := vault.CheckName(req.Name); err != nil {
-		return row, wrong("body.name", "%v", err)
-	}
-	if slices.ContainsFunc(reservedNames, func(n string) bool { return strings.EqualFold(n, req.Name) }) || strings.HasPrefix(req.Name, "opr_") {
-		return row, wrong("body.name", "the name %s stands for something else in records; choose another name", req.Name)
-	}
-	role, err := accountRole(req.Role)
-	if err != nil {
+	role, unknown := accountRole(req.Role)
+	email, badEmail := r.email(req.Email, "")
+	if err := together(r.operatorName(req.Name), unknown, badEmail); err != nil {
 		return row, err
 	}
 	if len(r.operators) >= maxOperators {
 		return row, refuse(Conflict, "there are %d operators already, which is the limit", len(r.operators))
 	}
+	return store.OperatorRow{ID: vault.NewOperatorID(), Name: req.Name, Role: role.String(), Email: email, Created: now}, nil
+}
+
+// operatorName judges the name of a new account.
+func (r *roster) operatorName(name string) error {
+	if err := vault.CheckName(name); err != nil {
+		return wrong("body.name", "%v", err)
+	}
+	if slices.ContainsFunc(reservedNames, func(n string) bool { return strings.EqualFold(n, name) }) || strings.HasPrefix(name, "opr_") {
+		return wrong("body.name", "the name %s stands for something else in records; choose another name", name)
+	}
 	for _, other := range r.operators {
-		if strings.EqualFold(other.Name, req.Name) {
-			return row, refuse(Conflict, "there is an operator %s, and names are for ever because records have them; choose another name", other.Name).at("body.name")
+		if strings.EqualFold(other.Name, name) {
+			return refuse(Conflict, "there is an operator %s, and names are for ever because records have them; choose another name", other.Name).at("body.name")
 		}
 	}
-	if t, taken := r.rows[req.Name]; taken && t.Operator == "" {
-		return row, refuse(Conflict, "a tool's token has the name %s, and records name tools and operators alike; choose another name", req.Name).at("body.name")
+	if t, taken := r.rows[name]; taken && t.Operator == "" {
+		return refuse(Conflict, "a tool's token has the name %s, and records name tools and operators alike; choose another name", name).at("body.name")
 	}
-	row = store.OperatorRow{ID: vault.NewOperatorID(), Name: req.Name, Role: role.String(), Created: now}
-	row.Email, err = r.email(req.Email, row.ID)
-	return row, err
+	return nil
 }
 
 // accountRole reads the role of an account: of somebody who can at least see.
@@ -171,18 +175,17 @@ func (s *Service) UpdateOperator(ctx context.Context, who Actor, idOrName string
 // updated judges a change of an account.
 func (r *roster) updated(row store.OperatorRow, req OperatorUpdate, now time.Time) (store.OperatorRow, error) {
 	before := row
+	var bad faults
 	if req.Role != "" {
 		role, err := accountRole(req.Role)
-		if err != nil {
-			return row, err
+		if bad.add("body.role", err); err == nil {
+			row.Role = role.String()
 		}
-		row.Role = role.String()
 	}
 	if req.Email != nil {
-		var err error
-		if row.Email, err = r.email(*req.Email, row.ID); err != nil {
-			return row, err
-		}
+		email, err := r.email(*req.Email, row.ID)
+		bad.add("body.email", err)
+		row.Email = email
 	}
 	if req.ForgetOpenID {
 		row.Issuer, row.Subject = "", ""
@@ -199,7 +202,10 @@ func (r *roster) updated(row store.OperatorRow, req OperatorUpdate, now time.Tim
 	is, _ := vault.ParseRole(row.Role)
 	enabled := !before.Disabled.IsZero() && row.Disabled.IsZero()
 	if (is > was || enabled) && strings.TrimSpace(req.Reason) == "" {
-		return row, wrong("body.reason", "%s could do more than before, which needs a reason (--reason)", row.Name)
+		bad.add("", wrong("body.reason", "%s could do more than before, which needs a reason (--reason)", row.Name))
+	}
+	if err := bad.refusal(); err != nil {
+		return row, err
 	}
 	if admins := r.admins(); len(admins) == 1 && admins[0] == row.ID && (is < vault.RoleAdmin || !row.Disabled.IsZero()) {
 		return row, refuse(Conflict, "%s is the last admin; make somebody else admin first (`keybrake operator edit NAME --role admin`)", row.Name)

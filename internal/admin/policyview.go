@@ -155,18 +155,21 @@ func (s *Service) CheckPolicy(req PolicyCheckRequest) (PolicyCheck, error) {
 		}
 		req.Name = cmp.Or(req.Name, k.Name)
 	}
-	p, u, err := s.checked(&req, &out)
+	var own policy.KeyID
+	if k != nil {
+		own = k.ID
+	}
+	p, warnings, u, err := s.proposed(req.KeyRequest, own)
 	var refused *Refusal
 	switch {
 	case errors.As(err, &refused):
-		if len(out.Problems) == 0 {
-			out.Problems = problemsOf(refused)
-		}
+		out.Problems = problemsOf(refused)
 		return out, nil
 	case err != nil:
 		return out, err
 	}
 	view := viewPolicy(p)
+	out.Warnings = warnings
 	out.Name, out.Policy, out.View, out.Mode = p.Name, string(policy.Format(p)), &view, u.Mode.String()
 	out.RestrictedKey = s.restrictedKey(p, u.Mode)
 	before := &policy.Policy{}
@@ -178,46 +181,15 @@ func (s *Service) CheckPolicy(req PolicyCheckRequest) (PolicyCheck, error) {
 	return out, nil
 }
 
-// checked reads the policy; its problems go into out.
-func (s *Service) checked(req *PolicyCheckRequest, out *PolicyCheck) (*policy.Policy, *vault.Upstream, error) {
-	file, text, name, err := s.source(req.KeyRequest)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, warnings, err := s.parse(file, text, name, req.PolicyEdit)
-	var refused *Refusal
-	if errors.As(err, &refused) {
-		out.Problems = problemsOf(refused)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	out.Warnings = warnings
-	if p.Name == "" {
-		return nil, nil, wrong("body.name", "the key needs a name, like agent-<role>-<action>-<runner-id>")
-	}
-	if err := vault.CheckName(p.Name); err != nil {
-		return nil, nil, wrong("body.name", "%v", err)
-	}
-	u, err := s.upstreamFor(req.Upstream, p)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := policy.CheckMode(p, u.Mode == vault.Live); err != nil {
-		return nil, nil, wrong("body.policy", "%v", err)
-	}
-	return p, u, nil
-}
-
 // problemsOf is what a refusal says of a policy and of what is beside it.
 func problemsOf(r *Refusal) (out []PolicyProblem) {
 	for _, p := range r.policy {
 		out = append(out, PolicyProblem(p))
 	}
-	if len(out) > 0 {
-		return out
-	}
 	for _, f := range r.Fields {
+		if len(r.policy) > 0 && strings.HasPrefix(f.Location+".", "body.policy.") {
+			continue // it is one of those
+		}
 		out = append(out, PolicyProblem{Field: strings.TrimPrefix(strings.TrimPrefix(f.Location, "body."), "policy."), Message: f.Message})
 	}
 	if len(out) == 0 {

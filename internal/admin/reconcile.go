@@ -66,6 +66,18 @@ type Decision struct {
 	Reason  string `json:"reason,omitempty" doc:"how you know; goes into the audit; required with an outcome"`
 }
 
+// check refuses a decision that is none, or that nobody answers for.
+func (d Decision) check() error {
+	var bad faults
+	if d.Outcome != "" && d.Outcome != "moved" && d.Outcome != "nothing" {
+		bad.add("", wrong("body.outcome", "the outcome is moved or nothing, not %q", d.Outcome))
+	}
+	if d.Outcome != "" && strings.TrimSpace(d.Reason) == "" {
+		bad.add("", wrong("body.reason", "a reason is required: say how you know what became of the call"))
+	}
+	return bad.refusal()
+}
+
 // openPage is how many open calls one answer lists.
 const openPage = 100
 
@@ -144,17 +156,15 @@ func (s *Service) Reconcile(ctx context.Context, who Actor, reservation string, 
 	if s.Reconciler == nil {
 		return Resolved{}, refuse(Unavailable, "this server does not ask its upstreams")
 	}
+	if err := d.check(); err != nil {
+		return Resolved{}, err
+	}
 	var state ledger.State
 	var why string
-	switch {
-	case d.Outcome == "":
+	if d.Outcome == "" {
 		state, why, err = s.Reconciler.Ask(ctx, id, who.Name)
-	case strings.TrimSpace(d.Reason) == "":
-		return Resolved{}, wrong("body.reason", "a reason is required: say how you know what became of the call")
-	case d.Outcome == "moved" || d.Outcome == "nothing":
+	} else {
 		state, why, err = s.Reconciler.Decide(ctx, id, d.Outcome == "moved", who.Name, d.Reason)
-	default:
-		return Resolved{}, wrong("body.outcome", "the outcome is moved or nothing, not %q", d.Outcome)
 	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):

@@ -180,27 +180,26 @@ func (s *Service) replayOf(req ReplayRequest) (*replayRun, error) {
 	if req.Since == "" {
 		req.Since = defaultReplay
 	}
-	var err error
-	if run.since, err = ParseInstant(req.Since, now); err != nil {
-		return nil, err
+	var err, badSince error
+	if run.since, badSince = ParseInstant(req.Since, now); badSince == nil && run.since.After(now) {
+		badSince = refuse(Invalid, "since %q is in the future: nothing is on record from there", req.Since)
 	}
-	if run.since.After(now) {
-		return nil, wrong("body.since", "since %q is in the future: nothing is on record from there", req.Since)
-	}
+	badSince = located("body.since", badSince)
 	file, text := policyFile(req.PolicyEdit), []byte(req.Policy)
 	if req.Key != "" {
 		id, err := s.keyID(req.Key)
 		if err != nil {
-			return nil, err
+			return nil, together(badSince, located("body.key", err))
 		}
 		run.key, _ = s.Ring.Key(id)
 		if req.Policy == "" {
 			file, text = "policy of "+run.key.Name, policy.Format(s.whole(run.key))
 		}
 	} else if req.Policy == "" {
-		return nil, wrong("body.policy", "say which policy is replayed: a policy, or a key whose own it is")
+		return nil, together(badSince, wrong("body.policy", "say which policy is replayed: a policy, or a key whose own it is"))
 	}
-	if run.policy, run.warnings, err = s.parse(file, text, "", req.PolicyEdit); err != nil {
+	run.policy, run.warnings, err = s.parse(file, text, "", req.PolicyEdit)
+	if err := together(badSince, err); err != nil {
 		return nil, err
 	}
 	if u, ok := s.Ring.FindUpstream(run.policy.Upstream); ok && run.key == nil {

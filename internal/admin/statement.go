@@ -149,24 +149,27 @@ func (s *Service) askOf(idOrName string, req StatementRequest) (reconcile.Ask, e
 	if s.Statements == nil {
 		return reconcile.Ask{}, refuse(Unavailable, "this server cannot read its upstreams' books")
 	}
+	var bad faults
 	if req.Rate < 0 || req.Rate > reconcile.MaxRate {
-		return reconcile.Ask{}, wrong("body.rate", "the rate must be between 1 and %d pages per second", reconcile.MaxRate)
+		bad.add("", wrong("body.rate", "the rate must be between 1 and %d pages per second", reconcile.MaxRate))
 	}
 	ask := reconcile.Ask{Upstream: u, From: req.From, To: req.To, PerSecond: req.Rate}
-	if ask.Key, err = s.keyID(req.Key); err != nil {
-		return ask, err
-	}
+	ask.Key, err = s.keyID(req.Key)
+	bad.add("body.key", err)
 	to := s.Store.Now().UTC()
 	if req.To != "" {
 		if to, err = time.Parse(time.DateOnly, req.To); err != nil {
-			return ask, wrong("body.to", "the last day %q is no day; write it like 2026-11-30", req.To)
+			bad.add("", wrong("body.to", "the last day %q is no day; write it like 2026-11-30", req.To))
 		}
 	}
 	from := to.AddDate(0, 0, 1-statementDays)
 	if req.From != "" {
 		if from, err = time.Parse(time.DateOnly, req.From); err != nil {
-			return ask, wrong("body.from", "the first day %q is no day; write it like 2026-11-01", req.From)
+			bad.add("", wrong("body.from", "the first day %q is no day; write it like 2026-11-01", req.From))
 		}
+	}
+	if err := bad.refusal(); err != nil {
+		return ask, err
 	}
 	ask.From, ask.To = from.Format(time.DateOnly), to.Format(time.DateOnly)
 	switch days := int(to.Sub(from).Hours()/24) + 1; {

@@ -45,7 +45,7 @@ func stream[I any](a *api, r route, prepare func(context.Context, Actor, *I) (co
 }
 
 func (a *api) export(ctx context.Context, _ Actor, in *auditQuery) (string, writing, error) {
-	f, err := in.filter(a.s.Store.Now())
+	f, err := a.asked(ctx, in)
 	if err != nil {
 		return "", nil, err
 	}
@@ -60,7 +60,7 @@ func (a *api) export(ctx context.Context, _ Actor, in *auditQuery) (string, writ
 }
 
 func (a *api) tail(ctx context.Context, _ Actor, in *auditQuery) (string, writing, error) {
-	f, err := in.filter(a.s.Store.Now())
+	f, err := a.asked(ctx, in)
 	if err == nil {
 		_, err = a.s.search(ctx, f) // what is wrong with it is said before the stream begins
 	}

@@ -52,11 +52,14 @@ type TokenCreated struct {
 // CreateToken makes a token for an operator or for a tool. Who is no admin may make one for themselves alone, which can do
 // no more than they can, and not with a token: what leaked for an hour must not live on for months.
 func (s *Service) CreateToken(ctx context.Context, who Actor, req TokenRequest) (TokenCreated, error) {
-	if err := vault.CheckName(req.Name); err != nil {
-		return TokenCreated{}, wrong("body.name", "%v", err)
-	}
+	var bad faults
+	bad.add("body.name", vault.CheckName(req.Name))
 	expiry, err := s.expiry(req.Expires)
-	if err != nil {
+	bad.add("body.expires", err)
+	if _, known := vault.ParseRole(req.Role); !known && req.Role != "" {
+		bad.add("", wrong("body.role", "there is no role %q; write admin, responder, auditor or stop", req.Role))
+	}
+	if err := bad.refusal(); err != nil {
 		return TokenCreated{}, err
 	}
 	var out TokenCreated
@@ -103,9 +106,6 @@ func (s *Service) newToken(r *roster, who Actor, req TokenRequest, expiry *polic
 		return row, 0, refuse(Conflict, "there are %d tokens already; delete some that nobody uses (`keybrake token list`)", len(r.rows))
 	}
 	role, known := vault.ParseRole(req.Role)
-	if !known && req.Role != "" {
-		return row, 0, wrong("body.role", "there is no role %q; write admin, responder, auditor or stop", req.Role)
-	}
 	if known {
 		row.Role = role.String()
 	}

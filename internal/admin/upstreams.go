@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,31 +78,18 @@ type Missing struct {
 func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamRequest) (UpstreamView, error) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
-	if err := vault.CheckName(req.Name); err != nil {
-		return UpstreamView{}, wrong("body.name", "%v", err)
-	}
-	if _, taken := s.Ring.FindUpstream(req.Name); taken {
-		return UpstreamView{}, refuse(Conflict, "there is an upstream %s; choose another name, or give it a new secret with `keybrake upstream rotate`", req.Name).at("body.name")
-	}
 	secret := vault.NewSecret(req.Secret)
-	mode, warnings, err := checkSecret(secret, req.AllowUnrestricted)
-	if err != nil {
-		return UpstreamView{}, err
-	}
-	base, err := s.baseURL(req)
-	if err != nil {
+	mode, warnings, badSecret := checkSecret(secret, req.AllowUnrestricted)
+	base, badURL := s.baseURL(req)
+	every, badSpan := rotateEvery(req.RotateEvery)
+	if err := together(s.upstreamName(req.Name), badSecret, badURL, checkVersion(req.Version), badSpan); err != nil {
 		return UpstreamView{}, err
 	}
 	u := vault.Upstream{
-		ID: vault.NewUpstreamID(), Name: req.Name, Mode: mode, BaseURL: base, Version: req.Version,
-		Brake: vault.Normal, Created: s.Store.Now(),
+		ID: vault.NewUpstreamID(), Name: req.Name, Mode: mode, BaseURL: base, Version: cmp.Or(req.Version, s.Version),
+		Brake: vault.Normal, Created: s.Store.Now(), RotateEvery: every,
 	}
-	if u.Version == "" {
-		u.Version = s.Version
-	}
-	if u.RotateEvery, err = rotateEvery(req.RotateEvery); err != nil {
-		return UpstreamView{}, err
-	}
+	var err error
 	if u, err = u.SealInto(s.Ring.Master(), secret); err != nil {
 		return UpstreamView{}, wrong("body.secret", "%v", vault.ErrSecretMalformed)
 	}
@@ -116,6 +104,17 @@ func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamReques
 	return s.putUpstream(ctx, who, u, upstreamChange{
 		action: "upstream.add", diff: "secret: " + shownSecret(u.SecretPrefix, u.SecretLast4), told: found, warnings: warnings,
 	})
+}
+
+// upstreamName judges the name of a new upstream.
+func (s *Service) upstreamName(name string) error {
+	if err := vault.CheckName(name); err != nil {
+		return wrong("body.name", "%v", err)
+	}
+	if _, taken := s.Ring.FindUpstream(name); taken {
+		return refuse(Conflict, "there is an upstream %s; choose another name, or give it a new secret with `keybrake upstream rotate`", name).at("body.name")
+	}
+	return nil
 }
 
 // UpstreamUpdate changes what an upstream is set to. What is empty stays.
@@ -142,19 +141,18 @@ func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string
 	if err := unchanged("the upstream "+present.Name, req.IfMatch, upstreamTag(present)); err != nil {
 		return UpstreamView{}, err
 	}
+	every, badSpan := rotateEvery(req.RotateEvery)
+	if err := together(checkVersion(req.Version), req.reasoned(), badSpan); err != nil {
+		return UpstreamView{}, err
+	}
 	u := *present
 	var diff []string
 	if req.Version != "" {
-		if err := checkVersion(req); err != nil {
-			return UpstreamView{}, err
-		}
 		u.Version = req.Version
 		diff = append(diff, fmt.Sprintf("version: %s -> %s", present.Version, u.Version))
 	}
 	if req.RotateEvery != "" {
-		if u.RotateEvery, err = rotateEvery(req.RotateEvery); err != nil {
-			return UpstreamView{}, err
-		}
+		u.RotateEvery = every
 		diff = append(diff, fmt.Sprintf("rotate_every: %s -> %s", orNone(span(present.RotateEvery)), orNone(span(u.RotateEvery))))
 	}
 	if len(diff) == 0 {
@@ -163,13 +161,22 @@ func (s *Service) UpdateUpstream(ctx context.Context, who Actor, idOrName string
 	return s.putUpstream(ctx, who, u, upstreamChange{action: "upstream.update", diff: strings.Join(diff, "\n"), reason: req.Reason})
 }
 
-func checkVersion(req UpstreamUpdate) error {
+// checkVersion judges a version that is asked for; empty asks for none.
+func checkVersion(text string) error {
 	switch {
-	case !version.MatchString(req.Version):
-		return wrong("body.version", "the version %q is not one; write it like 2026-08-26.dahlia or 2024-06-20", req.Version)
-	case strings.HasSuffix(req.Version, ".preview"):
+	case text == "":
+		return nil
+	case !version.MatchString(text):
+		return wrong("body.version", "the version %q is not one; write it like 2026-08-26.dahlia or 2024-06-20", text)
+	case strings.HasSuffix(text, ".preview"):
 		return wrong("body.version", "previews change without notice, so none can be pinned; write a released version")
-	case strings.TrimSpace(req.Reason) == "":
+	}
+	return nil
+}
+
+// reasoned refuses another version without a reason.
+func (u UpstreamUpdate) reasoned() error {
+	if u.Version != "" && strings.TrimSpace(u.Reason) == "" {
 		return wrong("body.reason", "a reason is required: in another version fields may have other names than Keybrake reads")
 	}
 	return nil

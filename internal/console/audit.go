@@ -3,6 +3,7 @@ package console
 import (
 	"encoding/json"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,7 +20,16 @@ type auditPage struct {
 	Looked  bool   // the page looked at as much as one may, and there is more behind it
 	Held    string // sum of the rows in dollars; empty without money
 	Problem string
-	Export  string // query of the export of the same selection
+	At      map[string]string // what is wrong with a field, by its place in the API's query
+	Rules   []string          // that can be asked for
+	Export  string            // query of the export of the same selection
+}
+
+// rules are the reasons for which calls are refused, as they are offered: the record has them with keybrake_ before.
+var rules = []string{
+	"scope_denied", "cap_exceeded", "customer_denied", "param_denied", "request_malformed", "unmeterable", "key_killed", "key_readonly", "key_frozen",
+	"key_expired", "key_revoked", "key_invalid", "key_network", "key_mode", "route_unknown", "account_denied", "header_denied", "cap_missing",
+	"rate_missing", "version_unknown", "outcome_pending", "idempotency_mismatch", "probe",
 }
 
 // auditForm is the filter as it was typed.
@@ -43,8 +53,9 @@ func (v *visit) auditForm() auditForm {
 	}
 }
 
-func (f auditForm) filter(now time.Time, zone *time.Location) (admin.AuditFilter, error) {
-	out := admin.AuditFilter{
+// filter is what the API is asked; at says which times cannot be read.
+func (f auditForm) filter(now time.Time, zone *time.Location) (out admin.AuditFilter, at map[string]string) {
+	out = admin.AuditFilter{
 		Key: f.Key, Operation: f.Operation, Customer: f.Customer, MinUSD: plainAmount(f.Min), Text: f.Text,
 		Call: f.Call, Deeds: f.Deeds, Limit: auditRows, Scan: auditScan,
 	}
@@ -57,12 +68,16 @@ func (f auditForm) filter(now time.Time, zone *time.Location) (admin.AuditFilter
 	if f.Code != "" {
 		out.Code = "keybrake_" + f.Code
 	}
-	var err error
-	if out.Since, err = instant(f.From, now, zone); err != nil {
-		return out, err
+	at = map[string]string{}
+	read := func(text, location string, to *time.Time) {
+		var err error
+		if *to, err = instant(text, now, zone); err != nil {
+			at[location] = err.Error()
+		}
 	}
-	out.Until, err = instant(f.To, now, zone)
-	return out, err
+	read(f.From, "query.since", &out.Since)
+	read(f.To, "query.until", &out.Until)
+	return out, at
 }
 
 // instant reads a time as it is typed into the form: in the zone that the page shows, or as the API takes it.
@@ -76,22 +91,24 @@ func instant(text string, now time.Time, zone *time.Location) (time.Time, error)
 }
 
 func (v *visit) audit() (*page, error) {
-	d := auditPage{Form: v.auditForm()}
+	d := auditPage{Form: v.auditForm(), Rules: rules}
 	p := &page{Title: "Audit", Heading: "Audit", Nav: "/audit", Template: "audit"}
 	p.Sub = template.HTML(count(v.status.Height) + " records, signed up to " + count(v.status.Signed) + ".")
-	f, err := d.Form.filter(v.now, v.zone(v.r))
+	f, at := d.Form.filter(v.now, v.zone(v.r))
 	f.After = v.r.FormValue("after")
-	var list admin.List[json.RawMessage]
-	if err == nil {
-		list, err = v.api.Audit(v.ctx(), f)
-	}
-	if problem, ok := refused(err); ok || problemOfInput(err, &problem) {
-		d.Problem = problem
-		p.Data, p.Status = d, http.StatusUnprocessableEntity
-		return p, nil
-	}
-	if err != nil {
+	list, err := v.api.Audit(v.ctx(), f) // with a time that cannot be read too: it says what else is wrong
+	_, no := refused(err)
+	if err != nil && !no {
 		return nil, err
+	}
+	if no || len(at) > 0 {
+		d.At, d.Problem = beside(err, "query.key", "query.operation", "query.min_usd", "query.call")
+		if d.At == nil {
+			d.At = at
+		}
+		maps.Copy(d.At, at)
+		p.Data = d
+		return typedAgain(p, nil)
 	}
 	if d.Rows, err = readRecords(list.Items); err != nil {
 		return nil, err
@@ -107,15 +124,6 @@ func (v *visit) audit() (*page, error) {
 	}
 	p.Data = d
 	return p, nil
-}
-
-// problemOfInput reads a refusal that the API's own parser of times made here.
-func problemOfInput(err error, problem *string) bool {
-	r, ok := err.(*admin.Refusal) //nolint:errorlint // it is returned as it is
-	if ok {
-		*problem = r.Message
-	}
-	return ok
 }
 
 // oneRowPerCall leaves out outcomes whose intent is on the same page, and puts them to it: a call is one row.
@@ -161,9 +169,9 @@ func (s *console) exportAudit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := &visit{console: s, r: r, w: w, who: who, api: s.client(who)}
-	f, err := v.auditForm().filter(time.Now(), s.zone(r))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+	f, at := v.auditForm().filter(time.Now(), s.zone(r))
+	for _, problem := range at {
+		http.Error(w, problem, http.StatusUnprocessableEntity)
 		return
 	}
 	format := "jsonl"

@@ -4,6 +4,7 @@ import (
 	"html"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -171,6 +172,31 @@ func TestARateThatIsWrongIsSaidBesideItsFields(t *testing.T) {
 	for _, id := range []string{"rc", "rv"} {
 		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="`+id+`" aria-invalid="true"`) {
 			t.Errorf("%d, and nothing stands beside %s: %s", got.status, id, shown(got.body))
+		}
+	}
+}
+
+func TestASearchThatIsWrongIsSaidBesideItsFieldsAndAllAtOnce(t *testing.T) {
+	s := newSite(t)
+	got := s.get("/audit?from=soon&to=later&min=much&operation=refund.create")
+	for _, id := range []string{"f-f", "f-t", "f-a", "f-o"} {
+		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="`+id+`" aria-invalid="true"`) {
+			t.Errorf("%d, and nothing stands beside %s: %s", got.status, id, shown(got.body))
+		}
+	}
+	if !strings.Contains(got.body, `value="soon"`) || !strings.Contains(got.body, `value="much"`) {
+		t.Error("what was typed is gone")
+	}
+}
+
+func TestEachRuleThatASearchOffersIsOneThatThereIs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range rules {
+		if !strings.Contains(string(text), "\n## keybrake_"+rule+"\n") {
+			t.Errorf("%s is no reason of a refusal", rule)
 		}
 	}
 }
