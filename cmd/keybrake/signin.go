@@ -70,7 +70,8 @@ func (s *server) openID() (*admin.OpenIDConfig, error) {
 	role, _ := vault.ParseRole(o.CreateRole) // checked before
 	return &admin.OpenIDConfig{
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Label: o.Label, CreateRole: role, CreateDomain: strings.ToLower(o.CreateDomain),
-		Redirect: func() string { return firstOf(s.settings.ConsoleURL, s.operatorsURL) + console.OpenIDReturnPath },
+		Redirect:  func() string { return firstOf(s.settings.ConsoleURL, s.operatorsURL) + console.OpenIDReturnPath },
+		SignedOut: func() string { return firstOf(s.settings.ConsoleURL, s.operatorsURL) + console.LoginPath },
 	}, nil
 }
 

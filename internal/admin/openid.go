@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -32,6 +30,8 @@ type OpenIDConfig struct {
 	ClientSecret vault.Secret
 	// Redirect is the console's address to which the provider sends browsers back, as it is registered there.
 	Redirect func() string
+	// SignedOut is the console's address to which the provider may send browsers back after they have signed out there too.
+	SignedOut func() string
 	// Label is what people call the provider; empty: its host.
 	Label string
 	// CreateRole is the role of the accounts that are made for people whom nobody has added, and CreateDomain where their
@@ -73,7 +73,7 @@ type careful struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (c careful) RoundTrip(r *http.Request) (*http.Response, error) {
-	if addr, err := netip.ParseAddr(r.URL.Hostname()); r.URL.Scheme != "https" && r.URL.Hostname() != "localhost" && (err != nil || !addr.IsLoopback()) {
+	if !private(r.URL) {
 		return nil, fmt.Errorf("%s is not https", r.URL.Redacted())
 	}
 	resp, err := c.next.RoundTrip(r)
@@ -82,6 +82,11 @@ func (c careful) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp.Body = bounded{io.LimitReader(resp.Body, maxOpenIDAnswer), resp.Body}
 	return resp, nil
+}
+
+// private reports whether nobody reads along on the way to an address.
+func private(u *url.URL) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname())
 }
 
 type bounded struct {
@@ -170,7 +175,9 @@ func (s *Service) FinishOpenID(ctx context.Context, kept string, answer url.Valu
 		if err != nil {
 			return Entry{}, err
 		}
-		return s.admit(ctx, who, v)
+		entry, err := s.admit(ctx, who, v)
+		entry.IDToken = who.token
+		return entry, err
 	})
 	return entry, f.next, err
 }
@@ -179,6 +186,36 @@ func (s *Service) FinishOpenID(ctx context.Context, kept string, answer url.Valu
 type person struct {
 	subject string
 	email   string // empty: the provider does not vouch for one
+	token   string // with which the provider says so
+}
+
+// LeaveOpenID is where a browser goes to sign out at the provider too (OpenID Connect RP-Initiated Logout); idToken is what it came
+// in with. False: it came in otherwise, or the provider does not end sessions for others, or does not answer.
+func (s *Service) LeaveOpenID(ctx context.Context, idToken string) (at string, ok bool) {
+	if s.openID == nil || idToken == "" {
+		return "", false
+	}
+	p, err := s.openID.discover(ctx)
+	if err != nil {
+		return "", false
+	}
+	var told struct {
+		EndSession string `json:"end_session_endpoint"`
+	}
+	if err := p.Claims(&told); err != nil || told.EndSession == "" {
+		return "", false
+	}
+	u, err := url.Parse(told.EndSession)
+	if err != nil || !private(u) {
+		s.Log.Warn("the OpenID provider's address to sign out at is not https", "address", told.EndSession)
+		return "", false
+	}
+	q := u.Query()
+	q.Set("id_token_hint", idToken)
+	q.Set("client_id", s.openID.config.ClientID)
+	q.Set("post_logout_redirect_uri", s.openID.config.SignedOut())
+	u.RawQuery = q.Encode()
+	return u.String(), true
 }
 
 // person redeems the provider's answer.
@@ -221,7 +258,7 @@ func (o *openID) person(ctx context.Context, f flow, answer url.Values) (person,
 			return person{}, refuse(Unavailable, "the OpenID provider does not say who you are; sign in with a token meanwhile")
 		}
 	}
-	return person{id.Subject, claims.vouched()}, nil
+	return person{id.Subject, claims.vouched(), raw}, nil
 }
 
 // emailClaims are what a provider says of an email.
@@ -315,8 +352,7 @@ func CheckOpenID(issuer, clientID string) error {
 	switch {
 	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
 		return fmt.Errorf("the issuer %q must be an address like https://id.example.com", issuer)
-	case u.Scheme == "https":
-	case u.Scheme != "http" || !net.ParseIP(u.Hostname()).IsLoopback() && u.Hostname() != "localhost":
+	case !private(u):
 		return fmt.Errorf("the issuer %q must be https", issuer)
 	}
 	if clientID == "" {

@@ -35,6 +35,8 @@ type Entry struct {
 	Session vault.Secret
 	Who     Actor
 	Expires time.Time
+	// IDToken is what an OpenID provider vouched with; empty: it was somebody else.
+	IDToken string
 }
 
 // Session is an open session as it may be shown.
@@ -107,7 +109,7 @@ func (s *Service) openSession(tx store.Tx, r *roster, who Actor, v Visitor) (Ent
 	secret, digest := s.Ring.Master().MintPass(vault.PassSession)
 	expires := now.Add(SessionLife)
 	who.Via, who.Session = ViaSession, sessionID(digest)
-	return Entry{secret, at(who, v), expires}, tx.PutPass(store.PassRow{
+	return Entry{Session: secret, Who: at(who, v), Expires: expires}, tx.PutPass(store.PassRow{
 		Digest: digest[:], Kind: store.PassSession, Operator: who.Operator, Token: who.Token,
 		Created: now, Seen: now, Expires: expires, From: v.From, Agent: agent(v.Agent),
 	})

@@ -24,6 +24,8 @@ type Door interface {
 	OpenIDLabel() (label string, ok bool)
 	BeginOpenID(ctx context.Context, next string) (at, keep string, err error)
 	FinishOpenID(ctx context.Context, kept string, answer url.Values, v admin.Visitor) (entry admin.Entry, next string, err error)
+	// LeaveOpenID is where a browser goes to sign out at the provider too; false: nowhere.
+	LeaveOpenID(ctx context.Context, idToken string) (at string, ok bool)
 	// Whose tells whose session it is; active: a person asks, not a page by itself.
 	Whose(session string, active bool) (admin.Actor, bool)
 	SignOut(ctx context.Context, session string, v admin.Visitor) error
@@ -33,7 +35,16 @@ type Door interface {
 func (s *console) secure(r *http.Request) bool { return r.TLS != nil || s.Secure }
 
 // sessionCookie names the cookie that keeps the session. Over TLS browsers take it from this host alone, by its prefix.
-func (s *console) sessionCookie(r *http.Request) string { return s.cookieName(r, "keybrake_session") }
+func (s *console) sessionCookie(r *http.Request) string { return s.cookieName(r, sessionName) }
+
+// LoginPath is where people sign in: where a provider sends browsers back that have signed out there too.
+const LoginPath = "/login"
+
+// What browsers keep.
+const (
+	sessionName = "keybrake_session"
+	vouchedName = "keybrake_vouched" // what a provider vouched with for the session
+)
 
 func (s *console) cookieName(r *http.Request, name string) string {
 	if s.secure(r) {
@@ -43,9 +54,9 @@ func (s *console) cookieName(r *http.Request, name string) string {
 }
 
 // cookie makes a cookie of this host. SameSite=Strict: it comes with no request that another site made.
-func (s *console) cookie(r *http.Request, value string, until time.Time) *http.Cookie {
+func (s *console) cookie(r *http.Request, name, value string, until time.Time) *http.Cookie {
 	c := &http.Cookie{
-		Name: s.sessionCookie(r), Value: value, Path: "/", Expires: until, HttpOnly: true, Secure: s.secure(r), SameSite: http.SameSiteStrictMode,
+		Name: s.cookieName(r, name), Value: value, Path: "/", Expires: until, HttpOnly: true, Secure: s.secure(r), SameSite: http.SameSiteStrictMode,
 	}
 	if value == "" {
 		c.MaxAge = -1
@@ -59,10 +70,10 @@ func visitor(r *http.Request) admin.Visitor {
 
 // signIn registers what is open to everybody: the ways in.
 func (s *console) signIn() {
-	s.mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc("GET "+LoginPath, func(w http.ResponseWriter, r *http.Request) {
 		s.showLogin(w, r, http.StatusOK, "")
 	})
-	s.mux.HandleFunc("POST /login", s.login)
+	s.mux.HandleFunc("POST "+LoginPath, s.login)
 	s.mux.HandleFunc("GET "+admin.WelcomePath, s.showWelcome)
 	s.mux.HandleFunc("POST "+admin.WelcomePath, s.welcome)
 	s.mux.HandleFunc("GET "+openIDPath, s.toProvider)
@@ -94,8 +105,20 @@ func (s *console) login(w http.ResponseWriter, r *http.Request) {
 
 // enter gives the browser its session and leads on.
 func (s *console) enter(w http.ResponseWriter, r *http.Request, entry admin.Entry, next string) {
-	http.SetCookie(w, s.cookie(r, entry.Session.Reveal(), entry.Expires))
+	s.remember(w, r, entry)
 	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+// maxIDToken bounds what a browser is asked to keep of a provider's: many keep no cookie that is longer.
+const maxIDToken = 3500
+
+// remember has the browser keep its session, and with what a provider vouched for it, so that it can sign out there too.
+func (s *console) remember(w http.ResponseWriter, r *http.Request, entry admin.Entry) {
+	http.SetCookie(w, s.cookie(r, sessionName, entry.Session.Reveal(), entry.Expires))
+	if len(entry.IDToken) > maxIDToken {
+		entry.IDToken = ""
+	}
+	http.SetCookie(w, s.cookie(r, vouchedName, entry.IDToken, entry.Expires))
 }
 
 // turnedAway is what whoever does not come in is told.
@@ -121,7 +144,7 @@ func sentence(text string) string {
 }
 
 func (s *console) logout(w http.ResponseWriter, r *http.Request) {
-	http.SetCookie(w, s.cookie(r, "", time.Time{}))
+	s.remember(w, r, admin.Entry{})
 	if c, err := r.Cookie(s.sessionCookie(r)); err == nil {
 		if err := s.Door.SignOut(r.Context(), c.Value, visitor(r)); err != nil {
 			s.Log.Error("a session could not be ended", "error", err)
@@ -129,7 +152,13 @@ func (s *console) logout(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	http.Redirect(w, r, "/login", http.StatusSeeOther)
+	if c, err := r.Cookie(s.cookieName(r, vouchedName)); err == nil {
+		if at, ok := s.Door.LeaveOpenID(r.Context(), c.Value); ok {
+			s.onward(w, r, link{at, "Sign out at your provider too"}) // forms lead nowhere else, not by a redirect either
+			return
+		}
+	}
+	http.Redirect(w, r, LoginPath, http.StatusSeeOther)
 }
 
 // welcomePage is where a one-time link leads: one press signs in. Loading the page uses nothing up.
@@ -203,13 +232,16 @@ func (s *console) whose(r *http.Request) (admin.Actor, bool) {
 func (s *console) toSignIn(w http.ResponseWriter, r *http.Request) {
 	at := r.URL.RequestURI()
 	if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
-		s.onward(w, r, within(at))
+		s.onward(w, r, link{within(at), backHere})
 		return
 	}
 	http.Redirect(w, r, "/login?next="+template.URLQueryEscaper(at), http.StatusSeeOther)
 }
 
 // onward answers with a page that goes on to another by itself.
-func (s *console) onward(w http.ResponseWriter, r *http.Request, next string) {
-	s.write(w, r, http.StatusOK, &page{Title: "One moment", Template: "onward", Data: next, Onward: next, Bare: true})
+func (s *console) onward(w http.ResponseWriter, r *http.Request, next link) {
+	s.write(w, r, http.StatusOK, &page{Title: "One moment", Template: "onward", Data: next, Onward: next.Href, Bare: true})
 }
+
+// backHere is what a link says that leads on within the console.
+const backHere = "Go on to Keybrake"

@@ -50,6 +50,6 @@ func (s *console) fromProvider(w http.ResponseWriter, r *http.Request) {
 		s.showLogin(w, r, status, problem)
 		return
 	}
-	http.SetCookie(w, s.cookie(r, entry.Session.Reveal(), entry.Expires))
-	s.onward(w, r, within(next)) // a redirect would still be the other site's request, and go without the cookie
+	s.remember(w, r, entry)
+	s.onward(w, r, link{within(next), backHere}) // a redirect would still be the other site's request, and go without the cookie
 }

@@ -4,6 +4,7 @@ package openid
 import (
 	"bufio"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -255,6 +256,65 @@ func TestAnOperatorSignsInThroughAProvider(t *testing.T) {
 		t.Error("disabled, and the session goes on")
 	}
 	refused("ines", "disabled")
+}
+
+// onward is where a page leads by itself.
+var onward = regexp.MustCompile(`http-equiv="refresh" content="0;url=([^"]+)"`)
+
+func (b *browser) signOut() page {
+	b.t.Helper()
+	resp, err := b.PostForm(b.admin+"/logout", nil)
+	return b.read(resp, err)
+}
+
+// asked reports whether the provider asks who it is, rather than say who it was before.
+func (b *browser) asked() bool {
+	b.t.Helper()
+	return strings.Contains(b.get(b.admin+"/login/openid").body, `name="login"`)
+}
+
+func TestWhoSignsOutIsSignedOutAtTheProviderToo(t *testing.T) {
+	p := newPlace(t, "")
+	p.ask("POST", "operators", `{"name":"ines","role":"responder","email":"ines@example.com"}`)
+	b := p.browser()
+	b.get(b.toProvider("ines"))
+	if !b.in() || b.asked() {
+		t.Fatal("whoever has signed in at the provider is asked again")
+	}
+	left := b.signOut()
+	to := onward.FindStringSubmatch(left.body)
+	if to == nil || !strings.HasPrefix(to[1], p.issuer+"/session/end?") {
+		t.Fatalf("a sign-out leads nowhere: %d %s", left.status, left.body)
+	}
+	if b.in() {
+		t.Error("the session goes on")
+	}
+	at := b.get(html.UnescapeString(to[1]))
+	form, token := action.FindStringSubmatch(at.body), regexp.MustCompile(`name="xsrf" value="([^"]+)"`).FindStringSubmatch(at.body)
+	if form == nil || token == nil {
+		t.Fatalf("the provider does not ask: %d %s", at.status, at.body)
+	}
+	resp, err := b.PostForm(form[1], url.Values{"xsrf": {token[1]}, "logout": {"yes"}})
+	if got := b.read(resp, err); got.status != http.StatusOK || resp.Request.URL.String() != p.admin+"/login" || !strings.Contains(got.body, `id="token"`) {
+		t.Errorf("the provider leads back to %s: %d", resp.Request.URL, got.status)
+	}
+	if !b.asked() {
+		t.Error("the next one at this browser is taken for the last")
+	}
+}
+
+func TestWhoCameInOtherwiseIsNotSentToTheProvider(t *testing.T) {
+	p := newPlace(t, "")
+	p.ask("POST", "operators", `{"name":"ines","role":"responder","email":"ines@example.com"}`)
+	b := p.browser()
+	b.get(b.toProvider("ines"))
+	resp, err := b.PostForm(p.admin+"/login", url.Values{"token": {p.token}})
+	if b.read(resp, err); !b.in() {
+		t.Fatal("the token does not sign in")
+	}
+	if got := b.signOut(); onward.MatchString(got.body) || !strings.Contains(got.body, `id="token"`) {
+		t.Errorf("%d %s", got.status, got.body)
+	}
 }
 
 func TestAnAnswerThatWasTamperedWithLetsNobodyIn(t *testing.T) {

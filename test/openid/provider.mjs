@@ -18,7 +18,7 @@ server.listen(0, "127.0.0.1", () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   createInterface({ input: process.stdin }).once("line", (redirect) => {
     const provider = new Provider(issuer, {
-      clients: [{ client_id: "keybrake", client_secret: "a-secret-of-the-client", redirect_uris: [redirect], response_types: ["code"], grant_types: ["authorization_code"] }],
+      clients: [{ client_id: "keybrake", client_secret: "a-secret-of-the-client", redirect_uris: [redirect], post_logout_redirect_uris: [redirect.replace("/openid/return", "")], response_types: ["code"], grant_types: ["authorization_code"] }],
       claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"] },
       conformIdTokenClaims: true, // what the email is must be asked for
       pkce: { required: () => true },
