@@ -118,7 +118,9 @@ func (s *console) remember(w http.ResponseWriter, r *http.Request, entry admin.E
 	if len(entry.IDToken) > maxIDToken {
 		entry.IDToken = ""
 	}
-	http.SetCookie(w, s.cookie(r, vouchedName, entry.IDToken, entry.Expires))
+	if _, err := r.Cookie(s.cookieName(r, vouchedName)); err == nil || entry.IDToken != "" {
+		http.SetCookie(w, s.cookie(r, vouchedName, entry.IDToken, entry.Expires))
+	}
 }
 
 // turnedAway is what whoever does not come in is told.
