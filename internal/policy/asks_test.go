@@ -88,6 +88,8 @@ func TestAFullCapPerCallTellsTheAmountInItsCurrency(t *testing.T) {
 	euros.Amount.Currency, euros.Quote.Currency = "eur", "eur"
 	half := cents("refunds", math.MaxInt64/2+1) // two of them are more than 64 bits
 	half.Quote = money.Quote{Currency: "usd", Exponent: 2, Value: 1}
+	rest := half
+	rest.Amount.Minor = math.MaxInt64 - half.Amount.Minor
 	none := cents("refunds", 0)
 	tests := map[string]struct {
 		effects []Effect
@@ -98,6 +100,8 @@ func TestAFullCapPerCallTellsTheAmountInItsCurrency(t *testing.T) {
 		"two currencies":                     {[]Effect{cents("refunds", 5000), euros}, money.Amount{}},
 		"two currencies, and the last again": {[]Effect{cents("refunds", 5000), euros, euros}, money.Amount{}},
 		"more than can be written":           {[]Effect{cents("refunds", 5000), half, half}, money.Amount{}},
+		"twice more than can be written":     {[]Effect{half, half, half, half, cents("refunds", 5000)}, money.Amount{}},
+		"as much as can be written":          {[]Effect{rest, half}, money.Amount{Minor: math.MaxInt64, Currency: "usd"}},
 		"a cent after nothing":               {[]Effect{none, cents("refunds", 5000)}, money.Amount{Minor: 5000, Currency: "usd"}},
 	}
 	for name, test := range tests {
@@ -169,6 +173,17 @@ func TestALongListIsToldInPart(t *testing.T) {
 		if got := sample(list(n)); got != want {
 			t.Errorf("%d: %s", n, got)
 		}
+	}
+}
+
+func TestWhatTogetherIsTooMuchToCountPassesNoCapPerCall(t *testing.T) {
+	p, op := support(), refund()
+	perCall("refunds", UnitUSD, 5)(p)
+	most := cents("refunds", math.MaxInt64/10_000)
+	op.Effects = []Effect{most, most}
+	full := PerCallFailures(p, op)
+	if len(full) != 1 || full[0].Asked != math.MaxInt64 || full[0].AskedInCurrency != (money.Amount{}) {
+		t.Errorf("got %+v", full)
 	}
 }
 
@@ -253,6 +268,12 @@ func TestAChangeNamesWhatWasSet(t *testing.T) {
 	if !fields["customers: a list -> any"] {
 		t.Errorf("from a list to any: %v", fields)
 	}
+	silent := support()
+	silent.Customers = Customers{}
+	after.Customers = Customers{List: []CustomerID{}}
+	if got := Diff(silent, after); len(got) != 1 || got[0] != (Change{"customers", "", "a list"}) {
+		t.Errorf("from no customers to a list of none: %v", got)
+	}
 }
 
 func TestNamesThatNeedNoQuotes(t *testing.T) {
@@ -266,7 +287,7 @@ func TestNamesThatNeedNoQuotes(t *testing.T) {
 		}
 	}
 	for e, want := range map[Expiry]string{
-		{}: "never", {After: time.Minute}: "1m", {After: time.Hour}: "1h", {At: time.Unix(0, 0)}: "1970-01-01T00:00:00Z",
+		{}: "never", {After: 1}: "0m", {After: time.Minute}: "1m", {After: time.Hour}: "1h", {At: time.Unix(0, 0)}: "1970-01-01T00:00:00Z",
 	} {
 		if got := e.String(); got != want {
 			t.Errorf("%+v is written %q", e, got)
@@ -308,6 +329,10 @@ func TestPoliciesAtTheirLimits(t *testing.T) {
 		"a range of none":                  {base + "params: {refunds.create: {amount: {min: 6, max: 5}}}\n", false},
 		"a file as large as one may be":    {base + "#" + long("x", maxPolicyBytes-len(base)-1), true},
 		"a file one byte larger":           {base + "#" + long("x", maxPolicyBytes-len(base)), false},
+		"as many colons as may be":         {base + "#" + long(":", maxPolicyStructure-strings.Count(base, ":")-1), true},
+		"a colon more":                     {base + "#" + long(":", maxPolicyStructure-strings.Count(base, ":")), false},
+		"a bound as large as one may be":   {base + "params: {refunds.create: {amount: {max: 9223372036854775807}}}\n", true},
+		"a bound one larger":               {base + "params: {refunds.create: {amount: {max: 9223372036854775808}}}\n", false},
 	} {
 		if _, _, err := Parse("p.yaml", []byte(test.src), vocabulary); (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)

@@ -54,20 +54,18 @@ func verdict(p *Policy, failures []Failure) Decision {
 	if p.Enforcement != Shadow {
 		return Decision{Verdict: Deny, Failures: failures}
 	}
-	slices.SortStableFunc(failures, func(a, b Failure) int {
-		switch {
-		case a.Soft == b.Soft:
-			return 0
-		case b.Soft:
-			return -1
-		default:
-			return 1
+	var hard, soft []Failure
+	for _, f := range failures {
+		if f.Soft {
+			soft = append(soft, f)
+		} else {
+			hard = append(hard, f)
 		}
-	})
-	if failures[0].Soft {
-		return Decision{Verdict: Allow, Failures: failures, Shadowed: true}
 	}
-	return Decision{Verdict: Deny, Failures: failures}
+	if hard == nil {
+		return Decision{Verdict: Allow, Failures: soft, Shadowed: true}
+	}
+	return Decision{Verdict: Deny, Failures: append(hard, soft...)}
 }
 
 func unknownRoute(op *Operation) Failure {
@@ -97,8 +95,8 @@ func scopeFailures(f []Failure, p *Policy, op *Operation) []Failure {
 		f = append(f, scopeFailure(p, op, op.Resource, op.Access, ""))
 	}
 	for _, n := range op.Needs {
-		if p.Scope(n.Resource) < max(n.Access, Read) {
-			f = append(f, scopeFailure(p, op, n.Resource, max(n.Access, Read), n.Because))
+		if needed := max(n.Access, Read); p.Scope(n.Resource) < needed {
+			f = append(f, scopeFailure(p, op, n.Resource, needed, n.Because))
 		}
 	}
 	for i, e := range op.Effects {

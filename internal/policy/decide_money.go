@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 
@@ -259,12 +260,12 @@ func PerCallFailures(p *Policy, op *Operation) []CapFailure {
 }
 
 // askedOf sums the known effects on a bucket in dollars. The sum stops at the largest amount. The amount in
-// currency is set if the effects have one currency. What does not convert counts nothing here:
+// currency is set if the effects have one currency and it can be written. What does not convert counts nothing here:
 // amountFailures has denied it.
 func (op *Operation) askedOf(bucket Resource) (money.USD, money.Amount) {
 	var sum money.USD
 	var inCurrency money.Amount
-	mixed := false
+	oneFigure := true
 	for i := range op.Effects {
 		e := &op.Effects[i]
 		if !e.Known || e.Unmeterable || (bucket != AllResources && bucket != e.Bucket) {
@@ -276,13 +277,15 @@ func (op *Operation) askedOf(bucket Resource) (money.USD, money.Amount) {
 		}
 		var ok bool
 		if sum, ok = sum.Add(usd); !ok {
-			return 1<<63 - 1, money.Amount{}
+			return math.MaxInt64, money.Amount{}
 		}
-		mixed = mixed || (inCurrency.Currency != "" && inCurrency.Currency != e.Amount.Currency)
+		if (inCurrency.Currency != "" && inCurrency.Currency != e.Amount.Currency) || e.Amount.Minor > math.MaxInt64-inCurrency.Minor {
+			oneFigure = false
+		}
 		inCurrency = money.Amount{Minor: inCurrency.Minor + e.Amount.Minor, Currency: e.Amount.Currency}
 	}
-	if mixed || inCurrency.Minor < 0 {
-		inCurrency = money.Amount{}
+	if !oneFigure {
+		return sum, money.Amount{}
 	}
 	return sum, inCurrency
 }

@@ -91,6 +91,8 @@ var decisions = map[string]struct {
 	"the wildcard is named when it is short": {p: func(p *Policy) { p.Scopes = map[Resource]Access{"*": Read} }, codes: []Code{CodeScopeDenied}, rule: "scopes.*"},
 	"a scope matches its exact name":         {op: func(op *Operation) { op.Resource, op.Access, op.Effects = "customers.sources", Read, nil }, codes: []Code{CodeScopeDenied}, rule: "scopes.customers.sources"},
 	"a need is judged":                       {op: func(op *Operation) { op.Needs = []Need{{"charges", Read, ""}, {"invoices", Read, "expand[]=invoice"}} }, codes: []Code{CodeScopeDenied}, rule: "scopes.invoices", says: "(expand[]=invoice)"},
+	"a need of a write is judged":            {op: func(op *Operation) { op.Needs = []Need{{"charges", Write, "transfer_data"}} }, codes: []Code{CodeScopeDenied}, rule: "scopes.charges", says: "may not write charges, which refunds.create needs (transfer_data): its scope there is read"},
+	"a need without access is one of a read": {op: func(op *Operation) { op.Needs = []Need{{Resource: "payouts"}} }, codes: []Code{CodeScopeDenied}, says: "may not read payouts"},
 	"another bucket needs write on it":       {p: func(p *Policy) { p.Caps = append(p.Caps, Cap{"*", PerDay, UnitUSD, 1e9}) }, op: func(op *Operation) { op.Effects = append(op.Effects, cents("charges", 1)) }, codes: []Code{CodeScopeDenied}, rule: "scopes.charges", says: "(it moves money there)"},
 	"a bucket of a read needs write":         {op: func(op *Operation) { op.Access, op.Resource = Read, "charges" }},
 	"a bucket of the own resource of a read": {p: func(p *Policy) { p.Scopes["refunds"] = Read }, op: func(op *Operation) { op.Access = Read }, codes: []Code{CodeScopeDenied}},
@@ -407,6 +409,9 @@ func TestWaive(t *testing.T) {
 			op.Resolved = true
 			if d := Decide(p, op); !test.looksUp && d.Verdict != Allow {
 				t.Errorf("denied: %+v", d.Failures)
+			}
+			if op.NeedsLookup(p) {
+				t.Error("it was resolved, and looks up again")
 			}
 		})
 	}

@@ -70,7 +70,7 @@ func flatten(p *Policy) map[string]string {
 		out["network."+n.String()] = "allowed"
 	}
 	set("expires", p.Expires.String(), p.Expires != Expiry{})
-	set("rotate_every", fmt.Sprint(p.RotateEvery), p.RotateEvery > 0)
+	set("rotate_every", fmt.Sprint(p.RotateEvery), p.RotateEvery != 0)
 	set("timezone", zoneName(p.Timezone), true)
 	set("enforcement", "shadow", p.Enforcement == Shadow)
 	return out
@@ -190,7 +190,7 @@ func networkWidens(before, after []netip.Prefix) bool {
 // expiryWidens: a span and an instant do not compare without the key's creation.
 func expiryWidens(before, after Expiry) bool {
 	switch {
-	case before == after || before == Expiry{}:
+	case before == Expiry{}:
 		return false
 	case !before.At.IsZero():
 		return after.At.IsZero() || after.At.After(before.At)

@@ -28,14 +28,12 @@ func (e Edit) Apply(p *Policy) *Policy {
 	if e.Upstream != "" {
 		out.Upstream = e.Upstream
 	}
-	if len(e.Caps) > 0 {
-		out.Caps = slices.Clone(p.Caps)
-		for _, c := range e.Caps {
-			if i := slices.IndexFunc(out.Caps, c.same); i >= 0 {
-				out.Caps[i] = c
-			} else {
-				out.Caps = append(out.Caps, c)
-			}
+	out.Caps = slices.Clone(p.Caps)
+	for _, c := range e.Caps {
+		if i := slices.IndexFunc(out.Caps, c.same); i >= 0 {
+			out.Caps[i] = c
+		} else {
+			out.Caps = append(out.Caps, c)
 		}
 	}
 	if e.Customers != nil {

@@ -43,6 +43,7 @@ var refundParams = &ParamTerm{Type: ParamHash, Members: map[string]*ParamTerm{
 	"metadata":         {Type: ParamMap, Element: &ParamTerm{Type: ParamString}},
 	"expand":           {Type: ParamArray, Element: &ParamTerm{Type: ParamString}},
 	"charge":           {Type: ParamString},
+	"details":          {Type: ParamHash, Members: map[string]*ParamTerm{"name": {Type: ParamString}}},
 	"lines": {Type: ParamArray, Element: &ParamTerm{Type: ParamHash, Members: map[string]*ParamTerm{
 		"price": {Type: ParamString}, "quantity": {Type: ParamInteger},
 	}}},

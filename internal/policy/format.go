@@ -41,7 +41,7 @@ func Format(p *Policy) []byte {
 	}
 	w.field("network", list(networks), len(networks) > 0)
 	w.field("expires", p.Expires.String(), p.Expires != Expiry{})
-	w.field("rotate_every", FormatSpan(p.RotateEvery), p.RotateEvery > 0)
+	w.field("rotate_every", FormatSpan(p.RotateEvery), p.RotateEvery != 0)
 	w.field("timezone", quote(zoneName(p.Timezone)), zoneName(p.Timezone) != "UTC")
 	w.field("enforcement", "shadow", p.Enforcement == Shadow)
 	return []byte(w.b.String())
@@ -58,7 +58,7 @@ func (e Expiry) String() string {
 	switch {
 	case !e.At.IsZero():
 		return e.At.UTC().Format(time.RFC3339)
-	case e.After > 0:
+	case e.After != 0:
 		return FormatSpan(e.After)
 	default:
 		return "never"

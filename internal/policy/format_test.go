@@ -148,6 +148,22 @@ scopes:
 	}
 }
 
+func TestWhatIsNotSetIsNotWritten(t *testing.T) {
+	if got := string(Format(&Policy{})); got != "scopes: {}\n" {
+		t.Errorf("the zero policy is written\n%s", got)
+	}
+}
+
+func TestTextIsWrittenAsItStands(t *testing.T) {
+	for in, want := range map[string]string{
+		"<a> & b": `"<a> & b"`, "1": `"1"`, "a\"b": `"a\"b"`, "": `""`,
+	} {
+		if got := quote(in); got != want {
+			t.Errorf("%q is written %s", in, got)
+		}
+	}
+}
+
 func TestDigestTellsPoliciesApart(t *testing.T) {
 	a := &Policy{Scopes: map[Resource]Access{"refunds": Read}}
 	b := &Policy{Scopes: map[Resource]Access{"refunds": Write}}
@@ -271,6 +287,15 @@ func TestParseCapFlag(t *testing.T) {
 		if got, err := ParseCapFlag(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %+v, %v; want %q", in, got, err, want)
 		}
+	}
+}
+
+func TestParseLabel(t *testing.T) {
+	if got, err := ParseLabel("agent-1"); err != nil || got != "agent-1" {
+		t.Errorf("a good name: %q, %v", got, err)
+	}
+	if got, err := ParseLabel("agent 1"); err == nil || got != "" || !strings.HasPrefix(err.Error(), "name: ") {
+		t.Errorf("a name with a space: %q, %v", got, err)
 	}
 }
 

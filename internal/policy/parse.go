@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Bounds of a policy file. The YAML parser needs quadratic time for nesting and for keys, so a file that is
@@ -68,10 +69,13 @@ func (r *reader) edited(edit Edit) {
 type place struct{ line, column int }
 
 func placeOf(n ast.Node) place {
-	t := n.GetToken()
 	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
-		t = m.Values[0].Key.GetToken() // a block mapping's own token is its first colon
+		return placeOfToken(m.Values[0].Key.GetToken()) // a block mapping's own token is its first colon
 	}
+	return placeOfToken(n.GetToken())
+}
+
+func placeOfToken(t *token.Token) place {
 	if t == nil || t.Position == nil {
 		return place{}
 	}
@@ -117,9 +121,8 @@ func (r *reader) document(src []byte) *ast.MappingNode {
 	file, err := parser.ParseBytes(src, 0, parser.AllowDuplicateMapKey()) // duplicates are reported by mapping
 	if err != nil {
 		var syntax *yaml.SyntaxError
-		if errors.As(err, &syntax) && syntax.Token != nil && syntax.Token.Position != nil {
-			p := syntax.Token.Position
-			r.problem(place{p.Line, p.Column}, "policy", "not YAML: %s", syntax.Message)
+		if errors.As(err, &syntax) {
+			r.problem(placeOfToken(syntax.Token), "policy", "not YAML: %s", syntax.Message)
 		} else {
 			r.problem(place{}, "policy", "not YAML: %v", err)
 		}

@@ -16,14 +16,11 @@ func (r *reader) scopes(field string, n ast.Node) {
 	for _, e := range r.entries(field, n) {
 		at := field + "." + e.key
 		r.at[at] = e.at
-		name, ok := r.resource(at, e.key, e.at)
-		access, accessOK := parseAccess(e.value)
-		if !accessOK {
+		access, ok := parseAccess(e.value)
+		if !ok {
 			r.problem(placeOf(e.value), at, "write `none`, `read` or `write`")
 		}
-		if ok && accessOK {
-			r.policy.Scopes[name] = access
-		}
+		r.policy.Scopes[r.resource(at, e.key, e.at)] = access
 	}
 }
 
@@ -37,13 +34,13 @@ func parseAccess(n ast.Node) (Access, bool) {
 	return None, false
 }
 
-// resource checks a scope name of the catalog, or the wildcard.
-func (r *reader) resource(field, name string, at place) (Resource, bool) {
+// resource checks a scope name of the catalog, or the wildcard. What is neither becomes the resource without a name.
+func (r *reader) resource(field, name string, at place) Resource {
 	if name == string(AllResources) || r.voc.HasResource(Resource(name)) {
-		return Resource(name), true
+		return Resource(name)
 	}
 	r.problem(at, field, "no such resource `%s`%s", name, didYouMean(r.voc.NearestResource(name)))
-	return "", false
+	return ""
 }
 
 func (r *reader) caps(field string, n ast.Node) {
@@ -98,7 +95,7 @@ func (r *reader) cap(field string, n ast.Node) (Cap, bool) {
 		switch e.key {
 		case "resource":
 			if s, ok := r.text(at, e.value); ok {
-				c.Resource, _ = r.resource(at, s, placeOf(e.value))
+				c.Resource = r.resource(at, s, placeOf(e.value))
 			}
 		case "per":
 			s, _ := plain(e.value)
@@ -131,7 +128,7 @@ func (r *reader) cap(field string, n ast.Node) (Cap, bool) {
 		r.problem(placeOf(n), field, "`per` is missing; write call, hour, day, week, month or total")
 	case given["usd"] == given["calls"]:
 		r.problem(placeOf(n), field, "write either `usd` or `calls`; two limits are two caps")
-		c.Unit = 0
+		c.Unit = UnitUSD // as mayCover takes what was not read
 	default:
 		return c, true
 	}

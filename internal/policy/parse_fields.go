@@ -223,7 +223,7 @@ const maxSpan = 3660 * 24 * time.Hour
 // 30m. It must be more than nothing and at most 3660 days. A day is 24 hours.
 func ParseSpan(s string) (time.Duration, error) {
 	bad := fmt.Errorf("`%s` is not a span of time; write days, hours or minutes, like 90d, 12h or 30m", s)
-	if len(s) < 2 || len(s) > 10 {
+	if s == "" || len(s) > 10 {
 		return 0, bad
 	}
 	unit, ok := map[byte]time.Duration{'d': 24 * time.Hour, 'h': time.Hour, 'm': time.Minute}[s[len(s)-1]]

@@ -59,7 +59,7 @@ func (a Access) String() string {
 }
 
 // Window is the span of time over which a cap counts. Windows are civil in the policy's time zone; they
-// are part of an account's identity, so nothing is ever reset.
+// are part of an account's identity, so nothing is ever reset. Stores keep the numbers.
 type Window uint8
 
 // The windows. The zero value is none of them and makes a cap invalid.
@@ -82,13 +82,13 @@ func (w Window) String() string {
 
 var windowNames = [...]string{"invalid", "call", "hour", "day", "week", "month", "total"}
 
-// Unit is what a cap counts.
+// Unit is what a cap counts. Stores keep the numbers.
 type Unit uint8
 
 // The units. The zero value makes a cap invalid.
 const (
-	UnitUSD   Unit = iota + 1 // micro-dollars
-	UnitCalls                 // admitted writes
+	UnitUSD   Unit = 1 // micro-dollars
+	UnitCalls Unit = 2 // admitted writes
 )
 
 // String returns the word used in policy files.
@@ -165,7 +165,7 @@ func (e Expiry) Deadline(created time.Time) time.Time {
 	switch {
 	case !e.At.IsZero():
 		return e.At
-	case e.After > 0:
+	case e.After != 0:
 		return created.Add(e.After)
 	default:
 		return time.Time{}
@@ -221,18 +221,6 @@ func (p *Policy) Scope(r Resource) Access {
 		return None
 	}
 	return a
-}
-
-// AppliesTo returns the caps that an effect on the bucket counts against: its own and the wildcard's,
-// in the policy's order.
-func (p *Policy) AppliesTo(bucket Resource) []Cap {
-	var out []Cap
-	for _, c := range p.Caps {
-		if c.Resource == bucket || c.Resource == AllResources {
-			out = append(out, c)
-		}
-	}
-	return out
 }
 
 // Covers reports whether the cap bounds what a bucket can move over time: in dollars, over an hour or more.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"slices"
 	"strings"
 )
@@ -136,14 +137,14 @@ func (v *Vocabulary) NearestOperation(s string) (OperationName, bool) { return n
 func nearest[S ~string](s string, candidates []S) (S, bool) {
 	var best S
 	s = strings.ToLower(s)
-	least := -1
+	least := math.MaxInt
 	for _, c := range candidates {
 		limit := max(1, max(len(s), len(c))/3)
-		if d := distance(s, strings.ToLower(string(c)), limit); d <= limit && (least < 0 || d < least) {
+		if d := distance(s, strings.ToLower(string(c)), limit); d <= limit && d < least {
 			best, least = c, d
 		}
 	}
-	return best, least >= 0
+	return best, least < math.MaxInt
 }
 
 // maxNameLength bounds the edit distance of names that agents and operators write: it is quadratic.

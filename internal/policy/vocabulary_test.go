@@ -22,6 +22,27 @@ func TestNearestNames(t *testing.T) {
 	}
 }
 
+func TestNearIsOneLetterOrAThirdOfThem(t *testing.T) {
+	for name, test := range map[string]struct {
+		in, candidate string
+		near          bool
+	}{
+		"one letter of two":                {"im", "in", true},
+		"both letters of two":              {"xy", "in", false},
+		"two letters of seven":             {"reXXnds", "refunds", true},
+		"three letters of seven":           {"reXXXds", "refunds", false},
+		"two letters of seven are missing": {"refun", "refunds", true},
+		"two letters are too many":         {"refunds", "refun", true},
+	} {
+		if got, ok := nearest(test.in, []string{test.candidate}); ok != test.near || (ok && got != test.candidate) {
+			t.Errorf("%s: %q, %t", name, got, ok)
+		}
+	}
+	if got, _ := nearest("cas", []string{"car", "cat"}); got != "car" {
+		t.Errorf("of equally near names the second is taken: %s", got)
+	}
+}
+
 func TestDistance(t *testing.T) {
 	for name, test := range map[string]struct {
 		a, b string
@@ -37,6 +58,23 @@ func TestDistance(t *testing.T) {
 		"letters against nothing": {"abc", "", 3},
 	} {
 		if got := distance(test.a, test.b, 10); got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
+	}
+	long := strings.Repeat
+	for name, test := range map[string]struct {
+		a, b string
+		want int
+	}{
+		"within the limit":                          {"abcdef", "abcdxy", 2},
+		"past the limit":                            {"abcdef", "uvwxyz", 3},
+		"past the limit by the length of the one":   {"abcdef", "a", 3},
+		"past the limit by the length of the other": {"a", "abcdef", 3},
+		"as long as names may be":                   {long("a", 100), long("a", 99) + "b", 1},
+		"a first name that is longer":               {long("a", 101), long("a", 100), 3},
+		"a second name that is longer":              {long("a", 100), long("a", 101), 3},
+	} {
+		if got := distance(test.a, test.b, 2); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
 		}
 	}
