@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,8 +135,39 @@ func TestScaleRoundsUp(t *testing.T) {
 }
 
 // doctored puts an account in place of the one that a cap of the day on payment intents has now.
-func (b *books) doctored(a Account) {
-	b.shelf.accounts[AccountKey{agent, intents, policy.PerDay, policy.UnitUSD, Label(policy.PerDay, b.now, time.UTC)}] = a
+func (b *books) doctored(a Account) { b.shelf.accounts[b.key()] = a }
+
+// key is the account of the day's cap on payment intents.
+func (b *books) key() AccountKey {
+	return AccountKey{agent, intents, policy.PerDay, policy.UnitUSD, Label(policy.PerDay, b.now, time.UTC)}
+}
+
+// try resolves a reservation and writes nothing.
+func (b *books) try(id ReservationID, fate Fate) {
+	book := NewBook(b.shelf, b.shelf.next)
+	if _, err := book.Resolve(b.now, id, fate); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// written asks for the changes of a Book in which an account went wrong unseen.
+func (b *books) written(a Account) {
+	book := NewBook(b.shelf, b.shelf.next)
+	book.accounts[b.key()], book.changedAccounts[b.key()] = &a, struct{}{}
+	book.Changes()
+}
+
+// unasked holds an amount that nobody has held against the account.
+func (b *books) unasked(has Account, soft bool, amount int64) {
+	book := NewBook(b.shelf, b.shelf.next)
+	book.accounts[b.key()] = &has
+	book.hold(&Request{Soft: soft}, &Reservation{}, []need{{cap: b.caps[0], key: b.key(), amount: amount}})
+}
+
+// recounted adds a cent to an account of all that 64 bits hold.
+func (b *books) recounted(s State) {
+	most, cent := Hold{Account: b.key(), Amount: math.MaxInt64}, Hold{Account: b.key(), Amount: perCent}
+	Recount(b.caps, time.UTC, []*Reservation{{State: s, Holds: []Hold{most}}, {State: s, Holds: []Hold{cent}}})
 }
 
 // TestWrongBooksStop: what no right call can ask for ends in a panic and not in a figure.
@@ -154,28 +186,35 @@ func TestWrongBooksStop(t *testing.T) {
 		"a hold under a cap in no unit": func(*books) {
 			(&Reservation{}).HoldsFor([]policy.Cap{{Resource: refunds, Per: policy.PerDay}}, time.UTC)
 		},
-		"a recount over 64 bits": func(*books) {
-			r := &Reservation{Holds: []Hold{{Amount: math.MaxInt64, Effect: noEffect}, {Amount: 1, Effect: noEffect}}}
-			Recount([]policy.Cap{{}}, time.UTC, []*Reservation{r})
-		},
-		"an account holds less than nothing":   func(b *books) { b.doctored(Account{Held: -1}); b.hold(gross(intents, 5)) },
-		"an account settled less than nothing": func(b *books) { b.doctored(Account{Settled: -1}); b.hold(gross(intents, 5)) },
+		"a recount of what is held over 64 bits":    func(b *books) { b.recounted(Reserved) },
+		"a recount of what is settled over 64 bits": func(b *books) { b.recounted(Settled) },
+		"an account holds less than nothing":        func(b *books) { b.doctored(Account{Held: -1}); b.hold(gross(intents, 5)) },
+		"an account settled less than nothing":      func(b *books) { b.doctored(Account{Settled: -1}); b.hold(gross(intents, 5)) },
 		"an account lacks what is settled": func(b *books) {
 			id := b.hold(gross(intents, 5))
 			b.doctored(Account{})
-			b.settle(id, 5, "")
+			b.try(id, Fate{State: Settled, Moved: []Moved{{Amount: usd(5)}}})
 		},
 		"an account lacks what is released": func(b *books) {
 			id := b.hold(gross(intents, 5))
 			b.doctored(Account{})
-			b.release(id, ProofRefused)
+			b.try(id, Fate{State: Released, Proof: ProofRefused})
 		},
+		"an account cannot settle what is held": func(b *books) {
+			id := b.hold(gross(intents, 5))
+			b.doctored(Account{Held: 5 * perCent, Settled: math.MaxInt64})
+			b.try(id, Fate{State: Settled, Moved: []Moved{{Amount: usd(5)}}})
+		},
+		"an account that holds less than nothing is written":   func(b *books) { b.written(Account{Held: -1, Settled: 1}) },
+		"an account that settled less than nothing is written": func(b *books) { b.written(Account{Held: 1, Settled: -1}) },
+		"a hold passes its cap":                                func(b *books) { b.unasked(Account{Settled: 999 * dollar}, false, 1*dollar+1) },
+		"a hold passes 64 bits":                                func(b *books) { b.unasked(Account{Settled: math.MaxInt64}, true, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBooks(t, dollars(intents, policy.PerDay, 1000))
 			defer func() {
-				if recover() == nil {
-					t.Error("it went on")
+				if why, _ := recover().(string); !strings.HasPrefix(why, "ledger: ") {
+					t.Errorf("it went on, or stopped by chance: %s", why)
 				}
 			}()
 			does(b)

@@ -66,19 +66,12 @@ func (b *Book) rebook(h *Hold, state State, amount int64) error {
 	if amount == h.Amount {
 		return nil
 	}
-	account, err := b.account(h.Account)
-	if err != nil {
-		return err
+	held, settled := amount-h.Amount, int64(0)
+	if !state.Open() {
+		held, settled = settled, held
 	}
-	b.touchAccount(h.Account, account)
-	if state.Open() {
-		account.Held += amount - h.Amount
-	} else {
-		account.Settled += amount - h.Amount
-	}
-	check(account.Held >= 0 && account.Settled >= 0, "account %v: held %d, settled %d", h.Account, account.Held, account.Settled)
 	h.Amount = amount
-	return nil
+	return b.add(h.Account, held, settled)
 }
 
 // settleHold moves one hold from what is set aside to what is settled, at its own amount.
@@ -86,14 +79,19 @@ func (b *Book) settleHold(h *Hold) error {
 	if h.Amount == 0 {
 		return nil
 	}
-	account, err := b.account(h.Account)
+	return b.add(h.Account, -h.Amount, h.Amount)
+}
+
+// add changes what an account holds and has settled by so much.
+func (b *Book) add(k AccountKey, held, settled int64) error {
+	account, err := b.account(k)
 	if err != nil {
 		return err
 	}
-	b.touchAccount(h.Account, account)
-	account.Held -= h.Amount
-	account.Settled += h.Amount
-	check(account.Held >= 0 && account.Settled >= 0, "account %v: held %d, settled %d", h.Account, account.Held, account.Settled)
+	b.touchAccount(k, account)
+	account.Held += held
+	account.Settled += settled
+	check(account.Held >= 0 && account.Settled >= 0, "account %v: held %d, settled %d", k, account.Held, account.Settled)
 	return nil
 }
 

@@ -158,10 +158,28 @@ var objectCases = map[string]struct {
 		b.finish(intents, "pi_1", 0)
 		b.release(open, ProofRefused)
 	}, figures{0, 0}},
+	"two that wait give back what both were handed": {func(b *books) {
+		b.release(waitingForFour(b), ProofRefused)
+	}, figures{150, 0}},
+	"two that wait give back what the one that succeeded did not move": {func(b *books) {
+		b.settle(waitingForFour(b), 10, "pi_1") // which the vendor may have taken before the total of the others
+	}, figures{160, 0}},
 	"a gross effect adds to its object however often": {func(b *books) {
 		b.settle(b.hold(gross(intents, 500)), 500, "tr_1")
 		b.settle(b.hold(gross(intents, 500)), 500, "tr_1")
 	}, figures{0, 1000}},
+}
+
+// waitingForFour makes five calls on one intent of $100, refuses two of them, and returns one that could move all of it and
+// holds nothing: the two small ones carry what the refused ones held, $60 and $40.
+func waitingForFour(b *books) ReservationID {
+	b.hold(part("pi_1", 100, 10000))
+	first, second := b.hold(part("pi_1", 5900, 10000)), b.hold(part("pi_1", 4000, 10000))
+	all := b.hold(part("pi_1", 10000, 10000))
+	b.release(first, ProofRefused)
+	b.hold(total("pi_1", 50))
+	b.release(second, ProofRefused)
+	return all
 }
 
 func TestOneObjectIsCountedOnce(t *testing.T) {
