@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
@@ -47,7 +48,7 @@ func must(t testing.TB, err error) {
 }
 
 func (s closedStore) options() sqlite.Options {
-	return sqlite.Options{Path: s.path, Signer: storetest.NewSigner("test"), MasterCheck: "m"}
+	return sqlite.Options{Path: s.path, Signer: storetest.NewSigner("test"), MasterCheck: "m", Wait: time.Minute}
 }
 
 // serve opens the store, does something and closes it.

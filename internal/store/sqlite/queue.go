@@ -21,7 +21,7 @@ func (t *ticket) take() bool { return t.taken.CompareAndSwap(false, true) }
 // submit queues a unit and waits for it. A unit that was not taken up when ctx ends or the store's wait is over
 // is withdrawn: then nothing of it will ever be written.
 func (w *writer) submit(ctx context.Context, u *unit, queue chan *unit) error {
-	if err := w.accepts(); err != nil {
+	if err := w.accepts(ctx); err != nil {
 		return err
 	}
 	u.done = make(chan struct{})
@@ -38,8 +38,12 @@ func (w *writer) submit(ctx context.Context, u *unit, queue chan *unit) error {
 	return u.err
 }
 
-// accepts says why no work can be queued any more; nil = it can.
-func (w *writer) accepts() error {
+// accepts says why no work can be queued; nil = it can. Work that nobody wants any more is not: a writer with nothing else
+// to do might take it up before it is withdrawn.
+func (w *writer) accepts(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrBusy, err)
+	}
 	if err := w.db.broken.Load(); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
 	}
@@ -75,7 +79,7 @@ func (w *writer) await(ctx context.Context, t *ticket, over <-chan time.Time) er
 // Update implements store.DB.
 func (db *DB) Update(ctx context.Context, lane store.Lane, f func(store.Tx) error) error {
 	w := db.writer
-	if err := w.accepts(); err != nil {
+	if err := w.accepts(ctx); err != nil {
 		return err
 	}
 	c := &control{f: f, ticket: ticket{done: make(chan struct{})}}

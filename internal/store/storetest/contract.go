@@ -41,6 +41,7 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"the chain has no gap and verifies, heads included":                              chainVerifies,
 		"old signed heads thin out and the chain still verifies":                         headsThinOut,
 		"a failed update leaves nothing":                                                 failedUpdate,
+		"what its caller has given up before is not done":                                nobodyWaits,
 		"live names are unique":                                                          uniqueNames,
 		"a view cannot write":                                                            viewReadOnly,
 		"search finds what a full scan finds, indexed or not":                            search,

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -94,6 +95,27 @@ func failedUpdate(t *testing.T, open Open) {
 	}
 	if es, err := db.Log(t.Context(), &audit.Record{Kind: audit.KindSystem}); err != nil || es[0].Seq != 1 {
 		t.Errorf("the chain goes on at %+v, %v", es, err)
+	}
+}
+
+// nobodyWaits asks for what its caller has given up already, so often that an engine which leaves it to chance is caught.
+func nobodyWaits(t *testing.T, open Open) {
+	db := opened(t, open)
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	for range 5000 {
+		for _, lane := range []store.Lane{store.LaneControl, store.LaneBrake} {
+			err := db.Update(ctx, lane, func(store.Tx) error { t.Errorf("lane %v: it is done", lane); return nil })
+			if !errors.Is(err, store.ErrBusy) || !errors.Is(err, context.Canceled) {
+				t.Fatalf("lane %v: %v", lane, err)
+			}
+		}
+		if _, err := db.Log(ctx, &audit.Record{Kind: audit.KindSystem}); !errors.Is(err, store.ErrBusy) {
+			t.Fatalf("a record: %v", err)
+		}
+	}
+	if n := len(records(t, db)); n != 0 {
+		t.Errorf("%d records", n)
 	}
 }
 
