@@ -195,7 +195,7 @@ func (b *Book) needs(now time.Time, req *Request, asked []int64) []need {
 // boundless stands for an amount that has no value in dollars that 64 bits can hold. No account takes it.
 const boundless = math.MaxInt64
 
-// noEffect marks a hold on calls.
+// noEffect marks a hold on calls. Stores keep the number.
 const noEffect = -1
 
 // full returns a failure for every account that cannot take what the request needs of it, and whether the

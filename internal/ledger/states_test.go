@@ -132,7 +132,7 @@ func TestBreachesPanicAndLeaveTheRowsAlone(t *testing.T) {
 }
 
 func TestWhatACallSaysIsKeptForTheRecord(t *testing.T) {
-	b := newBooks(t, dollars(refunds, policy.PerDay, 100))
+	b := newBooks(t, dollars(refunds, policy.PerDay, 100), calls(refunds, policy.PerTotal, 5))
 	req := b.request(gross(refunds, 1000))
 	req.Upstream, req.Customers, req.AuditSeq = "up_1", []policy.CustomerID{"cus_A"}, 41
 	req.IdemKey, req.IdemAccount, req.Fingerprint, req.Sent = "order-7", "acct_1", [32]byte{7}, []byte("amount=1000")
@@ -144,8 +144,11 @@ func TestWhatACallSaysIsKeptForTheRecord(t *testing.T) {
 	want := &Reservation{
 		ID: r.ID, Key: agent, Upstream: "up_1", Operation: "refunds.create", Customers: req.Customers, State: Settled,
 		Effects: []policy.Effect{gross(refunds, 1000)}, Counted: []int64{1000}, Pending: true,
-		Holds: []Hold{{Effect: 0, Amount: 10 * dollar, Limit: 100 * dollar, ResetsAt: instant(t, "2026-11-25T00:00:00Z"), Account: AccountKey{
-			Key: agent, Resource: refunds, Per: policy.PerDay, Unit: policy.UnitUSD, Label: "2026-11-24"}}},
+		Holds: []Hold{
+			{Effect: 0, Amount: 10 * dollar, Limit: 100 * dollar, ResetsAt: instant(t, "2026-11-25T00:00:00Z"), Account: AccountKey{
+				Key: agent, Resource: refunds, Per: policy.PerDay, Unit: policy.UnitUSD, Label: "2026-11-24"}},
+			{Effect: -1, Amount: 1, Limit: 5, Account: AccountKey{Key: agent, Resource: refunds, Per: policy.PerTotal, Unit: policy.UnitCalls, Label: "total"}},
+		},
 		At: b.now, Resolved: b.now, FirstSent: b.now, AuditSeq: 41, IdemKey: "order-7", IdemAccount: "acct_1",
 		Fingerprint: [32]byte{7}, Sent: []byte("amount=1000"), UpstreamRequest: "req_9", Why: "200",
 	}

@@ -12,8 +12,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -53,6 +53,7 @@ type verdict string
 
 const (
 	caught    verdict = "caught"
+	overdue   verdict = "took too long" // which is noticed too
 	survived  verdict = "survived"
 	stillborn verdict = "did not compile"
 )
@@ -64,18 +65,18 @@ func main() {
 	workers := flag.Int("p", runtime.NumCPU(), "how many are tried at a time")
 	again := flag.String("again", "", "try only those that this file, an earlier run's output, tells as survivors")
 	flag.Parse()
-	if err := run(strings.Split(*packages, ","), *again, *sample, *seed, *workers); err != nil {
+	root, err := filepath.Abs("..")
+	if err == nil {
+		err = run(root, strings.Split(*packages, ","), *again, *sample, *seed, *workers)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(packages []string, again string, sample int, seed uint64, workers int) error {
-	root, err := filepath.Abs("..")
-	if err != nil {
-		return err
-	}
-	accepted, err := readAccepted("mutate/accepted.txt")
+func run(root string, packages []string, again string, sample int, seed uint64, workers int) error {
+	accepted, err := readAccepted(filepath.Join(root, "test/mutate/accepted.txt"))
 	if err != nil {
 		return err
 	}
@@ -92,6 +93,7 @@ func run(packages []string, again string, sample int, seed uint64, workers int) 
 		return err
 	}
 	defer os.RemoveAll(dir)
+	open := false
 	for _, name := range packages {
 		suites, known := judged[name]
 		if !known {
@@ -117,12 +119,15 @@ func run(packages []string, again string, sample int, seed uint64, workers int) 
 			return err
 		}
 		r.tried, r.took = tried, time.Since(start)
-		if r.report() {
-			defer func() { err = cmp.Or(err, fmt.Errorf("some survive without a reason, or reasons without a survivor")) }()
-		}
+		open = r.report() || open
 	}
-	return err
+	if open {
+		return errOpen
+	}
+	return nil
 }
+
+var errOpen = errors.New("some survive without a reason, or reasons without a survivor")
 
 // trials tries the mutants of one package.
 type trials struct {
@@ -152,7 +157,7 @@ func (t *trials) all(mutants []*mutant, workers int) ([]verdict, error) {
 	for _, s := range t.suites {
 		if program, err := t.program(s.pkg); err != nil {
 			return nil, err
-		} else if out, ok := t.passes(program, s, 0); !ok {
+		} else if out, v := t.runs(program, s, 0); v != survived {
 			return nil, fmt.Errorf("the tests of %s fail without a mutant:\n%s", s.pkg, out)
 		}
 	}
@@ -215,20 +220,27 @@ func (t *trials) try(m *mutant) (verdict, error) {
 		if err != nil {
 			return "", err
 		}
-		if _, ok := t.passes(program, s, m.id); !ok {
-			return caught, nil
+		if _, v := t.runs(program, s, m.id); v != survived {
+			return v, nil
 		}
 	}
 	return survived, nil
 }
 
-// passes runs the tests with a mutant switched on, and reports whether they are green.
-func (t *trials) passes(program string, s suite, alive int) (string, bool) {
+// runs runs the tests with a mutant switched on.
+func (t *trials) runs(program string, s suite, alive int) (string, verdict) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, s.args...)
 	cmd.Dir = filepath.Join(t.root, "internal", s.pkg)
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", switchName, alive))
 	out, err := cmd.CombinedOutput()
-	return string(out), err == nil
+	switch {
+	case err == nil:
+		return string(out), survived
+	case ctx.Err() != nil:
+		return string(out), overdue
+	default:
+		return string(out), caught
+	}
 }

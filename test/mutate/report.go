@@ -40,8 +40,9 @@ func (r *result) report() bool {
 			stale = append(stale, key)
 		}
 	}
-	fmt.Printf("%s: %d mutants, %d tried in %s: %d caught, %d survived (%d of them accepted), %d did not compile\n", r.pkg, r.made,
-		len(r.tried), r.took.Round(time.Second), count[caught], count[survived], count[survived]-len(open), count[stillborn])
+	fmt.Printf("%s: %d mutants, %d tried in %s: %d caught, %d more by taking too long, %d survived (%d of them accepted), %d did not compile\n",
+		r.pkg, r.made, len(r.tried), r.took.Round(time.Second), count[caught], count[overdue], count[survived], count[survived]-len(open),
+		count[stillborn])
 	slices.Sort(open)
 	slices.Sort(stale)
 	for _, s := range open {
