@@ -15,9 +15,8 @@ const given = 71 * time.Second
 
 // lostCall is a call whose answer is lost, as a customer's or an intent's.
 type lostCall struct {
-	name, path, form string
-	cents            int64 // what it holds
-	setup            func(w *world) string
+	path, form string
+	cents      int64 // what it holds
 }
 
 // lostCalls are calls of each kind that can be looked for: by a list with a parent, by one without, by the object.

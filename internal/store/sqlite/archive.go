@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -125,13 +126,14 @@ func (db *DB) nextMove(ctx context.Context, before time.Time) (*move, error) {
 // begun is the last record of a file that goes on where the archives end, though the store does not know it: a stop came
 // between its name and its row. 0 for none. It is written and held against the store like any other.
 func (m *move) begun() (int64, error) {
-	names, err := filepath.Glob(filepath.Join(m.db.archives, fmt.Sprintf("audit-%012d-*.jsonl.gz", m.after.Seq+1)))
-	if err != nil {
+	files, err := os.ReadDir(m.db.archives)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
-	for _, name := range names {
+	for _, f := range files {
 		var first, last int64
-		if _, err := fmt.Sscanf(filepath.Base(name), archiveName, &first, &last); err == nil && last > m.after.Seq {
+		if _, err := fmt.Sscanf(f.Name(), archiveName, &first, &last); err == nil && first == m.after.Seq+1 && last >= first &&
+			f.Name() == fmt.Sprintf(archiveName, first, last) {
 			return last, nil
 		}
 	}

@@ -27,7 +27,8 @@ type old struct {
 
 func newOld(t *testing.T, archived bool) *old {
 	t.Helper()
-	o := &old{path: filepath.Join(t.TempDir(), "keybrake.db"), begin: time.Date(2026, 2, 1, 12, 0, 0, 0, time.UTC)}
+	// No file's name is a pattern to the store.
+	o := &old{path: filepath.Join(t.TempDir(), "keybrake [a]*?.db"), begin: time.Date(2026, 2, 1, 12, 0, 0, 0, time.UTC)}
 	o.now = o.begin
 	o.open(t)
 	storetest.Old(t, o.db, &o.now, archived)
