@@ -179,9 +179,7 @@ func (d *dev) do(method, address, token string, body []byte, to any) {
 		d.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if method == http.MethodPatch {
-		req.Header.Set("If-Match", "*") // whichever version there is: nobody else edits here
-	}
+	req.Header.Set("If-Match", "*") // for edits, whichever version there is: nobody else edits here
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
