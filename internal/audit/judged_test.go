@@ -13,12 +13,6 @@ import (
 	"github.com/keybrake/keybrake/internal/policy"
 )
 
-// names is a ParamView of which only the names matter.
-type names []string
-
-func (n names) Lookup(string) ([]string, bool) { return nil, false }
-func (n names) Names() []string                { return n }
-
 func operations() *rapid.Generator[*policy.Operation] {
 	return rapid.Custom(func(t *rapid.T) *policy.Operation {
 		euro := money.Quote{Rate: "rate_1", Currency: "eur", Exponent: 2, Value: 1_090_000_000_000, MarginBP: 200}

@@ -253,16 +253,15 @@ func (o *operator) brakes() {
 			o.resume(ctx, p, admin.Target{Keys: []string{string(k.id)}}, store.KeyScope(k.id))
 			return
 		}
-		target, scope := admin.Target{Keys: []string{string(k.id)}}, store.KeyScope(k.id)
+		scope := store.KeyScope(k.id)
 		if stopped != "" {
 			scope = stopped
 		} else if o.rng.IntN(4) == 0 {
 			scope = store.ScopeAll
 		}
+		target := admin.Target{All: true}
 		if id, ok := strings.CutPrefix(scope, "key:"); ok {
 			target = admin.Target{Keys: []string{id}}
-		} else {
-			target = admin.Target{All: true}
 		}
 		if stopped == "" {
 			stopped, o.hurry = scope, true

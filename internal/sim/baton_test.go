@@ -104,7 +104,8 @@ func (b *baton) pass(list *[]*turn, i int) {
 // handOver tells the race detector what time and Wait do not: what was done before is seen by who goes on.
 func (b *baton) handOver() {
 	b.mu.Lock()
-	b.mu.Unlock() //nolint:staticcheck // nothing is guarded but the order
+	//lint:ignore SA2001 nothing is guarded but the order
+	b.mu.Unlock()
 }
 
 // note writes a step into the trace.

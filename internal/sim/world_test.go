@@ -42,7 +42,6 @@ type result struct {
 	admitted, denied, exact, effects int
 	departures                       int
 	broken                           []violation
-	tail                             []string
 }
 
 // world is a whole Keybrake with its agents, operators and vendor, under one baton.
