@@ -76,7 +76,7 @@ size: ## what a million calls take in the store, by table, and in archive files;
 fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' chooses
 	@scripts/fuzz $${FUZZTIME:-1m}
 
-mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, SAMPLE=N draws
-	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -sample $${SAMPLE:-0} -seed $${SEED:-1}
+mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, PART=K/N does a part, SAMPLE=N draws
+	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -part $${PART:-1/1} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
 .PHONY: help run build dist setup pictures test generate check demo bench bench-go bench-load bench-pages crash sim fuzz mutate

@@ -1,14 +1,14 @@
 // Command mutate changes the packages that judge, one place at a time, and runs their tests: a change that no test notices
 // is a rule that nobody holds. It makes no file of the repository other: `go test -overlay` shows the compiler changed copies.
 //
-//	go run ./mutate [-pkg money,policy,ledger] [-sample N -seed S] [-again FILE]
+//	go run ./mutate [-pkg money,policy,ledger] [-part K/N] [-sample N -seed S] [-again FILE]
 //
 // All mutants of a package are compiled at once, each behind a switch that the environment sets; only changes where the
 // language wants a constant are compiled alone. A survivor of a package's quick tests is tried on its long ones (the
 // properties with many more draws), and then on those of a package that judges with it.
 //
 // Survivors that change no decision stand in accepted.txt, each with its reason. The command fails if one survives that is
-// not there, and, in a whole run, if one that is there does not survive any more.
+// not there, and if one that is there was tried and does not survive, or is not made any more.
 package main
 
 import (
@@ -16,12 +16,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,11 +61,16 @@ func main() {
 	sample := flag.Int("sample", 0, "how many mutants are tried, drawn by -seed; 0: all of them")
 	seed := flag.Uint64("seed", 1, "draws the sample")
 	workers := flag.Int("p", runtime.NumCPU(), "how many are tried at a time")
+	part := flag.String("part", "1/1", "K/N: the K-th of N parts; all of them together are a whole run")
 	again := flag.String("again", "", "try only those that this file, an earlier run's output, tells as survivors")
 	flag.Parse()
 	root, err := filepath.Abs("..")
+	var which choice
 	if err == nil {
-		err = run(root, strings.Split(*packages, ","), *again, *sample, *seed, *workers)
+		which, err = choose(*part, *again, *sample, *seed)
+	}
+	if err == nil {
+		err = run(root, strings.Split(*packages, ","), which, *workers)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -75,18 +78,10 @@ func main() {
 	}
 }
 
-func run(root string, packages []string, again string, sample int, seed uint64, workers int) error {
+func run(root string, packages []string, which choice, workers int) error {
 	accepted, err := readAccepted(filepath.Join(root, "test/mutate/accepted.txt"))
 	if err != nil {
 		return err
-	}
-	var earlier []string
-	if again != "" {
-		text, err := os.ReadFile(again)
-		if err != nil {
-			return err
-		}
-		earlier = strings.Split(string(text), "\n")
 	}
 	dir, err := os.MkdirTemp("", "mutants-")
 	if err != nil {
@@ -104,21 +99,14 @@ func run(root string, packages []string, again string, sample int, seed uint64, 
 		if err != nil {
 			return err
 		}
-		tried := mutantsOf(p)
-		r := &result{pkg: name, accepted: accepted, made: len(tried), whole: sample == 0 && again == ""}
-		if again != "" {
-			tried = slices.DeleteFunc(tried, func(m *mutant) bool { return !m.toldIn(earlier) })
-		}
-		if sample > 0 && sample < len(tried) {
-			draw := rand.New(rand.NewPCG(seed, 0))
-			draw.Shuffle(len(tried), func(i, j int) { tried[i], tried[j] = tried[j], tried[i] })
-			tried = tried[:sample]
-		}
+		made := mutantsOf(p)
+		tried := which.of(made)
 		t := &trials{builder: builder{root: root, dir: dir}, pkg: p, suites: suites, programs: map[string]string{}}
-		if r.verdicts, err = t.all(tried, workers); err != nil {
+		verdicts, err := t.all(tried, workers)
+		if err != nil {
 			return err
 		}
-		r.tried, r.took = tried, time.Since(start)
+		r := &result{pkg: name, made: made, tried: tried, verdicts: verdicts, accepted: accepted, took: time.Since(start)}
 		open = r.report() || open
 	}
 	if open {

@@ -134,7 +134,7 @@ ledger/Room: n < most: < -> <= => nobody asks for as much
 	} {
 		root := module(t, "ledger")
 		write(t, root, map[string]string{"test/mutate/accepted.txt": test.accepted})
-		if err := run(root, []string{"ledger"}, "", 0, 1, 2); !errors.Is(err, test.want) || (test.want == nil) != (err == nil) {
+		if err := run(root, []string{"ledger"}, choice{parts: 1}, 2); !errors.Is(err, test.want) || (test.want == nil) != (err == nil) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
 	}

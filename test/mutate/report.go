@@ -11,8 +11,7 @@ import (
 // result is what came of the mutants of one package.
 type result struct {
 	pkg      string
-	made     int
-	whole    bool // all of them were tried
+	made     []*mutant
 	tried    []*mutant
 	verdicts []verdict
 	accepted map[string]string
@@ -23,25 +22,26 @@ type result struct {
 func (r *result) report() bool {
 	count := map[verdict]int{}
 	var open []string
-	used := map[string]bool{}
+	untold := map[string]int{} // how many of those that a key names were not tried, or survived
+	for _, m := range r.made {
+		untold[m.key()]++
+	}
 	for i, m := range r.tried {
 		count[r.verdicts[i]]++
 		if r.verdicts[i] != survived {
-			continue
-		}
-		used[m.key()] = true
-		if r.accepted[m.key()] == "" {
+			untold[m.key()]--
+		} else if r.accepted[m.key()] == "" {
 			open = append(open, m.String()+"\n    "+m.key())
 		}
 	}
 	var stale []string
 	for key := range r.accepted {
-		if r.whole && strings.HasPrefix(key, r.pkg+"/") && !used[key] {
+		if strings.HasPrefix(key, r.pkg+"/") && untold[key] == 0 {
 			stale = append(stale, key)
 		}
 	}
 	fmt.Printf("%s: %d mutants, %d tried in %s: %d caught, %d more by taking too long, %d survived (%d of them accepted), %d did not compile\n",
-		r.pkg, r.made, len(r.tried), r.took.Round(time.Second), count[caught], count[overdue], count[survived], count[survived]-len(open),
+		r.pkg, len(r.made), len(r.tried), r.took.Round(time.Second), count[caught], count[overdue], count[survived], count[survived]-len(open),
 		count[stillborn])
 	slices.Sort(open)
 	slices.Sort(stale)
@@ -49,7 +49,7 @@ func (r *result) report() bool {
 		fmt.Println("survived:", s)
 	}
 	for _, s := range stale {
-		fmt.Println("accepted, and caught:", s)
+		fmt.Println("accepted, and none survives:", s)
 	}
 	return len(open)+len(stale) > 0
 }
