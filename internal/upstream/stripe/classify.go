@@ -173,12 +173,9 @@ func requestAmount(req *Request, rule *EffectRule, earlier []policy.Effect) (b b
 	return bound{}, false, withoutAmount(req, rule)
 }
 
-// withoutAmount refuses a call that leaves out the amount that would have to be held.
+// withoutAmount refuses a call that leaves out the amount that would have to be held, or the object that has it.
 func withoutAmount(req *Request, rule *EffectRule) *policy.Refusal {
-	name := "amount"
-	if src := rule.Amount[0]; src.Kind == FromRequest {
-		name = src.Field.Param()
-	}
+	name := lacking(req, rule.Amount, "amount")
 	return malformed(name, fmt.Sprintf("%s needs the parameter %q: without it the amount is not known beforehand.", req.Row.Name, name))
 }
 
@@ -230,7 +227,23 @@ func requestCurrency(req *Request, rule *EffectRule, b bound) (c money.Currency,
 	if lookup {
 		return "", false, nil
 	}
-	return "", false, malformed("currency", fmt.Sprintf("%s needs the parameter \"currency\": without it the amount has no value.", req.Row.Name))
+	name := lacking(req, rule.Currency, "currency")
+	return "", false, malformed(name, fmt.Sprintf("%s needs the parameter %q: without it the amount has no value.", req.Row.Name, name))
+}
+
+// lacking names the parameter that the first of the sources needs and the call does not have; otherwise if it needs none.
+func lacking(req *Request, sources []Source, otherwise string) string {
+	switch src := sources[0]; src.Kind {
+	case FromRequest:
+		return src.Field.Param()
+	case FromLookup:
+		for _, name := range src.Ref.Placeholders {
+			if v, ok := req.Value(name); !ok || v == "" {
+				return name
+			}
+		}
+	}
+	return otherwise
 }
 
 // usable reports whether the request has every placeholder of a look-up.
