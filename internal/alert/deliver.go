@@ -14,14 +14,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/wneessen/go-mail"
+
+	"github.com/keybrake/keybrake/internal/program"
 )
 
 // Message is what a target gets.
@@ -283,18 +283,8 @@ func (t *Target) dialUntil(ctx context.Context, host string) mail.DialContextFun
 	}
 }
 
-// afterKill is how long the pipes of a command that was ended are waited for.
-const afterKill = 2 * time.Second
-
-// command runs a program with the message on its standard input. What of the environment is Keybrake's own it does not get.
+// command runs a program with the message on its standard input.
 func (t *Target) command(ctx context.Context, body []byte) error {
-	cmd := exec.CommandContext(ctx, t.Command[0], t.Command[1:]...)
-	cmd.Stdin, cmd.WaitDelay = bytes.NewReader(body), afterKill
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KEYBRAKE_") })
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		text := strings.Join(strings.Fields(string(out)), " ")
-		return fmt.Errorf("%s: %w: %s", t.Command[0], err, text[max(0, len(text)-400):])
-	}
-	return nil
+	_, err := program.Run(ctx, program.Program{Argv: t.Command, Stdin: body, Output: maxReply})
+	return err
 }

@@ -193,6 +193,40 @@ func TestAStuckReceiverDelaysNobodyElse(t *testing.T) {
 	}
 }
 
+// TestATargetThatIsDeadForLongTakesNoOthersPlace: its messages wait, and are more than one reading takes.
+func TestATargetThatIsDeadForLongTakesNoOthersPlace(t *testing.T) {
+	well := newReceiver(t)
+	w := newWorld(t, hook(t, "dead", "http://127.0.0.1:1"), hook(t, "well", well.URL))
+	w.seen.Denials = []DenialBurst{refused("a", 40)}
+	w.look(t)
+	body := w.one(t, "dead").Body
+	err := w.db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
+		for i := range waiting + 1 {
+			later := tx.Now().Add(time.Duration(i) * time.Second)
+			if err := tx.PutMessage(store.MessageRow{ID: fmt.Sprint("msg_", i), Target: "dead", Body: body, Created: later, Due: later.Add(time.Hour)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.due(t, "well")
+	if got := well.messages(); len(got) != 1 {
+		t.Errorf("the other target has %d messages", len(got))
+	}
+}
+
+func TestACommandIsQuotedWithTheEndOfWhatItSays(t *testing.T) {
+	target := Target{Name: "it", Kind: "command", Command: []string{"sh", "-c", "yes filler | head -c 10000000; echo the end >&2; exit 3"}}
+	w := newWorld(t, target)
+	err := w.Test(t.Context(), "it")
+	if err == nil || !strings.Contains(err.Error(), "exit status 3") || len(err.Error()) > 600 {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestAMailServerThatFallsSilentIsHungUpOn: the client library waits for ever for what a server says.
 func TestAMailServerThatFallsSilentIsHungUpOn(t *testing.T) {
 	for _, tt := range []struct {

@@ -25,6 +25,7 @@ const (
 // test: add it where it belongs in the picture.
 var may = map[string][]string{
 	"internal/money":                   {},
+	"internal/program":                 {},
 	"internal/policy":                  {"internal/money"},
 	"internal/ledger":                  {"internal/money", "internal/policy"},
 	"internal/vault":                   {"internal/money", "internal/policy"},
@@ -40,10 +41,10 @@ var may = map[string][]string{
 	"internal/replay":                  {"internal/money", "internal/policy", "internal/ledger", "internal/audit"}, // pure: no store, no clock
 	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
 	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay", "internal/alert"), // operators drive it
-	"internal/alert":                   append(below("internal/store"), "internal/store"),
+	"internal/alert":                   append(below("internal/store"), "internal/store", "internal/program"),
 	"internal/console":                 {"internal/admin"},                                                                         // not store: a page cannot write around the audit
 	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/upstream", "internal/gateway"), // is told of calls
-	"internal/secretstore":             {"internal/vault"},
+	"internal/secretstore":             {"internal/vault", "internal/program"},
 	"internal/sim":                     {}, // tests only
 	"internal/arch":                    {},
 	"docs":                             {},
@@ -67,7 +68,7 @@ var only = map[string][]string{
 	"crypto/ed25519":                    {"internal/vault", "internal/audit", "internal/store/storetest"}, // audit verifies, storetest signs as a fake
 	"net/http/httputil":                 {},                                                               // forwards odd paths, cancels what must finish
 	"net/rpc":                           {},
-	"os/exec":                           {"internal/alert", "internal/secretstore"}, // command lines of secret stores, from the config file
+	"os/exec":                           {"internal/program", "internal/secretstore"}, // programs that the config file names
 	"unsafe":                            {},
 	"plugin":                            {},
 	"math/rand":                         {},

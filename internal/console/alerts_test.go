@@ -54,7 +54,7 @@ func TestATargetIsTriedAndItsAnswerShown(t *testing.T) {
 	s := newSite(t)
 	s.service.Alerter = &alert.Watcher{Store: s.db, Config: alert.Config{Targets: []alert.Target{
 		{Name: "pager", Kind: "command", Command: []string{"true"}},
-		{Name: "broken", Kind: "command", Command: []string{"sh", "-c", "echo no line; exit 3"}},
+		{Name: "broken", Kind: "command", Command: []string{"sh", "-c", "echo no line >&2; exit 3"}},
 	}}}
 	if got := s.post("/alerts", url.Values{"do": {"test"}, "target": {"pager"}}); !strings.Contains(got.body, "took the test message") {
 		t.Error(shown(got.body))

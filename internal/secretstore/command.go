@@ -1,26 +1,18 @@
 package secretstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/keybrake/keybrake/internal/program"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-const (
-	// maxComplaint bounds what a failed command is quoted with.
-	maxComplaint = 400
-	// afterKill is how long the pipes of a command that was ended are waited for: a child of its own may hold them.
-	afterKill  = 2 * time.Second
-	secretMark = "{secret}"
-)
+const secretMark = "{secret}"
 
 // command is the command line of a secret store. No shell is in between: a label is one argument, whatever is in it.
 type command struct{ place *Place }
@@ -77,60 +69,30 @@ func (c *command) get(ctx context.Context, label string) (vault.Secret, error) {
 	return secretFrom(out)
 }
 
-// run runs a program to its end and returns what it wrote to standard output, bounded. What it complains about on standard
-// error is in the error, without the secret; its standard output never is: some print there what they were given.
+// run runs a program to its end and returns what it wrote to standard output, bounded.
 func (c *command) run(ctx context.Context, argv []string, label, stdin string, secret vault.Secret) (string, error) {
 	var args []string
 	for _, a := range argv[1:] {
 		args = append(args, fill(a, label))
 	}
-	cmd := exec.CommandContext(ctx, argv[0], args...)
-	out, complaint := &bounded{limit: maxSecret + 1}, &bounded{limit: 64 << 10}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = strings.NewReader(stdin), out, complaint, afterKill
-	cmd.Env = c.environment(label)
-	err := cmd.Run()
-	switch {
-	case ctx.Err() != nil:
-		return "", fmt.Errorf("%s did not end in time: %w", argv[0], ctx.Err())
-	case err != nil && complaint.Len() > 0:
-		return "", fmt.Errorf("%s: %w: %s", argv[0], err, quoted(complaint.String(), secret))
-	case err != nil:
-		return "", fmt.Errorf("%s: %w", argv[0], err)
-	}
-	return out.String(), nil
+	return program.Run(ctx, program.Program{
+		Argv: append([]string{argv[0]}, args...), Env: c.environment(label), Stdin: []byte(stdin), Output: maxSecret + 1,
+		Hide: func(text string) string { return without(secret, text) },
+	})
 }
 
-// environment is the command line's own, in which the store's program finds its sign-in, without what is Keybrake's.
-func (c *command) environment(label string) []string {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KEYBRAKE_") })
+// environment is what the config file adds to the command line's own, in which the store's program finds its sign-in.
+func (c *command) environment(label string) (env []string) {
 	for name, value := range c.place.Env {
 		env = append(env, name+"="+fill(value, label))
 	}
 	return env
 }
 
-// quoted is the end of a complaint in one line, without the secret.
-func quoted(text string, secret vault.Secret) string {
-	if !secret.IsZero() {
-		text = strings.ReplaceAll(text, secret.Reveal(), secret.String())
+// without is a text without a secret.
+func without(secret vault.Secret, text string) string {
+	if secret.IsZero() {
+		return text
 	}
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > maxComplaint {
-		text = "…" + strings.ToValidUTF8(text[len(text)-maxComplaint:], "")
-	}
-	return text
-}
-
-// bounded keeps the beginning of what is written and lets go of the rest.
-type bounded struct {
-	bytes.Buffer
-	limit int
-}
-
-// Write never fails: a program that writes much is not ended by it.
-func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.limit - b.Len(); room > 0 {
-		_, _ = b.Buffer.Write(p[:min(room, len(p))]) // it never fails
-	}
-	return len(p), nil
+	return strings.ReplaceAll(text, secret.Reveal(), secret.String())
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/program"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -215,7 +216,7 @@ func refusedBy(status int, where string, body []byte) error {
 		problem.Errors = nil // not in its own words; the status says enough
 	}
 	for i, says := range problem.Errors {
-		problem.Errors[i] = quoted(says, vault.Secret{})
+		problem.Errors[i] = program.Quote(says)
 	}
 	return &kvError{status: status, where: where, says: problem.Errors}
 }
