@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/upstream"
 )
 
 // level is how bad a finding is.
@@ -172,7 +173,7 @@ func (d *doctor) clockAt(ctx context.Context, hosts []string) {
 
 // clockOff is how far this machine's clock is from a server's, which tells whole seconds.
 func clockOff(ctx context.Context, base string) (time.Duration, error) {
-	there, took, err := admin.ServerTime(ctx, base)
+	there, took, err := upstream.ServerTime(ctx, base)
 	if err != nil {
 		return 0, err
 	}

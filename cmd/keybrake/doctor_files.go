@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,17 +19,16 @@ import (
 // checkListeners says who can reach the two ports.
 func (d *doctor) checkListeners() {
 	const check = "listen"
-	for _, l := range []struct{ what, addr string }{{"agents", d.settings.GatewayListen}, {"operators", d.settings.AdminListen}} {
-		host, _, err := net.SplitHostPort(l.addr)
+	for _, l := range d.settings.listeners() {
 		switch {
-		case err != nil:
-			d.say(check, failure, fmt.Sprintf("%q for %s is no address", l.addr, l.what), "write HOST:PORT")
-		case loopback(host):
+		case l.reach == nowhere:
+			d.say(check, failure, fmt.Sprintf("%q for %s is no address", l.addr, l.what), writeAddress)
+		case l.reach == here:
 			d.say(check, fine, fmt.Sprintf("%s for %s: this machine alone", l.addr, l.what), "")
-		case d.settings.TLSCert == "" && d.settings.AllowPlainHTTP:
+		case l.reach == barely && d.settings.AllowPlainHTTP:
 			d.say(check, warning, fmt.Sprintf("%s for %s: reachable from elsewhere without TLS", l.addr, l.what), "see that nothing but the proxy that does TLS can reach it")
-		case d.settings.TLSCert == "":
-			d.say(check, failure, fmt.Sprintf("%s for %s: reachable from elsewhere without TLS", l.addr, l.what), "give --tls-cert and --tls-key, or --allow-plain-http where something in front does TLS")
+		case l.reach == barely:
+			d.say(check, failure, fmt.Sprintf("%s for %s: reachable from elsewhere without TLS", l.addr, l.what), giveTLS)
 		case l.what == "operators":
 			d.say(check, warning, l.addr+" for operators: reachable from elsewhere", "keep it to the operators' network: whoever holds a token can use it from there")
 		default:

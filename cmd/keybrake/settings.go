@@ -196,6 +196,46 @@ func (s *settings) readEnv(getenv func(string) string) error {
 	return nil
 }
 
+// reach is from where a listener is reached; zero: from nowhere.
+type reach int
+
+const (
+	nowhere reach = iota // its address is none
+	here                 // this machine alone
+	barely               // from elsewhere, without TLS
+	safely               // from elsewhere, with TLS
+)
+
+// listener is one of the two ports as it is set.
+type listener struct {
+	what, flag, addr string
+	reach            reach
+}
+
+// What to do about a listener.
+const (
+	writeAddress = "write HOST:PORT"
+	giveTLS      = "give --tls-cert and --tls-key, or --allow-plain-http if something in front does TLS"
+)
+
+// listeners are the two ports, with from where each is reached.
+func (s *settings) listeners() []listener {
+	out := []listener{{what: "agents", flag: "--gateway-listen", addr: s.GatewayListen}, {what: "operators", flag: "--admin-listen", addr: s.AdminListen}}
+	for i := range out {
+		host, _, err := net.SplitHostPort(out[i].addr)
+		switch {
+		case err != nil:
+		case loopback(host):
+			out[i].reach = here
+		case s.TLSCert == "":
+			out[i].reach = barely
+		default:
+			out[i].reach = safely
+		}
+	}
+	return out
+}
+
 // check refuses what would be unsafe or cannot work, before anything is opened.
 func (s *settings) check() error {
 	if (s.TLSCert == "") != (s.TLSKey == "") {
@@ -231,13 +271,12 @@ func (s *settings) check() error {
 	if s.MemoryLimit < 0 {
 		return fmt.Errorf("--memory-limit %d: write megabytes, or 0", s.MemoryLimit)
 	}
-	for _, l := range []struct{ flag, addr string }{{"--gateway-listen", s.GatewayListen}, {"--admin-listen", s.AdminListen}} {
-		host, _, err := net.SplitHostPort(l.addr)
-		if err != nil {
-			return fmt.Errorf("%s %q: write HOST:PORT", l.flag, l.addr)
-		}
-		if s.TLSCert == "" && !s.AllowPlainHTTP && !loopback(host) {
-			return fmt.Errorf("%s %s is reachable from other machines without TLS; give --tls-cert and --tls-key, or --allow-plain-http if something in front does TLS", l.flag, l.addr)
+	for _, l := range s.listeners() {
+		switch {
+		case l.reach == nowhere:
+			return fmt.Errorf("%s %q: %s", l.flag, l.addr, writeAddress)
+		case l.reach == barely && !s.AllowPlainHTTP:
+			return fmt.Errorf("%s %s is reachable from other machines without TLS; %s", l.flag, l.addr, giveTLS)
 		}
 	}
 	if err := s.Alerts.Check(); err != nil {

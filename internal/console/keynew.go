@@ -68,11 +68,11 @@ func (v *visit) makeKey() (*page, error) {
 		q := url.Values{"preset": {f.Preset}}
 		return nil, redirect("/keys/new?" + q.Encode())
 	}
-	scopes, err := v.api.Permissions(v.ctx())
+	scopes, err := v.scopeMap()
 	if err != nil {
 		return nil, err
 	}
-	if f.step(do, scopes.Items) {
+	if f.step(do, scopes) {
 		return v.formPage(&f, do == "check")
 	}
 	text, _ := f.policy()
@@ -118,14 +118,14 @@ func (v *visit) saveKey() (*page, error) {
 	f := readForm(v.r.PostForm)
 	f.Key = v.r.PathValue("key")
 	do := v.r.PostFormValue("do")
-	scopes, err := v.api.Permissions(v.ctx())
+	scopes, err := v.scopeMap()
 	if err != nil {
 		return nil, err
 	}
 	if do == "replay" {
 		return v.replayed(&f)
 	}
-	if f.step(do, scopes.Items) {
+	if f.step(do, scopes) {
 		return v.formPage(&f, do == "check")
 	}
 	text, _ := f.policy()
@@ -220,15 +220,15 @@ func (v *visit) formPage(f *keyForm, checked bool) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	scopes, err := v.api.Permissions(v.ctx())
+	scopes, err := v.scopeMap()
 	if err != nil {
 		return nil, err
 	}
-	d.Presets, d.Upstreams, d.All = presets.Items, upstreams.Items, len(scopes.Items)
+	d.Presets, d.Upstreams, d.All = presets.Items, upstreams.Items, len(scopes)
 	if d.Form.Upstream == "" && len(d.Upstreams) > 0 {
 		d.Form.Upstream = d.Upstreams[0].Name
 	}
-	d.choose(scopes.Items)
+	d.choose(scopes)
 	text, lines := d.Form.policy()
 	d.Check, err = v.api.CheckPolicy(v.ctx(), admin.PolicyCheckRequest{Key: f.Key, KeyRequest: admin.KeyRequest{
 		Name: f.Name, Upstream: d.Form.Upstream, PolicyEdit: admin.PolicyEdit{Policy: text, PolicyFile: "form"},
@@ -251,7 +251,7 @@ func (v *visit) formPage(f *keyForm, checked bool) (*page, error) {
 			d.Problems = append(d.Problems, p.Message)
 		}
 	}
-	d.review(scopes.Items)
+	d.review(scopes)
 	p := &page{
 		Title: "New key", Heading: "New key", Nav: "/keys", Template: "keyform", Crumb: &link{"/keys", "Keys"},
 		Sub: "Give one agent, on one runner, the least it needs. You can check it before it exists.",

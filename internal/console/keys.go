@@ -153,13 +153,13 @@ func (v *visit) keyWith(id, problem, reason string) (*page, error) {
 }
 
 func (v *visit) scopeRows(grants []admin.Grant) ([]scopeRow, error) {
-	all, err := v.api.Permissions(v.ctx())
+	all, err := v.scopeMap()
 	if err != nil {
 		return nil, err
 	}
 	of := map[string]*admin.Scope{}
-	for i := range all.Items {
-		of[all.Items[i].Resource] = &all.Items[i]
+	for i := range all {
+		of[all[i].Resource] = &all[i]
 	}
 	var out []scopeRow
 	for _, g := range grants {

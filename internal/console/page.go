@@ -63,6 +63,18 @@ type visit struct {
 	now time.Time
 	// status is the server's, for the frame and for pages; the zero value if the API does not answer.
 	status admin.Status
+	// known is the permission map, once it was asked for.
+	known []admin.Scope
+}
+
+// scopeMap is the permission map. It is asked for once a visit: it is large, and forms need it in several places.
+func (v *visit) scopeMap() ([]admin.Scope, error) {
+	if v.known != nil {
+		return v.known, nil
+	}
+	all, err := v.api.Permissions(v.ctx())
+	v.known = all.Items
+	return v.known, err
 }
 
 func (v *visit) ctx() context.Context { return v.r.Context() }

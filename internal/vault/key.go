@@ -167,17 +167,18 @@ func (k *Key) RotateBy() time.Time {
 // idDigits are lower case, without look-alikes in either case.
 var idDigits = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-func newID(prefix string) string {
+// NewID returns a fresh id: a prefix and 16 base32 digits (80 random bits).
+func NewID(prefix string) string {
 	var b [10]byte
 	_, _ = rand.Read(b[:]) // never fails: the runtime ends the process instead
 	return prefix + idDigits.EncodeToString(b[:])
 }
 
-// NewKeyID returns a fresh id: "key_" and 16 base32 digits (80 random bits).
-func NewKeyID() policy.KeyID { return policy.KeyID(newID("key_")) }
+// NewKeyID returns a fresh id, which begins with "key_".
+func NewKeyID() policy.KeyID { return policy.KeyID(NewID("key_")) }
 
 // NewUpstreamID returns a fresh id: "up_" and 16 base32 digits.
-func NewUpstreamID() policy.UpstreamID { return policy.UpstreamID(newID("up_")) }
+func NewUpstreamID() policy.UpstreamID { return policy.UpstreamID(NewID("up_")) }
 
 // MaxName is the length of a key's or an upstream's name in bytes. Names are in every record and alert.
 const MaxName = 100

@@ -90,7 +90,7 @@ type Operator struct {
 func (m *Master) MintOperator(name string, role Role, now time.Time) (Secret, Operator) {
 	text := mintText(prefixAdmin)
 	return NewSecret(text), Operator{
-		ID: newID("op_"), Name: name, Role: role, Digest: m.digest(text), Last4: last4(text), Created: now,
+		ID: NewID("op_"), Name: name, Role: role, Digest: m.digest(text), Last4: last4(text), Created: now,
 	}
 }
 

@@ -46,4 +46,4 @@ func (m *Master) PassDigest(kind PassKind, text string) (Digest, bool) {
 }
 
 // NewOperatorID makes the id of an operator's account: "opr_" and 16 base32 digits.
-func NewOperatorID() string { return newID("opr_") }
+func NewOperatorID() string { return NewID("opr_") }
