@@ -9,6 +9,7 @@ import (
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // meter counts by the minute, over the last hour.
@@ -37,6 +38,14 @@ func (m *meter) turn(minute int64) {
 		}
 	}
 	m.minute = max(m.minute, minute)
+}
+
+// at is how many there were in a minute.
+func (m *meter) at(minute int64) int64 {
+	if minute > m.minute || minute <= m.minute-trafficMinutes {
+		return 0
+	}
+	return int64(m.counts[minute%trafficMinutes])
 }
 
 // last is how many there were in the last minutes, of which the present one is one.
@@ -93,11 +102,15 @@ func (f *figures) lately(key policy.KeyID) *activity {
 // lastLooked is how many of a key's newest records are looked through for its last call.
 const lastLooked = 20
 
-// lastCall is when a key last called; zero if it never did, or did much else since.
-func (f *figures) lastCall(ctx context.Context, s *Service, key policy.KeyID) (time.Time, error) {
-	a := f.acted(key)
+// lastCall is when a key last called; zero if it never did, or did much else since. For a key that is revoked it is looked for
+// each time: there is no end to those, and nobody asks for them often.
+func (f *figures) lastCall(ctx context.Context, s *Service, k *vault.Key) (time.Time, error) {
+	key, a := k.ID, f.lately(k.ID)
 	if !a.last.IsZero() || a.looked {
 		return a.last, nil
+	}
+	if k.Revoked.IsZero() {
+		a = f.acted(key)
 	}
 	err := s.Store.View(ctx, func(tx store.Tx) error {
 		page, err := tx.Query(store.RecordQuery{Key: key, Limit: lastLooked})

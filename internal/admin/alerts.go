@@ -54,7 +54,7 @@ type AlertFilter struct {
 }
 
 const (
-	// alertsRead is how many alerts are looked through, messagesRead how many messages.
+	// alertsRead is how many alerts are looked through, messagesRead how many messages of a target.
 	alertsRead   = 2000
 	messagesRead = 1000
 )
@@ -69,7 +69,7 @@ func (s *Service) Alerts(ctx context.Context, f AlertFilter) (List[Alert], error
 	err = s.Store.View(ctx, func(tx store.Tx) error {
 		rows, err := tx.Alerts(alertsRead)
 		for _, r := range rows {
-			if (f.Key == "" || r.Key == string(key)) && (f.Kind == "" || r.Kind == f.Kind) && (!f.Open || r.Resolved.IsZero()) && len(out.Items) < maxPage {
+			if (f.Key == "" || r.Key == string(key)) && (f.Kind == "" || r.Kind == f.Kind) && (!f.Open || r.Resolved.IsZero()) {
 				out.Items = append(out.Items, viewAlert(&r))
 			}
 		}
@@ -89,16 +89,13 @@ func viewAlert(r *store.AlertRow) Alert {
 func (s *Service) AcknowledgeAlert(ctx context.Context, who Actor, id string) (Alert, error) {
 	var out Alert
 	err := s.act(ctx, store.LaneControl, who, "alert.acknowledge", func(tx store.Tx, rec *audit.Record) error {
-		rows, err := tx.Alerts(alertsRead)
+		rows, err := openAlerts(tx)
 		if err != nil {
 			return err
 		}
 		i := slices.IndexFunc(rows, func(r store.AlertRow) bool { return r.ID == id })
-		switch {
-		case i < 0:
-			return refuse(NotFound, "there is no alert %q; `keybrake alerts list` shows them", id)
-		case !rows[i].Resolved.IsZero():
-			return refuse(Conflict, "the alert %s is over since %s", id, stamp(rows[i].Resolved))
+		if i < 0 {
+			return overOrNone(tx, id)
 		}
 		r := rows[i]
 		r.Acked, r.AckedBy = tx.Now(), who.Name
@@ -107,6 +104,36 @@ func (s *Service) AcknowledgeAlert(ctx context.Context, who Actor, id string) (A
 		return tx.PutAlert(r)
 	})
 	return out, err
+}
+
+// openAlerts are all alerts that are open: they come first, so that it is read until there is one that is over.
+func openAlerts(tx store.Tx) ([]store.AlertRow, error) {
+	for limit := 64; ; limit *= 8 {
+		rows, err := tx.Alerts(limit)
+		if err != nil {
+			return nil, err
+		}
+		over := slices.IndexFunc(rows, func(r store.AlertRow) bool { return !r.Resolved.IsZero() })
+		if over >= 0 {
+			return rows[:over], nil
+		}
+		if len(rows) < limit {
+			return rows, nil
+		}
+	}
+}
+
+// overOrNone says why an alert is not open.
+func overOrNone(tx store.Tx, id string) error {
+	rows, err := tx.Alerts(alertsRead)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(rows, func(r store.AlertRow) bool { return r.ID == id && !r.Resolved.IsZero() })
+	if i < 0 {
+		return refuse(NotFound, "there is no alert %q; `keybrake alerts list` shows them", id)
+	}
+	return refuse(Conflict, "the alert %s is over since %s", id, stamp(rows[i].Resolved))
 }
 
 // AlertTargets lists where messages go and how that goes.
@@ -123,13 +150,16 @@ func (s *Service) AlertTargets(ctx context.Context) (List[AlertTarget], error) {
 		out.Items = append(out.Items, AlertTarget{Name: t.Name, Kind: t.Kind, Least: least})
 	}
 	err := s.Store.View(ctx, func(tx store.Tx) error {
-		rows, err := tx.Messages(messagesRead)
-		for _, m := range rows {
-			if i := slices.IndexFunc(out.Items, func(t AlertTarget) bool { return t.Name == m.Target }); i >= 0 {
+		for i := range out.Items {
+			rows, err := tx.Messages(out.Items[i].Name, messagesRead)
+			if err != nil {
+				return err
+			}
+			for _, m := range rows {
 				out.Items[i].count(&m, tx.Now())
 			}
 		}
-		return err
+		return nil
 	})
 	for i := range out.Items {
 		if t := &out.Items[i]; t.Arrived.After(t.Failed) {

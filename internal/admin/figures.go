@@ -42,13 +42,15 @@ type figures struct {
 	// turned is when that was, and turns when the first of them ends.
 	turned, turns time.Time
 	due           due
-	// minutes counts calls by the minute that they came in, oldest first; those before the first are forgotten.
-	minutes  []Minute
-	activity map[policy.KeyID]*activity
-	vendors  map[policy.UpstreamID]*traffic
+	// allowed and refused are all keys' calls.
+	allowed, refused meter
+	activity         map[policy.KeyID]*activity
+	vendors          map[policy.UpstreamID]*traffic
 	// last is the record before the next one, and damage where one does not follow from the one before.
 	last   audit.Entry
 	damage string
+	// verified is when the whole record was checked last and found as it was written; zero: not by this process.
+	verified time.Time
 }
 
 // traffic is how an upstream answered lately.
@@ -79,6 +81,16 @@ func (f *figures) link(e *audit.Entry) {
 		f.damage = fmt.Sprintf("record %d does not follow from the one before it", e.Seq)
 	}
 	f.last = audit.Entry{Seq: e.Seq, Hash: e.Hash}
+}
+
+// found takes in what a check of the whole record found: if all of it is as it was written, what was not has been mended.
+func (f *figures) found(v Verification, now time.Time) {
+	if !v.OK || v.Partial {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.damage, f.verified = "", now
 }
 
 // Minute is the calls of one minute.
@@ -133,14 +145,14 @@ func (f *figures) count(e *audit.Entry) {
 	if err != nil {
 		return // verification is what tells of it
 	}
-	m := Minute{At: r.At.UTC().Truncate(time.Minute)}
+	var allowed, refused int64
 	switch r.Kind {
 	case audit.KindIntent:
-		m.Allowed = 1
+		allowed = 1
 	case audit.KindDenied:
-		m.Denied = 1
+		refused = 1
 	case audit.KindFolded:
-		m.Denied = r.Count
+		refused = r.Count
 	case audit.KindOutcome:
 		f.answered(r)
 		return
@@ -149,21 +161,14 @@ func (f *figures) count(e *audit.Entry) {
 	}
 	if e.Key != "" {
 		a := f.acted(e.Key)
-		a.call(r.At, m.Allowed+m.Denied)
-		a.denied.add(r.At, m.Denied)
+		a.call(r.At, allowed+refused)
+		a.denied.add(r.At, refused)
 		if r.Kind == audit.KindIntent && r.Access == policy.Write {
 			a.repeats.count(r)
 		}
 	}
-	if n := len(f.minutes); n > 0 && !f.minutes[n-1].At.Before(m.At) {
-		f.minutes[n-1].Allowed += m.Allowed
-		f.minutes[n-1].Denied += m.Denied
-		return
-	}
-	f.minutes = append(f.minutes, m)
-	if n := len(f.minutes); n > trafficMinutes {
-		f.minutes = slices.Clone(f.minutes[n-trafficMinutes:])
-	}
+	f.allowed.add(r.At, allowed)
+	f.refused.add(r.At, refused)
 }
 
 // readCaps reads the totals of windows that are new, and those of keys that changed.

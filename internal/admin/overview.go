@@ -10,6 +10,7 @@ import (
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -25,7 +26,8 @@ type Overview struct {
 	Closest []KeyCap   `json:"closest" doc:"caps that are closest to their limits"`
 	Oldest  *KeyView   `json:"oldest,omitempty" doc:"the live key that was made, or rotated, longest ago"`
 	Rotated time.Time  `json:"rotated,omitzero" doc:"when that was"`
-	Open    int        `json:"open" doc:"calls whose outcome is not known, at most 100"`
+	Open    int        `json:"open" doc:"calls whose outcome is not known, as far as they were counted"`
+	More    bool       `json:"open_more,omitempty" doc:"there are more of them than were counted"`
 	OpenUSD string     `json:"open_usd" doc:"what they hold"`
 	Since   *time.Time `json:"since,omitempty" doc:"of open calls: when the oldest left"`
 }
@@ -131,23 +133,34 @@ func saturated(a money.USD, b int64) money.USD {
 	return money.USD(int64(^uint64(0) >> 1))
 }
 
+// openCounted is how many open calls are counted: it is done every two seconds.
+const openCounted = 1000
+
 // open sums up what is open.
 func (s *Service) open(ctx context.Context, out *Overview) error {
-	calls, err := s.OpenCalls(ctx, "")
-	if err != nil {
+	var calls []*ledger.Reservation
+	err := s.Store.View(ctx, func(tx store.Tx) (err error) {
+		calls, err = tx.Unresolved(0, openCounted+1)
 		return err
+	})
+	if err != nil {
+		return understood("read what is open", err)
 	}
-	out.Open = len(calls.Items)
+	if out.More = len(calls) > openCounted; out.More {
+		calls = calls[:openCounted]
+	}
+	out.Open = len(calls)
 	var sum money.USD
-	for _, c := range calls.Items {
-		for _, m := range c.Held {
-			if usd, err := money.ParseUSD(m.USD); err == nil {
+	for _, r := range calls {
+		for i, e := range r.Effects {
+			if usd, err := e.Quote.USD(r.Counted[i]); err == nil {
 				sum = saturated(sum, int64(usd))
 			}
 		}
 	}
-	if len(calls.Items) > 0 {
-		out.Since = &calls.Items[0].Sent
+	if len(calls) > 0 {
+		since := calls[0].Sends().UTC()
+		out.Since = &since
 	}
 	out.OpenUSD = sum.String()
 	return nil
@@ -156,14 +169,10 @@ func (s *Service) open(ctx context.Context, out *Overview) error {
 // lastHour is each of the last minutes, also those without a call.
 func (f *figures) lastHour(now time.Time) []Minute {
 	out := make([]Minute, trafficMinutes)
-	first := now.UTC().Truncate(time.Minute).Add(-(trafficMinutes - 1) * time.Minute)
+	first := now.Unix()/60 - trafficMinutes + 1
 	for i := range out {
-		out[i].At = first.Add(time.Duration(i) * time.Minute)
-	}
-	for _, m := range f.minutes {
-		if i := int(m.At.Sub(first) / time.Minute); i >= 0 && i < len(out) && !m.At.Before(first) {
-			out[i].Allowed, out[i].Denied = m.Allowed, m.Denied
-		}
+		minute := first + int64(i)
+		out[i] = Minute{time.Unix(minute*60, 0).UTC(), f.allowed.at(minute), f.refused.at(minute)}
 	}
 	return out
 }
@@ -213,7 +222,7 @@ func (s *Service) Standings(ctx context.Context, f StandingFilter) (List[KeyStan
 		out.Next = string(rows[limit-1].key.ID)
 	}
 	for _, r := range rows {
-		last, err := s.figures.lastCall(ctx, s, r.key.ID)
+		last, err := s.figures.lastCall(ctx, s, r.key)
 		if err != nil {
 			return out, understood("list the keys", err)
 		}

@@ -38,7 +38,7 @@ func (s *Service) Seen(ctx context.Context, leastPerCent int, ahead time.Duratio
 		return out, err
 	}
 	if sum.Since != nil {
-		out.Open = alert.OpenCalls{Count: sum.Open, Oldest: *sum.Since, USD: sum.OpenUSD}
+		out.Open = alert.OpenCalls{Count: sum.Open, More: sum.More, Oldest: *sum.Since, USD: sum.OpenUSD}
 	}
 	return out, nil
 }
@@ -84,7 +84,7 @@ func (s *Service) traffic(ctx context.Context, out *alert.Seen, leastPerCent int
 	if err := f.follow(ctx, s); err != nil {
 		return err
 	}
-	out.Damage = f.damage
+	out.Damage, out.Verified = f.damage, f.verified
 	if generation := s.Ring.Generation(); f.due.of != generation || out.Now.Sub(f.due.at) >= time.Minute || out.Now.Before(f.due.at) {
 		f.due = due{of: generation, at: out.Now, dates: s.dates(out.Now, ahead)}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/keybrake/keybrake/internal/alert"
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
 )
 
 func TestWhatThereIsToBeAlertedOfIsSeen(t *testing.T) {
@@ -118,5 +119,82 @@ func TestARecordThatDoesNotFollowIsSeen(t *testing.T) {
 	seen := alert.Seen{Damage: f.damage}
 	if got := (alert.Thresholds{}).Conditions(&seen); len(got) != 1 || got[0].Kind != alert.Chain {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestAWholeCheckEndsWhatWasWrongWithTheRecord: nothing else does, since a new process has only not met the place again.
+func TestAWholeCheckEndsWhatWasWrongWithTheRecord(t *testing.T) {
+	w := newWorld(t)
+	w.figures.damage = "record 7 does not follow from the one before it"
+	seen := func() alert.Seen {
+		t.Helper()
+		s, err := w.Seen(t.Context(), 50, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := seen(); s.Damage == "" || !s.Verified.IsZero() {
+		t.Fatalf("%q, %v", s.Damage, s.Verified)
+	}
+	if v, err := w.client.VerifyAudit(t.Context()); err != nil || !v.OK {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	if s := seen(); s.Damage != "" || s.Verified.IsZero() {
+		t.Errorf("%q, %v", s.Damage, s.Verified)
+	}
+}
+
+func TestAlertsThatWaitForSomebodyAreCountedHoweverManyThereAre(t *testing.T) {
+	w := newWorld(t)
+	err := w.db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
+		for i := range 1300 {
+			r := store.AlertRow{ID: fmt.Sprint("alr_", i), Kind: "cap", Subject: fmt.Sprint(i), Severity: "info", First: tx.Now().Add(time.Duration(i) * time.Second), Last: tx.Now()}
+			if i < 600 {
+				r.Severity = "warning"
+			}
+			if i%2 == 0 {
+				r.Acked, r.AckedBy = tx.Now(), "dana"
+			}
+			if i%3 == 0 {
+				r.Resolved = tx.Now()
+			}
+			if err := tx.PutAlert(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := w.client.Status(t.Context()); err != nil || s.Alerts != 200 {
+		t.Errorf("%d wait, %v", s.Alerts, err)
+	}
+	if a, err := w.client.AcknowledgeAlert(t.Context(), "alr_1"); err != nil || a.AckedBy == "" {
+		t.Errorf("the oldest: %+v, %v", a, err)
+	}
+	if s, err := w.client.Status(t.Context()); err != nil || s.Alerts != 199 {
+		t.Errorf("%d wait after one is looked after, %v", s.Alerts, err)
+	}
+}
+
+func TestWhatARevokedKeyDidIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-one")
+	stored, _ := w.Ring.Key(policy.KeyID(k.ID))
+	admit(t, w.db, stored, 5)
+	if list, err := w.client.Standings(t.Context(), StandingFilter{}); err != nil || list.Items[0].Hour != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if _, err := w.client.RevokeKey(t.Context(), k.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	list, err := w.client.Standings(t.Context(), StandingFilter{KeyFilter: KeyFilter{Revoked: true}})
+	if err != nil || len(list.Items) != 1 || list.Items[0].LastCall.IsZero() {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if n := len(w.figures.activity); n != 0 {
+		t.Errorf("the activity of %d keys is kept", n)
 	}
 }

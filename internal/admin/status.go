@@ -17,7 +17,7 @@ type Status struct {
 	SignedAt time.Time `json:"signed_at,omitzero"`
 	Brakes   []Brake   `json:"brakes" doc:"what is stopped"`
 	InFlight int64     `json:"in_flight" doc:"calls on their way to upstreams"`
-	// Alerts are those that are open, more than information, and that nobody has said to look after; at most 50.
+	// Alerts are those that are open, more than information, and that nobody has said to look after.
 	Alerts  int    `json:"alerts"`
 	Trouble string `json:"trouble,omitempty" doc:"why money calls are not taken; absent: they are"`
 }
@@ -66,9 +66,9 @@ func lastHead(tx store.Tx, height int64) (audit.Head, error) {
 
 // pressing counts the alerts that wait for somebody.
 func pressing(tx store.Tx) (n int, err error) {
-	rows, err := tx.Alerts(50)
+	rows, err := openAlerts(tx)
 	for _, r := range rows {
-		if r.Resolved.IsZero() && r.Acked.IsZero() && r.Severity != string(alert.Info) {
+		if r.Acked.IsZero() && r.Severity != string(alert.Info) {
 			n++
 		}
 	}

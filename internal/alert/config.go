@@ -45,32 +45,32 @@ type Target struct {
 	Command []string `yaml:"command"` // program and arguments; the message is on standard input
 }
 
-// Check says what is wrong with the section, with what to write.
+// Check says everything that is wrong with the section, with what to write.
 func (c *Config) Check() error {
+	var wrong []error
 	seen := map[string]bool{}
 	for i := range c.Targets {
 		t := &c.Targets[i]
 		if t.Name == "" || strings.ContainsAny(t.Name, "/ \t\n") {
-			return fmt.Errorf("alerts: target %d has the name %q: write one without spaces and slashes", i+1, t.Name)
-		}
-		if seen[t.Name] {
-			return fmt.Errorf("alerts: two targets are called %s", t.Name)
+			wrong = append(wrong, fmt.Errorf("alerts: target %d has the name %q: write one without spaces and slashes", i+1, t.Name))
+		} else if seen[t.Name] {
+			wrong = append(wrong, fmt.Errorf("alerts: two targets are called %s", t.Name))
 		}
 		seen[t.Name] = true
 		if err := t.check(); err != nil {
-			return fmt.Errorf("alerts: target %s: %w", t.Name, err)
+			wrong = append(wrong, fmt.Errorf("alerts: target %s: %w", t.Name, err))
 		}
 	}
 	for _, level := range c.Thresholds.Caps {
 		if level < 1 || level > 1000 {
-			return fmt.Errorf("alerts: thresholds: caps: %d: write per cents like [50, 80, 100]", level)
+			wrong = append(wrong, fmt.Errorf("alerts: thresholds: caps: %d: write per cents like [50, 80, 100]", level))
 		}
 	}
 	t := c.Thresholds
 	if t.Denials < 0 || t.Repeats < 0 || t.UpstreamFailed < 0 || t.UpstreamFailed > 100 || t.UnresolvedAfter < 0 || t.ExpiryBefore < 0 || t.RotationBefore < 0 || c.Again < 0 {
-		return errors.New("alerts: thresholds: a number is below zero, or more than 100 per cent")
+		wrong = append(wrong, errors.New("alerts: thresholds: a number is below zero, or more than 100 per cent"))
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 func (t *Target) check() error {

@@ -75,7 +75,7 @@ func (w *world) clear(t *rapid.T) {
 	w.seen, w.blind = Seen{}, nil
 	w.look(t)
 	err := w.db.Update(context.Background(), store.LaneControl, func(tx store.Tx) error {
-		all, err := tx.Messages(10_000)
+		all, err := tx.Messages("", 10_000)
 		for _, m := range all {
 			m.Done = tx.Now()
 			if err := tx.PutMessage(m); err != nil {

@@ -50,6 +50,8 @@ type Condition struct {
 	Key     string // id of the key that it is about; empty: none
 	Severity
 	Title, Text string
+	// State is how Title ends where it tells how something stands: another one is told anew, whatever the severity.
+	State string
 }
 
 // Seen is what the rules look at.
@@ -64,6 +66,8 @@ type Seen struct {
 	Upstreams []Traffic
 	// Trouble is why money calls are not taken, Damage where the record is not as it was written; empty: neither.
 	Trouble, Damage string
+	// Verified is when the whole record was checked last and found as it was written; zero: not since the start.
+	Verified time.Time
 }
 
 // Cap is a cap of a key as it stands.
@@ -98,8 +102,9 @@ type Repeat struct {
 // OpenCalls are calls whose outcome is not known.
 type OpenCalls struct {
 	Count  int
+	More   bool // there are more than were counted
 	Oldest time.Time
-	USD    string
+	USD    string // of those that were counted
 }
 
 // Date is when something ends or is due.
@@ -247,7 +252,7 @@ func (t Thresholds) brakes(s *Seen) (out []Condition) {
 		case c.Kind == Frozen:
 			c.Title = what + " is frozen: the books and the vendor do not agree"
 		default:
-			c.Title = what + " is " + b.Mode
+			c.Title, c.State = what+" is "+b.Mode, b.Mode
 		}
 		c.Text = "By " + b.By + " at " + b.At.UTC().Format("2 Jan 15:04:05 UTC") + "."
 		if b.Reason != "" {
@@ -277,10 +282,14 @@ func (t Thresholds) open(s *Seen) []Condition {
 	if s.Open.Count == 0 || s.Now.Sub(s.Open.Oldest) < t.UnresolvedAfter {
 		return nil
 	}
+	most, least := "", "$"
+	if s.Open.More {
+		most, least = "more than ", "More than $"
+	}
 	return []Condition{{
 		Kind: Unresolved, Subject: "calls", Severity: Warning,
-		Title: fmt.Sprintf("The outcome of %s is not known since %s", calls(s.Open.Count), s.Open.Oldest.UTC().Format("2 Jan 15:04 UTC")),
-		Text:  "$" + s.Open.USD + " stay held until Stripe tells or an operator decides: keybrake reconcile",
+		Title: fmt.Sprintf("The outcome of %s%s is not known since %s", most, calls(s.Open.Count), s.Open.Oldest.UTC().Format("2 Jan 15:04 UTC")),
+		Text:  least + s.Open.USD + " stay held until Stripe tells or an operator decides: keybrake reconcile",
 	}}
 }
 

@@ -161,6 +161,7 @@ func TestWhatAnAlertSays(t *testing.T) {
 		{Seen{Denials: []DenialBurst{refused("a", 31)}}, "agent-a was refused 31 times in 5 min", "keybrake audit list --key agent-a --verdict deny"},
 		{Seen{Open: OpenCalls{Count: 1, Oldest: began.Add(-time.Hour), USD: "20.00"}}, "The outcome of a call is not known since 27 Nov 07:00 UTC", "$20.00 stay held"},
 		{Seen{Open: OpenCalls{Count: 2, Oldest: began.Add(-time.Hour), USD: "20.00"}}, "The outcome of 2 calls is not known since 27 Nov 07:00 UTC", "$20.00 stay held"},
+		{Seen{Open: OpenCalls{Count: 1000, More: true, Oldest: began.Add(-time.Hour), USD: "20.00"}}, "The outcome of more than 1000 calls is not known since 27 Nov 07:00 UTC", "More than $20.00 stay held"},
 		{Seen{Due: []Date{{Kind: Rotation, What: "vault key", Key: "a", Name: "agent-a", At: began.Add(-time.Hour)}}}, "The vault key agent-a was due for rotation on 27 Nov 2026", "keybrake key rotate agent-a"},
 		{Seen{Due: []Date{{Kind: Rotation, What: "secret of the upstream", Name: "stripe", At: began.Add(time.Hour)}}}, "The secret of the upstream stripe is due for rotation on 27 Nov 2026", "keybrake upstream rotate stripe"},
 		{Seen{Upstreams: []Traffic{{Name: "stripe", Calls: 12, Failed: 7, Within: 5 * time.Minute}}}, "7 of 12 calls to stripe failed in 5 min", "stays held until it is known"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // Times of a sender.
@@ -17,7 +18,7 @@ const (
 	retryMost  = 15 * time.Minute
 	// givenUp is how long it is tried.
 	givenUp = 3 * 24 * time.Hour
-	// waiting is how many messages are looked at.
+	// waiting is how many messages of a target are looked at.
 	waiting = 1000
 	// idle is how long a sender sleeps that nobody wakes.
 	idle = time.Minute
@@ -36,7 +37,7 @@ func (w *Watcher) wake(target string) {
 // giveUpStrays ends the wait of messages for targets that the config file has no more.
 func (w *Watcher) giveUpStrays(ctx context.Context) error {
 	return w.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error {
-		all, err := tx.Messages(waiting)
+		all, err := tx.Messages("", listed)
 		for _, m := range all {
 			if !m.Done.IsZero() || w.target(m.Target) != nil {
 				continue
@@ -76,10 +77,10 @@ func (w *Watcher) Deliver(ctx context.Context, target string) (next time.Duratio
 	var due []store.MessageRow
 	next = idle
 	err = w.Store.View(ctx, func(tx store.Tx) error {
-		all, err := tx.Messages(waiting)
+		all, err := tx.Messages(target, waiting)
 		for _, m := range all {
 			switch rest := m.Due.Sub(tx.Now()); {
-			case m.Target != target || !m.Done.IsZero():
+			case !m.Done.IsZero():
 			case rest > 0:
 				next = min(next, rest)
 			default:
@@ -139,5 +140,5 @@ func (w *Watcher) Test(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	return t.deliver(ctx, newID("msg_"), body, now)
+	return t.deliver(ctx, vault.NewID("msg_"), body, now)
 }

@@ -2,17 +2,17 @@ package alert
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // Watcher looks for what is wrong and sees that it is told. It is safe for concurrent use.
@@ -30,6 +30,8 @@ type Watcher struct {
 	// ended are alerts that were over lately, by the same names: one that comes back is the same.
 	ended map[string]store.AlertRow
 	known bool // the two were read from the store
+	// gone is since when an open alert's condition was not there, by the same names, of kinds that have to stay away a while.
+	gone map[string]time.Time
 	// alone is when trouble was told last past the store, which took nothing.
 	alone time.Time
 	// forgot is when what is old was let go of last: it reads all there is, so not in every transaction.
@@ -113,7 +115,7 @@ func (w *Watcher) Look(ctx context.Context) error {
 		w.tellAlone(ctx, conditions, seen.Now)
 		return err
 	}
-	c := w.compare(conditions, seen.Now, err != nil)
+	c := w.compare(conditions, &seen, err != nil)
 	if len(c.rows) == 0 {
 		return nil
 	}
@@ -161,7 +163,7 @@ func (w *Watcher) read(ctx context.Context) error {
 	if w.known {
 		return nil
 	}
-	w.open, w.ended = map[string]store.AlertRow{}, map[string]store.AlertRow{}
+	w.open, w.ended, w.gone = map[string]store.AlertRow{}, map[string]store.AlertRow{}, map[string]time.Time{}
 	err := w.Store.View(ctx, func(tx store.Tx) error {
 		rows, err := tx.Alerts(listed)
 		w.took(rows, tx.Now())
@@ -215,7 +217,8 @@ func (c *changes) forgetAck(r *store.AlertRow) {
 }
 
 // compare finds what is new, worse or over. While not everything can be seen nothing is over.
-func (w *Watcher) compare(conditions []Condition, now time.Time, blind bool) (c changes) {
+func (w *Watcher) compare(conditions []Condition, seen *Seen, blind bool) (c changes) {
+	now := seen.Now
 	still := map[string]bool{}
 	for _, is := range conditions {
 		n := name(string(is.Kind), is.Subject)
@@ -223,13 +226,15 @@ func (w *Watcher) compare(conditions []Condition, now time.Time, blind bool) (c 
 			continue
 		}
 		still[n] = true
+		delete(w.gone, n)
 		w.stands(&c, n, is, now)
 	}
 	if blind {
 		return c
 	}
 	for _, n := range slices.Sorted(maps.Keys(w.open)) {
-		if r := w.open[n]; !still[n] {
+		if r := w.open[n]; !still[n] && !w.lingers(n, &r, seen) {
+			delete(w.gone, n)
 			r.Resolved = now
 			if tellsEnd(Kind(r.Kind)) && !r.Told.IsZero() {
 				c.tell(w, "resolved", &r, now)
@@ -238,6 +243,26 @@ func (w *Watcher) compare(conditions []Condition, now time.Time, blind bool) (c 
 		}
 	}
 	return c
+}
+
+// calm is for how long a vendor must have answered before its trouble is over: two of the stretches that its failures are
+// counted in, so that one that comes and goes is told once.
+const calm = 10 * time.Minute
+
+// lingers reports whether an alert stays open whose condition is not there.
+func (w *Watcher) lingers(n string, r *store.AlertRow, seen *Seen) bool {
+	switch Kind(r.Kind) {
+	case Chain: // what is written does not mend itself, and a new process has only not met it again
+		return !seen.Verified.After(r.Last)
+	case Upstream:
+		since, known := w.gone[n]
+		if !known {
+			since, w.gone[n] = seen.Now, seen.Now
+		}
+		return seen.Now.Sub(since) < calm
+	default:
+		return false
+	}
 }
 
 // tellsEnd are the kinds whose end people wait for.
@@ -256,14 +281,14 @@ func (w *Watcher) stands(c *changes, n string, is Condition, now time.Time) {
 			r.Resolved = time.Time{}
 			c.forgetAck(&r)
 		} else {
-			r = store.AlertRow{ID: newID("alr_"), Kind: string(is.Kind), Subject: is.Subject, Key: is.Key, First: now}
+			r = store.AlertRow{ID: vault.NewID("alr_"), Kind: string(is.Kind), Subject: is.Subject, Key: is.Key, First: now}
 		}
 	}
 	event := ""
 	switch {
 	case r.Told.IsZero():
 		event = "opened"
-	case is.Severity.rank() > Severity(r.ToldSeverity).rank():
+	case is.Severity.rank() > Severity(r.ToldSeverity).rank(), open && !strings.HasSuffix(r.Title, is.State):
 		event = "worse"
 	case endTold, !open && now.Sub(r.Told) > w.again():
 		event = "opened"
@@ -310,7 +335,7 @@ func (w *Watcher) messages(told []Told, now time.Time) (out []store.MessageRow, 
 			if err != nil {
 				return nil, fmt.Errorf("write a message: %w", err)
 			}
-			out = append(out, store.MessageRow{ID: newID("msg_"), Target: t.Name, Body: body, Created: now, Due: now})
+			out = append(out, store.MessageRow{ID: vault.NewID("msg_"), Target: t.Name, Body: body, Created: now, Due: now})
 		}
 	}
 	return out, nil
@@ -325,7 +350,7 @@ func (w *Watcher) tellAlone(ctx context.Context, conditions []Condition, now tim
 	var c changes
 	for _, is := range conditions {
 		if is.Kind == Store || is.Kind == Chain {
-			c.tell(w, "opened", &store.AlertRow{ID: newID("alr_"), Kind: string(is.Kind), Severity: string(is.Severity), Title: is.Title, Text: is.Text, First: now}, now)
+			c.tell(w, "opened", &store.AlertRow{ID: vault.NewID("alr_"), Kind: string(is.Kind), Severity: string(is.Severity), Title: is.Title, Text: is.Text, First: now}, now)
 		}
 	}
 	if len(c.told) == 0 {
@@ -355,12 +380,4 @@ func (w *Watcher) target(name string) *Target {
 		}
 	}
 	return nil
-}
-
-var ids = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-func newID(prefix string) string {
-	b := make([]byte, 10)
-	_, _ = rand.Read(b) // never fails: the runtime ends the process instead
-	return prefix + ids.EncodeToString(b)
 }

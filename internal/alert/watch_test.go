@@ -126,6 +126,9 @@ func TestOnlyEndsThatPeopleWaitForAreTold(t *testing.T) {
 	}
 	w.seen = Seen{}
 	w.look(t)
+	w.pass(calm)
+	w.seen.Verified = w.now()
+	w.look(t)
 	var ends []Kind
 	for _, a := range w.told(t, "all")[len(Kinds):] {
 		if a.Event != "resolved" {
@@ -176,6 +179,67 @@ func TestARestartTellsNothingTwiceAndForgetsNothing(t *testing.T) {
 	w.seen.Brakes, w.seen.Caps = nil, []Cap{used("a", 100)} // while it was down
 	w.look(t)
 	sameEvents(t, w.events(t, "all"), []string{"opened cap warning", "opened brake warning", "worse cap critical", "resolved brake warning"})
+}
+
+// TestAStopAfterReadOnlyIsToldAnew: whoever was told that writes are stopped does not know that everything is.
+func TestAStopAfterReadOnlyIsToldAnew(t *testing.T) {
+	w := newWorld(t, paper("all"))
+	readOnly, renamed := stopped("a"), stopped("a")
+	readOnly.Mode, renamed.Name = "read-only", "agent-b"
+	for _, brake := range []BrakeOn{readOnly, stopped("a"), renamed} {
+		w.seen.Brakes = []BrakeOn{brake}
+		w.look(t)
+		w.look(t)
+		if brake.Mode == "read-only" {
+			w.ack(t, w.only(t).ID)
+		}
+	}
+	sameEvents(t, w.events(t, "all"), []string{"opened brake warning", "worse brake warning"})
+	if told := w.told(t, "all"); told[1].Title != "agent-a is stopped" || told[0].ID != told[1].ID {
+		t.Errorf("told is %+v", told)
+	}
+	if r := w.only(t); r.AckedBy != "" {
+		t.Errorf("it is worse and still acknowledged by %q", r.AckedBy)
+	}
+}
+
+// TestADamagedRecordIsWrongUntilItIsCheckedWhole: a new process has only not met the place again.
+func TestADamagedRecordIsWrongUntilItIsCheckedWhole(t *testing.T) {
+	w := newWorld(t, paper("all"))
+	w.seen.Damage = "record 7 does not follow record 6"
+	w.look(t)
+	w.seen.Damage = ""
+	for range 3 {
+		w.restart(t)
+		w.pass(time.Hour)
+		w.look(t)
+	}
+	w.only(t)
+	w.seen.Verified = began // before it was seen
+	w.look(t)
+	w.only(t)
+	w.seen.Verified = w.now()
+	w.look(t)
+	if open, over := w.alerts(t); len(open) != 0 || len(over) != 1 {
+		t.Errorf("checked whole, and %d are open, %d over", len(open), len(over))
+	}
+}
+
+func TestAVendorThatComesAndGoesIsToldOnce(t *testing.T) {
+	w := newWorld(t, paper("all"))
+	failing := []Traffic{{Name: "stripe", Calls: 10, Failed: 10, Within: 5 * time.Minute}}
+	for range 20 {
+		w.seen.Upstreams = failing
+		w.look(t)
+		w.seen.Upstreams = nil
+		w.look(t)
+		w.pass(calm - 3*every)
+		w.look(t)
+	}
+	sameEvents(t, w.events(t, "all"), []string{"opened upstream critical"})
+	w.pass(calm)
+	w.look(t)
+	sameEvents(t, w.events(t, "all"), []string{"opened upstream critical", "resolved upstream critical"})
 }
 
 // ack notes beside the watcher, as the API does, that somebody looks after an alert.

@@ -140,12 +140,8 @@ func (w *world) only(t tester) store.AlertRow {
 func (w *world) outbox(t tester, target string) (out []store.MessageRow) {
 	t.Helper()
 	err := w.db.View(context.Background(), func(tx store.Tx) error {
-		all, err := tx.Messages(10_000)
-		for _, m := range all {
-			if m.Target == target {
-				out = append(out, m)
-			}
-		}
+		var err error
+		out, err = tx.Messages(target, 10_000)
 		return err
 	})
 	if err != nil {

@@ -87,7 +87,11 @@ func overviewHeading(v *visit, d *overviewPage) string {
 	case len(d.Brakes) > 0:
 		return plural(len(d.Brakes), "brake") + " on, the other keys are inside their caps."
 	case d.Open > 0:
-		return "The outcome of " + plural(d.Open, "call") + " is not known."
+		most := ""
+		if d.More {
+			most = "more than "
+		}
+		return "The outcome of " + most + plural(d.Open, "call") + " is not known."
 	case d.Keys == 0:
 		return "No keys yet."
 	default:

@@ -41,8 +41,10 @@ func (t *tx) PutAlert(a store.AlertRow) error {
 	return nil
 }
 
-func (t *tx) Messages(limit int) ([]store.MessageRow, error) {
-	return listing(t.control.messages, limit, func(m store.MessageRow) bool { return !m.Done.IsZero() }, func(m store.MessageRow) time.Time { return m.Created }), nil
+func (t *tx) Messages(target string, limit int) ([]store.MessageRow, error) {
+	of := maps.Clone(t.control.messages)
+	maps.DeleteFunc(of, func(_ string, m store.MessageRow) bool { return target != "" && m.Target != target })
+	return listing(of, limit, func(m store.MessageRow) bool { return !m.Done.IsZero() }, func(m store.MessageRow) time.Time { return m.Created }), nil
 }
 
 func (t *tx) PutMessage(m store.MessageRow) error {

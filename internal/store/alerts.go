@@ -41,8 +41,8 @@ type Alerts interface {
 	// Alerts lists alerts, those that are open first, then by when they began, newest first: at most limit.
 	Alerts(limit int) ([]AlertRow, error)
 	PutAlert(AlertRow) error
-	// Messages lists messages, those that wait first, then newest first: at most limit.
-	Messages(limit int) ([]MessageRow, error)
+	// Messages lists messages to a target (empty: to all), those that wait first, then newest first: at most limit.
+	Messages(target string, limit int) ([]MessageRow, error)
 	PutMessage(MessageRow) error
 	// ForgetAlerts deletes what was over before a time.
 	ForgetAlerts(before time.Time) error

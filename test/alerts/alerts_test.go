@@ -126,7 +126,7 @@ func (w *world) deliver(t *testing.T) store.MessageRow {
 	}
 	var all []store.MessageRow
 	err := w.db.View(t.Context(), func(tx store.Tx) (err error) {
-		all, err = tx.Messages(10)
+		all, err = tx.Messages("", 10)
 		return err
 	})
 	if err != nil || len(all) != 1 {

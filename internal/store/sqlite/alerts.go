@@ -21,12 +21,12 @@ func (t *tx) Alerts(limit int) ([]store.AlertRow, error) {
 }
 
 // inTurn lists rows that are not over, found by the index of those alone, and behind them as many that are as there is room for.
-func inTurn[R any](t *tx, query string, limit int, scan func(*sql.Rows) (R, error)) ([]R, error) {
-	open, err := listed(t, fmt.Sprintf(query, "= 0", limit), scan)
+func inTurn[R any](t *tx, query string, limit int, scan func(*sql.Rows) (R, error), args ...any) ([]R, error) {
+	open, err := listed(t, fmt.Sprintf(query, "= 0", limit), scan, args...)
 	if err != nil || len(open) == limit {
 		return open, err
 	}
-	over, err := listed(t, fmt.Sprintf(query, "<> 0", limit-len(open)), scan)
+	over, err := listed(t, fmt.Sprintf(query, "<> 0", limit-len(open)), scan, args...)
 	return append(open, over...), err
 }
 
@@ -40,14 +40,14 @@ func (t *tx) PutAlert(a store.AlertRow) error {
 	return err
 }
 
-func (t *tx) Messages(limit int) ([]store.MessageRow, error) {
+func (t *tx) Messages(target string, limit int) ([]store.MessageRow, error) {
 	scan := func(rows *sql.Rows) (m store.MessageRow, err error) {
 		var created, due, done int64
 		err = rows.Scan(&m.ID, &m.Target, &m.Body, &created, &due, &m.Attempts, &done, &m.Error)
 		m.Created, m.Due, m.Done = fromMicros(created), fromMicros(due), fromMicros(done)
 		return m, err
 	}
-	return inTurn(t, `SELECT id, target, body, created, due, attempts, done, error FROM messages WHERE done %s ORDER BY created DESC, id LIMIT %d`, limit, scan)
+	return inTurn(t, `SELECT id, target, body, created, due, attempts, done, error FROM messages WHERE done %s AND (?1 = '' OR target = ?1) ORDER BY created DESC, id LIMIT %d`, limit, scan, target)
 }
 
 func (t *tx) PutMessage(m store.MessageRow) error {

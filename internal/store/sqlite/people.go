@@ -9,8 +9,8 @@ import (
 )
 
 // listed reads the rows of a query, each with scan.
-func listed[R any](t *tx, query string, scan func(row *sql.Rows) (R, error)) ([]R, error) {
-	rows, err := t.q.QueryContext(t.ctx, query)
+func listed[R any](t *tx, query string, scan func(row *sql.Rows) (R, error), args ...any) ([]R, error) {
+	rows, err := t.q.QueryContext(t.ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

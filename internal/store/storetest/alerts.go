@@ -31,14 +31,19 @@ func alertsStay(t *testing.T, open Open) {
 		t.Helper()
 		must(t, db.View(t.Context(), func(tx store.Tx) error {
 			a, err1 := tx.Alerts(limit)
-			m, err2 := tx.Messages(limit)
+			m, err2 := tx.Messages("pager", limit)
+			all, err3 := tx.Messages("", limit)
+			others, err4 := tx.Messages("nobody", limit)
+			if d := cmp.Diff(m, all); d != "" || len(others) != 0 {
+				t.Errorf("all messages are others than those of the one target: %s %v", d, others)
+			}
 			if d := cmp.Diff(alerts, a); d != "" {
 				t.Error(d)
 			}
 			if d := cmp.Diff(messages, m); d != "" {
 				t.Error(d)
 			}
-			return errors.Join(err1, err2)
+			return errors.Join(err1, err2, err3, err4)
 		}))
 	}
 	seen(10, []store.AlertRow{full, loop, over}, []store.MessageRow{waits, done})
