@@ -61,7 +61,7 @@ bench-pages: build ## how long the console's pages take over 10,000 keys and 5 m
 	build/bench run -keybrake build/keybrake -what pages -keys 10000
 
 # SEED=N makes the agents of the second want the same things again; how two programs' threads fall is nobody's to choose.
-crash: ## processes killed with SIGKILL under load: the store alone (200 times) and the whole program (300 times), or ROUNDS times
+crash: ## processes killed with SIGKILL under load: the store alone (200 times), the whole program (300 times, and 60 while records move into archives), or ROUNDS times
 	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -v -timeout 60m -run Kill ./internal/store/sqlite
 	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m ./crash
 

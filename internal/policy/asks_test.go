@@ -322,6 +322,7 @@ func TestPoliciesAtTheirLimits(t *testing.T) {
 		"a name beyond ASCII":              {base + "name: \"a\\u0080\"\n", false},
 		"an account as long as one may be": {base + "accounts: [acct_" + long("a", maxID-5) + "]\n", true},
 		"an account one longer":            {base + "accounts: [acct_" + long("a", maxID-4) + "]\n", false},
+		"an account that ends in a tilde":  {base + "accounts: [\"acct_~\"]\n", true},
 		"an account with a last character": {base + "accounts: [\"acct_\\x7f\"]\n", false},
 		"a pattern as long as one may be":  {base + "params: {refunds.create: {reason: {pattern: " + long("a", maxPattern) + "}}}\n", true},
 		"a pattern one longer":             {base + "params: {refunds.create: {reason: {pattern: " + long("a", maxPattern+1) + "}}}\n", false},

@@ -1,11 +1,16 @@
 package crash
 
 import (
+	"bufio"
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -38,6 +43,8 @@ type books struct {
 	reservations map[int64]*reservation
 	accounts     map[accountKey]account
 	brakes       map[string]int // scope to mode
+	archives     int            // how many files of records there are beside the store
+	archived     int64          // the last record in them
 	problems     []string       // what cannot be read as books at all
 }
 
@@ -118,7 +125,7 @@ func (b *books) read(t testing.TB, path string, whole bool) {
 	}
 	defer tx.Rollback() //nolint:errcheck // it only read
 	b.problems = nil
-	b.readChain(t, tx, whole)
+	b.readChain(t, tx, path+".archive", whole)
 	b.readReservations(t, tx)
 	b.accounts = make(map[accountKey]account)
 	each(t, tx, "SELECT key, resource, per, unit, label, held, settled FROM accounts", func(scan func(...any)) {
@@ -139,7 +146,7 @@ func (b *books) read(t testing.TB, path string, whole bool) {
 }
 
 // readChain reads records and computes their hashes anew: each covers the one before.
-func (b *books) readChain(t testing.TB, tx *sql.Tx, whole bool) {
+func (b *books) readChain(t testing.TB, tx *sql.Tx, folder string, whole bool) {
 	t.Helper()
 	const domain = "keybrake-audit-v1\n"
 	next, hash := int64(len(b.records))+1, b.hash
@@ -147,10 +154,7 @@ func (b *books) readChain(t testing.TB, tx *sql.Tx, whole bool) {
 		next, hash = 1, sha256.Sum256([]byte(domain+"1"))
 	}
 	known := len(b.records)
-	each(t, tx, fmt.Sprintf("SELECT seq, hash, body FROM audit WHERE seq >= %d ORDER BY seq", next), func(scan func(...any)) {
-		var seq int64
-		var stored, body []byte
-		scan(&seq, &stored, &body)
+	link := func(seq int64, stored, body []byte) {
 		if len(b.problems) > 0 {
 			return // the first break is what matters
 		}
@@ -174,9 +178,66 @@ func (b *books) readChain(t testing.TB, tx *sql.Tx, whole bool) {
 			b.problem("record %d cannot be read: %v", seq, err)
 		}
 		b.records, b.hash = append(b.records, r), hash
+	}
+	b.archives = 0
+	each(t, tx, "SELECT first, last, file FROM archives ORDER BY first", func(scan func(...any)) {
+		var first, last int64
+		var file string
+		scan(&first, &last, &file)
+		b.archives++
+		b.archived = last
+		if last >= next {
+			b.readArchive(t, filepath.Join(folder, file), first, last, next, link)
+		}
+	})
+	each(t, tx, fmt.Sprintf("SELECT seq, hash, body FROM audit WHERE seq >= %d ORDER BY seq", next), func(scan func(...any)) {
+		var seq int64
+		var stored, body []byte
+		scan(&seq, &stored, &body)
+		link(seq, stored, body)
 	})
 	if int64(known) >= next {
 		b.problem("record %d is missing: the chain ended at %d and has %d now", next, known, next-1)
+	}
+}
+
+// readArchive reads the records of a file from one of them on: lines of text, as any gzip unpacks them.
+func (b *books) readArchive(t testing.TB, name string, first, last, from int64, link func(seq int64, stored, body []byte)) {
+	t.Helper()
+	file, err := os.Open(name)
+	if err != nil {
+		b.problem("the records %d to %d have left the store: %v", first, last, err)
+		return
+	}
+	defer file.Close()
+	unpacked, err := gzip.NewReader(file)
+	if err != nil {
+		b.problem("%s: %v", name, err)
+		return
+	}
+	seq := first
+	in := bufio.NewScanner(unpacked)
+	in.Buffer(nil, 1<<24)
+	for in.Scan() {
+		var line struct {
+			Hash   string
+			Record json.RawMessage
+		}
+		if err := json.Unmarshal(in.Bytes(), &line); err != nil {
+			b.problem("%s: %v", name, err)
+			return
+		}
+		if line.Record == nil {
+			continue // a head, or the file's own first and last line
+		}
+		if seq >= from {
+			stored, _ := hex.DecodeString(line.Hash)
+			link(seq, stored, line.Record)
+		}
+		seq++
+	}
+	if err := in.Err(); err != nil || seq != last+1 {
+		b.problem("%s ends at record %d, not %d: %v", name, seq-1, last, err)
 	}
 }
 

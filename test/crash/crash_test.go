@@ -108,7 +108,7 @@ type season struct {
 
 func newSeason(w *world, seed uint64) *season {
 	s := &season{w: w, rng: rand.New(rand.NewPCG(seed, 0)), start: w.start, dying: func() {}, died: func() {}}
-	w.flags = []string{"--upstream-deadline", "1", "--reconcile-per-second", "1000"} // so that outcomes can soon be asked for
+	w.flags = append(w.flags, "--upstream-deadline", "1", "--reconcile-per-second", "1000") // so that outcomes can soon be asked for
 	for n := range clients {
 		s.agents = append(s.agents, &agent{w: w, number: n, rng: rand.New(rand.NewPCG(seed, uint64(n)+1))})
 	}
