@@ -31,7 +31,12 @@ var may = map[string][]string{
 	"internal/vault":                   {"internal/money", "internal/policy"},
 	"internal/audit":                   {"internal/money", "internal/policy"},
 	"internal/store":                   below("internal/store"),
-	"internal/store/sqlite":            append(below("internal/store"), "internal/store"),
+	"internal/store/codec":             below("internal/store"),
+	"internal/store/queue":             append(below("internal/store"), "internal/store"),
+	"internal/store/record":            append(below("internal/store"), "internal/store"),
+	"internal/store/seeding":           append(below("internal/store"), "internal/store"),
+	"internal/store/sqlite":            engine(),
+	"internal/store/postgres":          engine(),
 	"internal/store/storetest":         append(below("internal/store"), "internal/store"),
 	"internal/upstream":                below("internal/store"),
 	"internal/upstream/stripe":         append(below("internal/store"), "internal/upstream"),
@@ -51,6 +56,11 @@ var may = map[string][]string{
 	"cmd/keybrake":                     {"*"}, // the one place that names an engine and a vendor
 }
 
+// engine is what an engine may import: what is below the store, and what the engines share.
+func engine() []string {
+	return append(below("internal/store"), "internal/store", "internal/store/codec", "internal/store/queue", "internal/store/record", "internal/store/seeding")
+}
+
 // below is everything under the store.
 func below(string) []string {
 	return []string{"internal/money", "internal/policy", "internal/ledger", "internal/vault", "internal/audit"}
@@ -60,7 +70,9 @@ func below(string) []string {
 var only = map[string][]string{
 	"database/sql":                      {"internal/store/sqlite"},
 	"modernc.org/sqlite":                {"internal/store/sqlite"},
-	"github.com/pressly/goose/v3":       {"internal/store/sqlite"},
+	"github.com/pressly/goose/v3":       {"internal/store/sqlite", "internal/store/postgres"},
+	"github.com/jackc/pgx/v5":           {"internal/store/postgres"},
+	"github.com/jackc/pgx/v5/pgxpool":   {"internal/store/postgres"},
 	"crypto/aes":                        {"internal/vault"},
 	"crypto/cipher":                     {"internal/vault"},
 	"crypto/hmac":                       {"internal/alert", "internal/vault"},

@@ -225,9 +225,9 @@ func (t *tx) checkRows(last *int64) (more bool, err error) {
 			return false, err
 		}
 		if !row.whole() {
-			return false, damaged(fmt.Sprintf("reservation %d is not as it was written", row.id))
+			return false, damaged(fmt.Sprintf("reservation %d is not as it was written", row.ID))
 		}
-		n, *last = n+1, row.id
+		n, *last = n+1, row.ID
 	}
 	return n == scrubPage, rows.Err()
 }
@@ -277,7 +277,7 @@ func (t *tx) eachReservation(key policy.KeyID, f func(*ledger.Reservation)) erro
 		}
 		r, err := row.decode()
 		if err != nil || r.State > ledger.Released || found != idem(r) {
-			return damaged(fmt.Sprintf("reservation %d cannot be read", row.id))
+			return damaged(fmt.Sprintf("reservation %d cannot be read", row.ID))
 		}
 		f(r)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/codec"
 )
 
 const (
@@ -143,7 +144,7 @@ func (t *tx) seedHolds(s *store.Seeding, r *ledger.Reservation) error {
 		}
 	}
 	r.Holds = append(r.Holds, holds...)
-	moving, err := encodeMoving(r)
+	moving, err := codec.EncodeMoving(r)
 	if err != nil {
 		return err
 	}

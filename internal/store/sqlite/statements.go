@@ -10,6 +10,7 @@ import (
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/codec"
 )
 
 // statements are the writer's prepared statements. They belong to its connection.
@@ -151,7 +152,7 @@ func (w *writer) writeBooks(ctx context.Context, c ledger.Changes) error {
 	}
 	// Changed ones first: one of them may let go of the idempotency key that a new one takes.
 	for _, r := range c.Updated {
-		moving, err := encodeMoving(r)
+		moving, err := codec.EncodeMoving(r)
 		if err != nil {
 			return err
 		}
@@ -161,11 +162,11 @@ func (w *writer) writeBooks(ctx context.Context, c ledger.Changes) error {
 		}
 	}
 	for _, r := range c.Created {
-		fixed, err := encodeFixed(r)
+		fixed, err := codec.EncodeFixed(r)
 		if err != nil {
 			return err
 		}
-		moving, err := encodeMoving(r)
+		moving, err := codec.EncodeMoving(r)
 		if err != nil {
 			return err
 		}

@@ -141,8 +141,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // whole reports whether a reservation's row is as it was written.
 func (row *reservationRow) whole() bool {
-	return row.fixedSum == sql.NullInt64{Int64: fixedSum(row.id, row.key, row.at, row.fixed), Valid: true} &&
-		row.movingSum == sql.NullInt64{Int64: movingSum(row.id, row.state, row.moving), Valid: true}
+	return row.fixedSum == sql.NullInt64{Int64: fixedSum(row.ID, row.Key, row.At, row.Fixed), Valid: true} &&
+		row.movingSum == sql.NullInt64{Int64: movingSum(row.ID, row.State, row.Moving), Valid: true}
 }
 
 // controlSum works out the shared sum.

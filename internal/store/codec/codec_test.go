@@ -1,7 +1,6 @@
-package sqlite
+package codec_test
 
 import (
-	"database/sql"
 	"testing"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store/codec"
 )
 
 // TestAReservationReadsBackAsItWasWritten fills every field, so that a field that is added and forgotten in
@@ -31,20 +31,16 @@ func TestAReservationReadsBackAsItWasWritten(t *testing.T) {
 		AuditSeq: 41, IdemKey: "k", IdemAccount: "acct_1", Fingerprint: [32]byte{1, 2, 3}, Sent: []byte("sent"), FirstSent: at,
 		UpstreamRequest: "req_1", Why: "declined",
 	}
-	fixed, err := encodeFixed(want)
+	fixed, err := codec.EncodeFixed(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	moving, err := encodeMoving(want)
+	moving, err := codec.EncodeMoving(want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := reservationRow{
-		id: 7, key: "key_1", state: int64(want.State), at: micros(at), fixed: fixed, moving: moving,
-		fixedSum:  sql.NullInt64{Int64: fixedSum(7, "key_1", micros(at), fixed), Valid: true},
-		movingSum: sql.NullInt64{Int64: movingSum(7, int64(want.State), moving), Valid: true},
-	}
-	got, err := row.decode()
+	row := codec.Reservation{ID: 7, Key: "key_1", State: int64(want.State), At: codec.Micros(at), Fixed: fixed, Moving: moving}
+	got, err := row.Decode()
 	if err != nil {
 		t.Fatal(err)
 	}
