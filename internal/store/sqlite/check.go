@@ -83,7 +83,7 @@ func (db *DB) checkTail(ctx context.Context) error {
 		return err
 	}
 	return db.View(ctx, func(v store.Tx) error {
-		border, err := v.(*tx).border()
+		border, err := v.(*tx).Border()
 		if err == nil && oldest.Seq == border.Seq+1 && audit.Link(border.Hash, oldest.Bytes) != oldest.Hash {
 			return damaged(fmt.Sprintf("record %d is not as it was written", oldest.Seq))
 		}

@@ -25,15 +25,12 @@ func (db *DB) copyLog() {
 	defer tick.Stop()
 	for {
 		select {
-		case <-db.writer.stopped:
+		case <-db.writer.queue.Stopped():
 			return
 		case <-tick.C:
 		}
 		if frames := db.copyOnce(db.side); frames > maxLogFrames {
-			select {
-			case db.writer.restartLog <- struct{}{}:
-			default: // asked already
-			}
+			db.writer.queue.Aside(func() { db.copyOnce(db.writer.conn) }) // while nobody writes
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/record"
+	"github.com/keybrake/keybrake/internal/store/seeding"
 )
 
 // run executes a statement on the writer's connection.
@@ -45,17 +47,17 @@ func (db *DB) pragma(query string) error {
 
 // Waiting is how many callers are queued.
 func (db *DB) Waiting() int {
-	w := db.writer
-	return len(w.queue) + len(w.resolves) + len(w.controls) + len(w.brakes)
+	calls, actions := db.writer.queue.Waiting()
+	return calls + actions
 }
 
 // CountBatches pulls a brake and returns how many batches had been taken when it was asked for and when it was
 // served.
 func (db *DB) CountBatches(t testing.TB) (queued, served int64) {
 	t.Helper()
-	queued = db.writer.batches.Load()
+	queued = db.writer.queue.Batches()
 	err := db.Update(t.Context(), store.LaneBrake, func(store.Tx) error {
-		served = db.writer.batches.Load()
+		served = db.writer.queue.Batches()
 		return nil
 	})
 	if err != nil {
@@ -86,16 +88,16 @@ func (db *DB) BreakWhileBusy(t testing.TB, behind func(store.Tx) error) {
 // SeedAround does one page of a seeding, with something between what is read and what is written.
 func (db *DB) SeedAround(t testing.TB, s *store.Seeding, between func()) {
 	t.Helper()
-	var found []seedable
+	var found []seeding.Found
 	page := *s
 	if err := db.View(t.Context(), func(v store.Tx) (err error) {
-		found, _, err = v.(*tx).lacking(&page)
+		found, _, err = seeding.Lacking(v.(*tx), &page)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
 	between()
-	if err := db.Update(t.Context(), store.LaneControl, func(u store.Tx) error { return u.(*tx).seed(s, found) }); err != nil {
+	if err := db.Update(t.Context(), store.LaneControl, func(u store.Tx) error { return seeding.Give(u.(*tx), s, found) }); err != nil {
 		t.Fatal(err)
 	}
 	*s = page
@@ -104,7 +106,7 @@ func (db *DB) SeedAround(t testing.TB, s *store.Seeding, between func()) {
 // Closing reports whether Close has begun.
 func (db *DB) Closing() bool {
 	select {
-	case <-db.writer.quit:
+	case <-db.writer.queue.Closing():
 		return true
 	default:
 		return false
@@ -130,11 +132,11 @@ func (db *DB) Behind(query string) error { return db.run(query) }
 // one also so many chunks of the removal. It returns how many steps there are.
 func (db *DB) ArchiveUpTo(t testing.TB, before time.Time, steps, chunks int) int {
 	t.Helper()
-	m, err := db.nextMove(t.Context(), before)
+	m, err := db.mover().Next(t.Context(), before)
 	if err != nil || m == nil {
 		t.Fatalf("nothing to archive: %v", err)
 	}
-	all := m.steps()
+	all := m.Steps()
 	for _, step := range all[:min(steps, len(all)-1)] {
 		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
@@ -142,7 +144,7 @@ func (db *DB) ArchiveUpTo(t testing.TB, before time.Time, steps, chunks int) int
 	}
 	for range chunks {
 		err := db.Update(t.Context(), store.LaneControl, func(u store.Tx) error {
-			_, err := u.(*tx).removeArchived()
+			_, err := record.RemoveChunk(u.(*tx))
 			return err
 		})
 		if err != nil {

@@ -21,9 +21,10 @@ type figures struct {
 
 // Figures tells how the store stands, as of its last transaction.
 func (db *DB) Figures() store.Figures {
-	f, w := &db.figures, db.writer
+	f := &db.figures
+	queued, actions := db.writer.queue.Waiting()
 	return store.Figures{
-		Queued: len(w.queue) + len(w.resolves), Actions: len(w.brakes) + len(w.controls),
+		Queued: queued, Actions: actions,
 		Height: f.height.Load(), Signed: f.signed.Load(), SignedAt: fromMicros(f.signedAt.Load()),
 		Open: f.open.Load(), Unresolved: f.unresolved.Load(), Oldest: fromMicros(f.oldest.Load()),
 	}

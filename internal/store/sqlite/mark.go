@@ -237,10 +237,9 @@ func (w *writer) behind(ctx context.Context, path string, at position) (string, 
 
 // freezeBooks stops all writes until an operator has looked: durably, and on record.
 func (w *writer) freezeBooks(why string) error {
-	c := &control{ticket: ticket{done: make(chan struct{})}, f: func(t store.Tx) error { return freezeBooks(t, why) }}
-	w.control(c)
-	if c.err != nil {
-		return fmt.Errorf("freeze the books: %w", c.err)
+	err := w.Control(store.LaneControl, func(t store.Tx) error { return freezeBooks(t, why) })
+	if err != nil {
+		return fmt.Errorf("freeze the books: %w", err)
 	}
 	return nil
 }

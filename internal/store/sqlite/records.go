@@ -3,10 +3,11 @@ package sqlite
 import (
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/record"
 )
 
 func (t *tx) Append(rec *audit.Record) (audit.Entry, error) {
@@ -30,30 +31,31 @@ func (t *tx) Height() (int64, [32]byte, error) {
 	return seq, out, err
 }
 
-func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error {
-	border, err := t.border()
-	if err != nil {
-		return err
-	}
-	if from <= border.Seq {
-		archives, err := t.Archives()
-		if err != nil {
-			return err
-		}
-		for e, err := range walk(archives, from, border.Seq, true) {
-			if err == nil {
-				err = f(e)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	rows, err := t.q.QueryContext(t.ctx, `SELECT seq, at, key, call, hash, body FROM audit WHERE seq >= ? ORDER BY seq`, max(from, border.Seq+1))
+// reader reads the record in this transaction.
+func (t *tx) reader() record.Reader { return record.Reader{Folder: t.archives, Rows: t} }
+
+func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error { return t.reader().Each(from, f) }
+
+func (t *tx) Query(q store.RecordQuery) (store.RecordPage, error) { return t.reader().Query(q) }
+
+func (t *tx) Archives() ([]store.Archive, error) { return t.reader().Archives() }
+
+func (t *tx) FirstAt(at time.Time) (int64, error) { return t.reader().FirstAt(at) }
+
+// Stored implements record.Rows.
+func (t *tx) Stored(from, to int64, f func(audit.Entry) error) error {
+	rows, err := t.q.QueryContext(t.ctx, `SELECT seq, at, key, call, hash, body FROM audit WHERE seq >= ? AND seq <= ? ORDER BY seq`, from, to)
 	if err != nil {
 		return err
 	}
 	return eachEntry(rows, f)
+}
+
+// WrittenAt implements record.Rows.
+func (t *tx) WrittenAt(seq int64) (time.Time, error) {
+	var at int64
+	err := t.q.QueryRowContext(t.ctx, `SELECT at FROM audit WHERE seq >= ? ORDER BY seq LIMIT 1`, seq).Scan(&at)
+	return fromMicros(at), err
 }
 
 func eachEntry(rows *sql.Rows, f func(audit.Entry) error) error {
@@ -72,33 +74,4 @@ func eachEntry(rows *sql.Rows, f func(audit.Entry) error) error {
 		}
 	}
 	return rows.Err()
-}
-
-// FirstAt halves the numbers: the store's clock never goes back, so they are in the order of time.
-func (t *tx) FirstAt(at time.Time) (int64, error) {
-	if n, found, err := t.firstArchivedAt(at); err != nil || found {
-		return n, err
-	}
-	border, err := t.border()
-	if err != nil {
-		return 0, err
-	}
-	last, _, err := t.Height()
-	if err != nil {
-		return 0, err
-	}
-	low, high := border.Seq+1, last+1
-	for low < high {
-		middle := low + (high-low)/2
-		var written int64
-		if err := t.q.QueryRowContext(t.ctx, `SELECT at FROM audit WHERE seq >= ? ORDER BY seq LIMIT 1`, middle).Scan(&written); err != nil {
-			return 0, fmt.Errorf("read the time of record %d: %w", middle, err)
-		}
-		if fromMicros(written).Before(at) {
-			low = middle + 1
-		} else {
-			high = middle
-		}
-	}
-	return low, nil
 }

@@ -50,7 +50,7 @@ func (db *DB) scrub() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-db.writer.quit:
+		case <-db.writer.queue.Closing():
 			return
 		case <-timer.C:
 			timer.Reset(scrubEvery)
@@ -59,7 +59,7 @@ func (db *DB) scrub() {
 			pause := time.NewTimer(scrubPause)
 			defer pause.Stop()
 			select {
-			case <-db.writer.quit:
+			case <-db.writer.queue.Closing():
 				return false
 			case <-pause.C:
 				return true
@@ -87,7 +87,7 @@ func (db *DB) freezeFound(why string) {
 		db.look("freeze the books", err)
 		again := time.NewTimer(freezeAgain)
 		select {
-		case <-db.writer.quit:
+		case <-db.writer.queue.Closing():
 			again.Stop()
 			return // the damage is found again after the start
 		case <-again.C:
@@ -144,7 +144,7 @@ func (db *DB) readAll(rest func() bool) error {
 // they have grown past it.
 func (t *tx) followChain(chain *audit.Chain) (more bool, err error) {
 	n := 0
-	border, err := t.border()
+	border, err := t.Border()
 	if err != nil {
 		return false, err
 	}

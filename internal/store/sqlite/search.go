@@ -3,11 +3,11 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/record"
 )
 
 const (
@@ -23,9 +23,6 @@ const (
 	lagChunk = 4096
 	// selectIndexed reads how far the search tables reach.
 	selectIndexed = `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'indexed'), 0)`
-	// maxQuery is the most records that one query returns, defaultQuery what it returns if nothing is said.
-	maxQuery     = 1000
-	defaultQuery = 100
 )
 
 // index brings the search tables one chunk further. It runs when nobody waits, and one chunk at a time
@@ -48,7 +45,8 @@ func (w *writer) index() {
 
 // resting reports whether nobody waits for the writer.
 func (w *writer) resting() bool {
-	return len(w.queue) == 0 && len(w.resolves) == 0 && len(w.brakes) == 0 && len(w.controls) == 0
+	calls, actions := w.queue.Waiting()
+	return calls+actions == 0
 }
 
 func (w *writer) indexChunk(ctx context.Context, n int64) error {
@@ -89,14 +87,18 @@ func (db *DB) IndexNow() error {
 	})
 }
 
-// queryStore finds the records behind the archived ones, by the search tables up to where they reach and by the audit
-// itself after that.
-func (t *tx) queryStore(q store.RecordQuery, border int64) (page store.RecordPage, err error) {
-	var indexed int64
-	if err := t.q.QueryRowContext(t.ctx, selectIndexed).Scan(&indexed); err != nil {
+// Indexed implements record.Tx.
+func (t *tx) Indexed() (at int64, err error) {
+	err = t.q.QueryRowContext(t.ctx, selectIndexed).Scan(&at)
+	return at, err
+}
+
+// Search implements record.Rows: by the search tables up to where they reach and by the audit itself after that.
+func (t *tx) Search(q store.RecordQuery) (page store.RecordPage, err error) {
+	indexed, err := t.Indexed()
+	if err != nil {
 		return page, fmt.Errorf("read the search index's place: %w", err)
 	}
-	q.From = max(q.From, border+1)
 	query, args := searchFor(q, indexed)
 	rows, err := t.q.QueryContext(t.ctx, query, args...)
 	if err != nil {
@@ -118,17 +120,10 @@ func (t *tx) queryStore(q store.RecordQuery, border int64) (page store.RecordPag
 // on either side: of two lower ones SQLite may start at the lower.
 func searchFor(q store.RecordQuery, indexed int64) (query string, args []any) {
 	order := "DESC"
-	from, to := int64(0), int64(math.MaxInt64) // both exclusive
-	switch {
-	case q.Ascending:
-		order, from = "ASC", max(q.After, 0)
-	case q.After > 0:
-		to = q.After
+	if q.Ascending {
+		order = "ASC"
 	}
-	from = max(from, q.From-1)
-	if q.To > 0 && q.To < to {
-		to = q.To + 1
-	}
+	from, to := record.Between(q)
 	const columns = `SELECT a.seq, a.at, a.key, a.call, a.hash, a.body FROM `
 	end := ` ORDER BY a.seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)
 	page := ` ORDER BY seq ` + order + fmt.Sprintf(` LIMIT %d`, q.Limit)

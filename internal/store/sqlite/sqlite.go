@@ -1,6 +1,6 @@
 // Package sqlite is the embedded engine: one file, one writer, group commit.
 //
-// Every caller's work goes through one writer goroutine, which takes up to maxBatch of them into one
+// Every caller's work goes through one writer goroutine, which takes up to queue.MaxBatch of them into one
 // transaction and one fsync (WAL, synchronous=FULL: an answer means durable). Readers use connections of
 // their own and never wait for the writer.
 package sqlite
@@ -25,6 +25,8 @@ import (
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/queue"
+	"github.com/keybrake/keybrake/internal/store/record"
 )
 
 //go:embed migrations/*.sql
@@ -32,15 +34,6 @@ var migrations embed.FS
 
 // Limits of the engine, each with its reason.
 const (
-	// maxBatch is the default of Options.MaxBatch: it bounds how long one transaction keeps others waiting.
-	maxBatch = 256
-	// queueLength bounds memory when the disk stalls; more callers are told ErrBusy at once.
-	queueLength = 4096
-	// laneLength bounds the actions of operators that wait, for stops and for everything else each.
-	laneLength = 64
-	// defaultWait is the default of Options.Wait. It stays far below the SDKs' 80 s, so that agents get an answer
-	// they can act on.
-	defaultWait = 5 * time.Second
 	// readers is the number of read-only connections that calls look things up on.
 	readers = 4
 	// viewers is the number of those that operators read on: however many lists and exports they ask for, no
@@ -141,17 +134,14 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	if o.MaxBatch == 0 {
-		o.MaxBatch = maxBatch
-	}
 	if o.Wait == 0 {
-		o.Wait = defaultWait
+		o.Wait = queue.DefaultWait
 	}
 	if o.Archives == "" {
 		o.Archives = Neighbour(o.Path, ".archive")
 	}
 	if o.ArchiveRecords == 0 {
-		o.ArchiveRecords = archiveRecords
+		o.ArchiveRecords = record.PerFile
 	}
 	db := &DB{
 		path: o.Path, archives: o.Archives, perArchive: o.ArchiveRecords, clock: o.Clock, signer: o.Signer, batch: o.MaxBatch, wait: o.Wait,
@@ -213,11 +203,11 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	if err := db.writer.watchBooks(ctx, o.Path, damage); err != nil {
 		return err
 	}
-	if err := db.writer.takeOver(ctx); err != nil {
+	if err := db.writer.takeOver(); err != nil {
 		return fmt.Errorf("take over what an earlier process left open: %w", err)
 	}
 	db.copied, db.scrubbed = make(chan struct{}), make(chan struct{})
-	go db.writer.run()
+	go db.writer.queue.Run()
 	go db.copyLog()
 	go db.scrub()
 	return nil
@@ -391,7 +381,7 @@ func (db *DB) breakDown(err error) {
 // Close implements store.DB: it finishes what is queued and closes the files. A second call does nothing.
 func (db *DB) Close() (err error) {
 	db.closing.Do(func() {
-		db.writer.stop()
+		db.writer.queue.Stop()
 		<-db.copied
 		<-db.scrubbed
 		err = db.closeFiles()

@@ -1,16 +1,14 @@
 package sqlite
 
 import (
-	"context"
 	"slices"
 
-	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
-	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/queue"
 )
 
 // takeOver marks what a dead process left on the wire as unknown: its calls may have happened.
-func (w *writer) takeOver(ctx context.Context) error {
+func (w *writer) takeOver() error {
 	var ids []ledger.ReservationID
 	for id, r := range w.open {
 		if r.State == ledger.Reserved {
@@ -18,20 +16,12 @@ func (w *writer) takeOver(ctx context.Context) error {
 		}
 	}
 	slices.Sort(ids)
-	for chunk := range slices.Chunk(ids, maxBatch) {
-		units := make([]*unit, 0, len(chunk))
+	for chunk := range slices.Chunk(ids, queue.MaxBatch) {
+		units := make([]*queue.Unit, 0, len(chunk))
 		for _, id := range chunk {
-			r := w.open[id]
-			units = append(units, &unit{resolution: &store.Resolution{
-				Reservation: id,
-				Fate:        ledger.Fate{State: ledger.Unresolved, Why: "the process that sent it ended before the answer"},
-				Record: &audit.Record{
-					Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream,
-					Fate: "unknown", Reason: "the process that sent it ended before the answer",
-				},
-			}})
+			units = append(units, queue.Abandoned(w.open[id]))
 		}
-		if err := w.commit(units); err != nil {
+		if err := w.Commit(units); err != nil {
 			return err
 		}
 	}

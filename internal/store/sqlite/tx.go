@@ -16,36 +16,30 @@ import (
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/seeding"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// control runs one operator action as a transaction of its own, unless it was withdrawn.
-func (w *writer) control(c *control) {
-	if !c.take() {
-		return
-	}
-	defer close(c.done)
+// Control implements queue.Engine.
+func (w *writer) Control(_ store.Lane, f func(store.Tx) error) error {
 	ctx := context.Background()
-	if broken := w.db.broken.Load(); broken != nil { // since it was queued
-		c.err = fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
-		return
-	}
 	if err := w.stmts.begin(ctx); err != nil {
-		c.err = w.failed("begin", err)
-		return
+		return w.failed("begin", err)
 	}
 	t := &tx{ctx: ctx, q: w.conn, w: w, archives: w.db.archives, now: w.db.Now(), chain: w.chain}
-	if c.err = w.guarded(t, c.f); c.err == nil {
-		if c.err = w.stmts.commit(ctx); c.err == nil {
+	err := w.guarded(t, f)
+	if err == nil {
+		if err = w.stmts.commit(ctx); err == nil {
 			w.adoptControl(t)
 			w.remember()
-			return
+			return nil
 		}
-		c.err = w.failed("commit", c.err)
-	} else if engineFault(c.err) {
-		c.err = w.failed("update", c.err)
+		err = w.failed("commit", err)
+	} else if engineFault(err) {
+		err = w.failed("update", err)
 	}
 	w.rollback(ctx)
+	return err
 }
 
 // engineFault reports whether an action failed because of the engine and not because of what it asked for.
@@ -400,33 +394,8 @@ func (t *tx) Counted(id policy.ObjectID) (map[ledger.ObjectKey]ledger.Object, er
 	return out, rows.Err()
 }
 
-// firstSince is the number of the first reservation, of any key, made at since or later. The store's clock never
-// goes back, so numbers are in the order of time and halving them finds it.
-func (t *tx) firstSince(since time.Time) (ledger.ReservationID, error) {
-	if since.IsZero() {
-		return 0, nil
-	}
-	low, high := int64(1), int64(0) // numbers begin with 1: a store without any has none to look at
-	if err := t.q.QueryRowContext(t.ctx, `SELECT coalesce(max(id), 0) + 1 FROM reservations`).Scan(&high); err != nil {
-		return 0, err
-	}
-	for low < high {
-		middle := low + (high-low)/2
-		var id, at int64 // of the first one from there on: middle is never above the last
-		if err := t.q.QueryRowContext(t.ctx, `SELECT id, at FROM reservations WHERE id >= ? ORDER BY id LIMIT 1`, middle).Scan(&id, &at); err != nil {
-			return 0, err
-		}
-		if at < micros(since) {
-			low = id + 1
-		} else {
-			high = middle
-		}
-	}
-	return ledger.ReservationID(low), nil
-}
-
 func (t *tx) ReservationsSince(key policy.KeyID, since time.Time, f func(*ledger.Reservation) error) error {
-	from, err := t.firstSince(since)
+	from, err := seeding.FirstSince(t, since)
 	if err != nil {
 		return err
 	}

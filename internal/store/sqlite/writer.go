@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -19,38 +16,14 @@ import (
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/queue"
+	"github.com/keybrake/keybrake/internal/store/record"
 )
-
-// unit is one caller's work in the queue.
-type unit struct {
-	admission  *store.Admission
-	resolution *store.Resolution
-	records    []*audit.Record
-	// before is the intent record as the caller gave it: a unit that is decided a second time, because its
-	// batch failed, must not carry what the first time wrote into it.
-	before  audit.Record
-	decided bool
-
-	admitted store.Admitted
-	resolved store.Resolved
-	entries  []audit.Entry
-	err      error
-
-	ticket
-}
 
 // repeat is what two calls that ask for the same thing share.
 type repeat struct {
 	key         policy.KeyID
 	fingerprint [32]byte
-}
-
-// control is one operator action.
-type control struct {
-	f   func(store.Tx) error
-	err error
-
-	ticket
 }
 
 // writer owns the only connection that writes.
@@ -59,15 +32,7 @@ type writer struct {
 	conn  *sql.Conn
 	stmts statements
 
-	brakes   chan *control
-	controls chan *control
-	resolves chan *unit
-	queue    chan *unit
-	// restartLog asks the writer to copy the rest of the log while nobody writes.
-	restartLog chan struct{}
-	quit       chan struct{}
-	stopped    chan struct{}
-	once       sync.Once
+	queue *queue.Queue
 
 	// What the writer knows of the committed state; only its goroutine touches these.
 	chain   audit.Chain
@@ -78,11 +43,11 @@ type writer struct {
 	unresolved []ledger.ReservationID
 	versions   map[policy.KeyID]int64
 	indexed    int64 // the search index covers the audit up to here
-	thinning   thinning
+	thinning   record.Thinning
 	mark       *mark // nil until the store is open
-
-	batches atomic.Int64 // taken so far
 }
+
+var _ queue.Engine = (*writer)(nil)
 
 func newWriter(ctx context.Context, db *DB) (*writer, error) {
 	conn, err := db.write.Conn(ctx)
@@ -91,12 +56,9 @@ func newWriter(ctx context.Context, db *DB) (*writer, error) {
 	}
 	w := &writer{
 		db: db, conn: conn,
-		brakes: make(chan *control, laneLength), controls: make(chan *control, laneLength),
-		resolves: make(chan *unit, queueLength), queue: make(chan *unit, queueLength),
-		restartLog: make(chan struct{}, 1),
-		quit:       make(chan struct{}), stopped: make(chan struct{}),
 		open: make(map[ledger.ReservationID]*ledger.Reservation), pending: make(map[repeat][]ledger.ReservationID), versions: make(map[policy.KeyID]int64),
 	}
+	w.queue = queue.New(queue.Options{Engine: w, MaxBatch: db.batch, Wait: db.wait, Every: indexEvery})
 	if err := w.stmts.prepare(ctx, conn); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -106,63 +68,23 @@ func newWriter(ctx context.Context, db *DB) (*writer, error) {
 	return w, nil
 }
 
-// run serves the lanes until the store closes: brakes first, then operators, then resolutions with
-// admissions.
-func (w *writer) run() {
-	defer close(w.stopped)
-	tick := time.NewTicker(indexEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case c := <-w.brakes:
-			w.control(c)
-			continue
-		default:
-		}
-		select {
-		case c := <-w.brakes:
-			w.control(c)
-		case c := <-w.controls:
-			w.control(c)
-		case u := <-w.resolves:
-			w.batch(u)
-		case u := <-w.queue:
-			w.batch(u)
-		case <-tick.C:
-			w.probe()
-			w.index()
-			w.flushMark()
-		case <-w.restartLog:
-			w.db.copyOnce(w.conn)
-		case <-w.quit:
-			w.drain()
-			return
-		}
-	}
+// Tick is called between two transactions, also where nobody writes.
+func (w *writer) Tick() {
+	w.probe()
+	w.index()
+	w.flushMark()
 }
 
-// drain finishes what was queued before the store was told to close.
-func (w *writer) drain() {
-	for {
-		select {
-		case c := <-w.brakes:
-			w.control(c)
-		case c := <-w.controls:
-			w.control(c)
-		case u := <-w.resolves:
-			w.batch(u)
-		case u := <-w.queue:
-			w.batch(u)
-		default:
-			return
-		}
+// Broken implements queue.Engine.
+func (w *writer) Broken() error {
+	if broken := w.db.broken.Load(); broken != nil {
+		return *broken
 	}
+	return nil
 }
 
-func (w *writer) stop() {
-	w.once.Do(func() { close(w.quit) })
-	<-w.stopped
-}
+// Apart implements queue.Engine: whatever the error was, a smaller transaction may pass.
+func (w *writer) Apart(error) bool { return true }
 
 func (w *writer) close() error {
 	w.stmts.close()
@@ -173,88 +95,9 @@ func (w *writer) close() error {
 	return err
 }
 
-// batch takes what is waiting, resolutions first, and commits it as one transaction. If the batch cannot
-// be decided (one unit's rows are damaged, say), each unit is tried alone, so that one cannot fail the
-// others.
-func (w *writer) batch(first *unit) {
-	units := w.collect(first)
-	if len(units) == 0 {
-		return
-	}
-	w.batches.Add(1)
-	err := w.commit(units)
-	if err != nil && len(units) > 1 && w.db.broken.Load() == nil {
-		for _, u := range units {
-			w.serveBrakes() // so many flushes are too long for one who wants to stop them
-			u.err = w.commit([]*unit{u})
-			close(u.done)
-		}
-		return
-	}
-	for _, u := range units {
-		u.err = err
-		close(u.done)
-	}
-}
-
-// serveBrakes serves the brakes that wait.
-func (w *writer) serveBrakes() {
-	for {
-		select {
-		case c := <-w.brakes:
-			w.control(c)
-		default:
-			return
-		}
-	}
-}
-
-func (w *writer) collect(first *unit) []*unit {
-	units := make([]*unit, 0, w.db.batch)
-	add := func(u *unit) {
-		if u.take() {
-			units = append(units, u)
-		}
-	}
-	add(first) // it was taken from its queue, so it must be in this batch; its place is settled below
-	// The callers of the batch before have just been woken and are about to ask for more. Letting them run
-	// for a moment costs microseconds and saves them a flush of their own.
-	for had := -1; had < len(units) && len(units) < w.db.batch; {
-		had = len(units)
-		runtime.Gosched()
-		fill(w.resolves, w.db.batch-len(units), add)
-		fill(w.queue, w.db.batch-len(units), add)
-	}
-	// What is given back can be used by the next: resolutions go first, in the order in which they came.
-	slices.SortStableFunc(units, func(a, b *unit) int { return a.order() - b.order() })
-	return units
-}
-
-// order is 0 for resolutions and 1 for everything else.
-func (u *unit) order() int {
-	if u.resolution != nil {
-		return 0
-	}
-	return 1
-}
-
-func fill(queue chan *unit, n int, add func(*unit)) {
-	for range n {
-		select {
-		case u := <-queue:
-			add(u)
-		default:
-			return
-		}
-	}
-}
-
-// commit decides the units and makes them durable. On an error nothing is.
-func (w *writer) commit(units []*unit) (err error) {
+// Commit implements queue.Engine.
+func (w *writer) Commit(units []*queue.Unit) (err error) {
 	ctx := context.Background()
-	if broken := w.db.broken.Load(); broken != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, *broken)
-	}
 	begun := time.Now()
 	var flush time.Duration
 	if tell := w.db.observer.Batch; tell != nil {
@@ -276,7 +119,7 @@ func (w *writer) commit(units []*unit) (err error) {
 	f := newFacts(ctx, w)
 	b := &store.Batch{Now: w.db.Now(), Book: ledger.NewBook(f, w.next), Chain: w.chain, Facts: f}
 	for _, u := range units {
-		if err := decide(b, u); err != nil {
+		if err := u.Decide(b); err != nil {
 			return w.failed("decide", err)
 		}
 	}
@@ -294,25 +137,6 @@ func (w *writer) commit(units []*unit) (err error) {
 	w.adopt(b, changes)
 	w.remember()
 	return nil
-}
-
-func decide(b *store.Batch, u *unit) (err error) {
-	switch {
-	case u.resolution != nil:
-		u.resolved, err = b.Resolve(u.resolution)
-	case u.admission != nil:
-		if u.decided {
-			*u.admission.Record = u.before
-		}
-		u.before, u.decided = *u.admission.Record, true
-		u.admitted, err = b.Admit(u.admission)
-	default:
-		u.entries = u.entries[:0]
-		for _, r := range u.records {
-			u.entries = append(u.entries, b.Log(r))
-		}
-	}
-	return err
 }
 
 // failed wraps an engine's error and decides whether the engine can go on. A full disk can: space comes
@@ -392,29 +216,22 @@ func (w *writer) track(r *ledger.Reservation) {
 
 // Admit implements store.DB.
 func (db *DB) Admit(ctx context.Context, a *store.Admission) (store.Admitted, error) {
-	u := &unit{admission: a}
-	if err := db.writer.submit(ctx, u, db.writer.queue); err != nil {
-		return store.Admitted{}, err // and not what was decided before the commit failed
-	}
-	return u.admitted, nil
+	return db.writer.queue.Admit(ctx, a)
 }
 
 // Resolve implements store.DB.
 func (db *DB) Resolve(ctx context.Context, r *store.Resolution) (store.Resolved, error) {
-	u := &unit{resolution: r}
-	if err := db.writer.submit(ctx, u, db.writer.resolves); err != nil {
-		return store.Resolved{}, err
-	}
-	return u.resolved, nil
+	return db.writer.queue.Resolve(ctx, r)
 }
 
 // Log implements store.DB.
 func (db *DB) Log(ctx context.Context, records ...*audit.Record) ([]audit.Entry, error) {
-	u := &unit{records: records}
-	if err := db.writer.submit(ctx, u, db.writer.queue); err != nil {
-		return nil, err
-	}
-	return u.entries, nil
+	return db.writer.queue.Log(ctx, records...)
+}
+
+// Update implements store.DB.
+func (db *DB) Update(ctx context.Context, lane store.Lane, f func(store.Tx) error) error {
+	return db.writer.queue.Update(ctx, lane, f)
 }
 
 // Peek implements store.DB.
