@@ -24,41 +24,44 @@ const (
 // points down; siblings (ledger, vault, audit) do not know each other. A package that is not here fails the
 // test: add it where it belongs in the picture.
 var may = map[string][]string{
-	"internal/money":                   {},
-	"internal/program":                 {},
-	"internal/policy":                  {"internal/money"},
-	"internal/ledger":                  {"internal/money", "internal/policy"},
-	"internal/vault":                   {"internal/money", "internal/policy"},
-	"internal/audit":                   {"internal/money", "internal/policy"},
-	"internal/store":                   below("internal/store"),
-	"internal/store/codec":             below("internal/store"),
-	"internal/store/queue":             append(below("internal/store"), "internal/store"),
-	"internal/store/record":            append(below("internal/store"), "internal/store"),
-	"internal/store/seeding":           append(below("internal/store"), "internal/store"),
-	"internal/store/sqlite":            engine(),
-	"internal/store/postgres":          engine(),
-	"internal/store/storetest":         append(below("internal/store"), "internal/store"),
-	"internal/upstream":                below("internal/store"),
-	"internal/upstream/stripe":         append(below("internal/store"), "internal/upstream"),
-	"internal/upstream/stripe/sandbox": {}, // a witness must know nothing of what it witnesses
-	"internal/gateway":                 append(below("internal/store"), "internal/store", "internal/upstream"),
-	"internal/gateway/wire":            {"internal/policy"},
-	"internal/replay":                  {"internal/money", "internal/policy", "internal/ledger", "internal/audit"}, // pure: no store, no clock
-	"internal/reconcile":               append(below("internal/store"), "internal/store", "internal/upstream"),
-	"internal/admin":                   append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay", "internal/alert"), // operators drive it
-	"internal/alert":                   append(below("internal/store"), "internal/store", "internal/program"),
-	"internal/console":                 {"internal/admin"},                                                                         // not store: a page cannot write around the audit
-	"internal/observe":                 append(below("internal/store"), "internal/store", "internal/upstream", "internal/gateway"), // is told of calls
-	"internal/secretstore":             {"internal/vault", "internal/program"},
-	"internal/sim":                     {}, // tests only
-	"internal/arch":                    {},
-	"docs":                             {},
-	"cmd/keybrake":                     {"*"}, // the one place that names an engine and a vendor
+	"internal/money":                       {},
+	"internal/program":                     {},
+	"internal/policy":                      {"internal/money"},
+	"internal/ledger":                      {"internal/money", "internal/policy"},
+	"internal/vault":                       {"internal/money", "internal/policy"},
+	"internal/audit":                       {"internal/money", "internal/policy"},
+	"internal/store":                       below("internal/store"),
+	"internal/store/codec":                 below("internal/store"),
+	"internal/store/mark":                  {},
+	"internal/store/move":                  append(below("internal/store"), "internal/store", "internal/store/codec"),
+	"internal/store/queue":                 append(below("internal/store"), "internal/store"),
+	"internal/store/record":                append(below("internal/store"), "internal/store"),
+	"internal/store/seeding":               append(below("internal/store"), "internal/store"),
+	"internal/store/sqlite":                engine(),
+	"internal/store/postgres":              engine(),
+	"internal/store/postgres/postgrestest": {},
+	"internal/store/storetest":             append(below("internal/store"), "internal/store", "internal/store/codec"),
+	"internal/upstream":                    below("internal/store"),
+	"internal/upstream/stripe":             append(below("internal/store"), "internal/upstream"),
+	"internal/upstream/stripe/sandbox":     {}, // a witness must know nothing of what it witnesses
+	"internal/gateway":                     append(below("internal/store"), "internal/store", "internal/upstream"),
+	"internal/gateway/wire":                {"internal/policy"},
+	"internal/replay":                      {"internal/money", "internal/policy", "internal/ledger", "internal/audit"}, // pure: no store, no clock
+	"internal/reconcile":                   append(below("internal/store"), "internal/store", "internal/upstream"),
+	"internal/admin":                       append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay", "internal/alert"), // operators drive it
+	"internal/alert":                       append(below("internal/store"), "internal/store", "internal/program"),
+	"internal/console":                     {"internal/admin"},                                                                         // not store: a page cannot write around the audit
+	"internal/observe":                     append(below("internal/store"), "internal/store", "internal/upstream", "internal/gateway"), // is told of calls
+	"internal/secretstore":                 {"internal/vault", "internal/program"},
+	"internal/sim":                         {}, // tests only
+	"internal/arch":                        {},
+	"docs":                                 {},
+	"cmd/keybrake":                         {"*"}, // the one place that names an engine and a vendor
 }
 
 // engine is what an engine may import: what is below the store, and what the engines share.
 func engine() []string {
-	return append(below("internal/store"), "internal/store", "internal/store/codec", "internal/store/queue", "internal/store/record", "internal/store/seeding")
+	return append(below("internal/store"), "internal/store", "internal/store/codec", "internal/store/mark", "internal/store/move", "internal/store/queue", "internal/store/record", "internal/store/seeding")
 }
 
 // below is everything under the store.
@@ -71,7 +74,10 @@ var only = map[string][]string{
 	"database/sql":                      {"internal/store/sqlite"},
 	"modernc.org/sqlite":                {"internal/store/sqlite"},
 	"github.com/pressly/goose/v3":       {"internal/store/sqlite", "internal/store/postgres"},
-	"github.com/jackc/pgx/v5":           {"internal/store/postgres"},
+	"github.com/pressly/goose/v3/lock":  {"internal/store/postgres"},
+	"github.com/jackc/pgx/v5":           {"internal/store/postgres", "internal/store/postgres/postgrestest"},
+	"github.com/jackc/pgx/v5/stdlib":    {"internal/store/postgres"}, // for migrations
+	"github.com/jackc/pgx/v5/pgconn":    {"internal/store/postgres"},
 	"github.com/jackc/pgx/v5/pgxpool":   {"internal/store/postgres"},
 	"crypto/aes":                        {"internal/vault"},
 	"crypto/cipher":                     {"internal/vault"},
@@ -80,7 +86,7 @@ var only = map[string][]string{
 	"crypto/ed25519":                    {"internal/vault", "internal/audit", "internal/store/storetest"}, // audit verifies, storetest signs as a fake
 	"net/http/httputil":                 {},                                                               // forwards odd paths, cancels what must finish
 	"net/rpc":                           {},
-	"os/exec":                           {"internal/program", "internal/secretstore"}, // programs that the config file names
+	"os/exec":                           {"internal/program", "internal/secretstore", "internal/store/postgres/postgrestest"}, // programs that the config file names; a server for tests
 	"unsafe":                            {},
 	"plugin":                            {},
 	"math/rand":                         {},

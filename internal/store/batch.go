@@ -303,6 +303,9 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 		if !r.Asked.IsZero() && (reservation.State != ledger.Unresolved || reservation.Sends().UnixMicro() != r.Asked.UnixMicro()) {
 			return Resolved{Already: true, State: reservation.State}, nil
 		}
+		if r.OnWire && reservation.State != ledger.Reserved {
+			return Resolved{Already: true, State: reservation.State}, nil
+		}
 		overs, err := b.Book.Resolve(b.Now, r.Reservation, r.Fate)
 		switch {
 		case errors.Is(err, ledger.ErrResolved):

@@ -151,6 +151,8 @@ type Resolution struct {
 	// Asked, if set, is when the call had been sent last when the vendor was asked about it. If it was sent again or
 	// resolved meanwhile, nothing changes and nothing is recorded.
 	Asked time.Time
+	// OnWire: nothing changes, and nothing is recorded, unless the call is still on the wire.
+	OnWire bool
 	// Learned, if set, is what became of an object after the calls that it comes from: then there is no reservation.
 	Learned *Learned
 	// Freeze stops the key's money because the guard tripped; empty = no.

@@ -4,6 +4,7 @@ package codec
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/ledger"
@@ -129,6 +130,13 @@ func Idem(r *ledger.Reservation) (string, bool) {
 
 // IdemValue is what that column holds for an idempotency key under an account. It may be any bytes.
 func IdemValue(account policy.AccountID, key string) string { return string(account) + "\n" + key }
+
+// Text is a string as every engine's text columns can hold it: zero bytes, and bytes that are not UTF-8, become the
+// replacement character.
+func Text[S ~string](s S) string {
+	const replacement = "\uFFFD"
+	return strings.ReplaceAll(strings.ToValidUTF8(string(s), replacement), "\x00", replacement)
+}
 
 // Micros is a time as stored: microseconds, 0 for the zero time.
 func Micros(t time.Time) int64 {

@@ -9,17 +9,42 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"embed"
+	"errors"
+	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/codec"
+	"github.com/keybrake/keybrake/internal/store/mark"
+	"github.com/keybrake/keybrake/internal/store/queue"
+	"github.com/keybrake/keybrake/internal/store/record"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
+
+// Limits of the engine, each with its reason.
+const (
+	// readers is the number of connections that calls look things up on.
+	readers = 4
+	// viewers is the number of those that operators read on: however many lists and exports they ask for, no call waits
+	// for one.
+	viewers = 2
+	// maxCachedAccounts bounds the cache of running totals (about 200 bytes each).
+	maxCachedAccounts = 65536
+	// archiveRecords is the default of Options.ArchiveRecords.
+	archiveRecords = 50_000
+)
 
 // Options opens a store.
 type Options struct {
@@ -37,6 +62,20 @@ type Options struct {
 	Archives string
 	// ArchiveRecords is the most records in one of them; 0 = the default. Less is for tests.
 	ArchiveRecords int64
+	// Mark is the file in which this node remembers how far the record had come; empty: only in memory.
+	Mark string
+	// Node is the operator's name for this node. Version is the program's. Both are shown.
+	Node, Version string
+	// AllowUnsafe serves a PostgreSQL that can lose what it has acknowledged when its machine crashes.
+	AllowUnsafe bool
+	// MaxBatch is the most callers in one transaction; 0 = the default. 1 switches group commit off, which only a benchmark
+	// wants.
+	MaxBatch int
+	// Observer is told what the writer does.
+	Observer store.Observer
+	// Wait is how long work may wait for its turn before it is withdrawn with ErrBusy, and how long PostgreSQL is waited
+	// for; 0 = the default.
+	Wait time.Duration
 }
 
 // DB is the engine. It implements store.DB.
@@ -45,15 +84,232 @@ type DB struct {
 	archives   string
 	perArchive int64
 
-	signer audit.Signer
-	wait   time.Duration // how long work waits for its turn before it is withdrawn
-	// views are the connections that operators read on.
-	views *pgxpool.Pool
+	config   *pgx.ConnConfig
+	clock    func() time.Time // nil: the server's
+	signer   audit.Signer
+	observer store.Observer
+	unsafe   bool          // Options.AllowUnsafe
+	wait     time.Duration // Options.Wait
+	named    string        // Options.Node
+	version  string        // Options.Version
+
+	node string // what this process calls itself in the store
+
+	reads *pgxpool.Pool // for calls
+	views *pgxpool.Pool // for operators
+	side  *pgxpool.Pool // for the search index
+
+	queue   *queue.Queue
+	writer  *writer
+	indexed chan struct{}  // closed when indexing has ended
+	beside  sync.WaitGroup // what else runs beside the queue
+	closing sync.Once
 
 	archiving sync.Mutex // held while records are moved into a file
+	thinning  record.Thinning
+
+	broken atomic.Pointer[error]
+	stuck  atomic.Pointer[error] // the last transaction failed for a reason of PostgreSQL's; nil once one succeeds
+	// books is why all money is frozen; nil or empty if it is not. markTrouble is why the mark could not be written.
+	books       atomic.Pointer[string]
+	markTrouble atomic.Pointer[error]
+	safety      atomic.Pointer[Safety]
+	figures     figures
+
+	last   atomic.Int64 // microseconds of the newest record that this node knows: the clock never goes behind it
+	offset atomic.Int64 // microseconds that the server's clock is ahead of ours
+
+	mu       sync.RWMutex // guards what follows
+	seen     mark.Position
+	mark     *mark.Mark // nil: there is no file
+	accounts map[ledger.AccountKey]cachedAccount
+}
+
+// cachedAccount is a running total as this node's last transaction about it left it.
+type cachedAccount struct {
+	ledger.Account
+	at time.Time // by our own clock
+}
+
+var _ store.DB = (*DB)(nil)
+
+// Open opens or creates a store, brings its schema up to date, takes over what dead processes left open and begins to
+// serve. Errors say what to do.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if o.Wait == 0 {
+		o.Wait = queue.DefaultWait
+	}
+	if o.ArchiveRecords == 0 {
+		o.ArchiveRecords = archiveRecords
+	}
+	db := &DB{
+		archives: o.Archives, perArchive: o.ArchiveRecords, clock: o.Clock, signer: o.Signer, observer: o.Observer,
+		unsafe: o.AllowUnsafe, wait: o.Wait, named: o.Node, version: o.Version, node: newNode(),
+		accounts: make(map[ledger.AccountKey]cachedAccount),
+	}
+	if err := db.open(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store on PostgreSQL: %w", err), db.closeConnections())
+	}
+	return db, nil
+}
+
+// newNode is a name for this process that no other one has.
+func newNode() string { return "node_" + strings.ToLower(rand.Text()) }
+
+func (db *DB) open(ctx context.Context, o Options) (err error) {
+	if db.config, err = parse(o.URL); err != nil {
+		return err
+	}
+	if err := migrate(ctx, db.config); err != nil {
+		return err
+	}
+	if db.reads, err = db.pool(ctx, readers); err != nil {
+		return err
+	}
+	if db.views, err = db.pool(ctx, viewers); err != nil {
+		return err
+	}
+	if db.side, err = db.pool(ctx, 2); err != nil {
+		return err
+	}
+	if err := db.name(ctx, o.MasterCheck); err != nil {
+		return err
+	}
+	db.writer = newWriter(db)
+	db.queue = queue.New(queue.Options{
+		Engine: db.writer, MaxBatch: o.MaxBatch, Wait: o.Wait, Every: tickEvery, OwnBrakes: true,
+	})
+	if err := db.watchBooks(ctx, o.Mark); err != nil {
+		return err
+	}
+	if err := db.register(ctx); err != nil {
+		return err
+	}
+	if err := db.writer.takeOver(); err != nil {
+		return fmt.Errorf("take over what an earlier process left open: %w", err)
+	}
+	if err := db.readFigures(ctx); err != nil {
+		return err
+	}
+	db.indexed = make(chan struct{})
+	go db.indexing()
+	db.beside.Go(db.lookAfter)
+	go db.queue.Run()
+	return nil
+}
+
+// name names the store, the first time, and makes sure that the master key is this store's.
+func (db *DB) name(ctx context.Context, master string) error {
+	for name, value := range map[string]string{"master": master, "identity": rand.Text()} {
+		if _, err := db.reads.Exec(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, value); err != nil {
+			return fmt.Errorf("name the store: %w", err)
+		}
+	}
+	var have string
+	if err := db.reads.QueryRow(ctx, `SELECT value FROM meta WHERE name = 'master'`).Scan(&have); err != nil {
+		return err
+	}
+	if have != master {
+		return errors.New("the master key is not the one this store was made with; name the right file with --master-key-file")
+	}
+	return nil
 }
 
 // Now implements store.DB.
-func (db *DB) Now() time.Time { return time.Now() }
+func (db *DB) Now() time.Time {
+	now := db.ownTime()
+	if last := codec.FromMicros(db.last.Load()); now.Before(last) {
+		return last
+	}
+	return now
+}
 
-var _ = context.Background
+// ownTime is the store's time as this node can tell it without asking.
+func (db *DB) ownTime() time.Time {
+	if db.clock != nil {
+		return db.clock().UTC().Truncate(time.Microsecond)
+	}
+	return time.Now().UTC().Truncate(time.Microsecond).Add(time.Duration(db.offset.Load()) * time.Microsecond)
+}
+
+// Check implements store.DB.
+func (db *DB) Check(ctx context.Context) error {
+	if err := db.broken.Load(); err != nil {
+		return *err
+	}
+	if err := db.stuck.Load(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
+	}
+	if why := db.books.Load(); why != nil && *why != "" {
+		return fmt.Errorf("money is frozen: %s; look at it, then `keybrake resume --books --reason ...`", *why)
+	}
+	if err := db.markTrouble.Load(); err != nil {
+		return *err
+	}
+	ctx, cancel := context.WithTimeout(ctx, db.wait)
+	defer cancel()
+	var one int
+	return db.reads.QueryRow(ctx, "SELECT 1").Scan(&one)
+}
+
+// booksFrozen reports whether all money is frozen.
+func (db *DB) booksFrozen() bool {
+	why := db.books.Load()
+	return why != nil && *why != ""
+}
+
+// Node is what this process calls itself in the store.
+func (db *DB) Node() string { return db.node }
+
+// breakDown stops money for good: after a broken invariant nobody knows what the books mean. A restart reads them anew.
+func (db *DB) breakDown(err error) {
+	db.broken.CompareAndSwap(nil, &err)
+}
+
+// Close implements store.DB: it finishes what is queued and ends the connections. A second call does nothing.
+func (db *DB) Close() (err error) {
+	db.closing.Do(func() {
+		db.queue.Stop()
+		db.beside.Wait()
+		<-db.indexed
+		err = errors.Join(db.sayGoodbye(), db.closeConnections())
+	})
+	return err
+}
+
+func (db *DB) closeConnections() error {
+	var errs []error
+	if db.writer != nil {
+		db.writer.calls.drop()
+		db.writer.brakes.drop()
+	}
+	for _, pool := range []*pgxpool.Pool{db.reads, db.views, db.side} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+	if db.mark != nil {
+		errs = append(errs, db.mark.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Admit implements store.DB.
+func (db *DB) Admit(ctx context.Context, a *store.Admission) (store.Admitted, error) {
+	return db.queue.Admit(ctx, a)
+}
+
+// Resolve implements store.DB.
+func (db *DB) Resolve(ctx context.Context, r *store.Resolution) (store.Resolved, error) {
+	return db.queue.Resolve(ctx, r)
+}
+
+// Log implements store.DB.
+func (db *DB) Log(ctx context.Context, records ...*audit.Record) ([]audit.Entry, error) {
+	return db.queue.Log(ctx, records...)
+}
+
+// Update implements store.DB.
+func (db *DB) Update(ctx context.Context, lane store.Lane, f func(store.Tx) error) error {
+	return db.queue.Update(ctx, lane, f)
+}

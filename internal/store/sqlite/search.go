@@ -78,7 +78,7 @@ func (w *writer) indexTo(ctx context.Context, to int64) error {
 	return err
 }
 
-// IndexNow brings the search tables up to the present, for tests that compare before and after.
+// IndexNow brings the search tables up to the present.
 func (db *DB) IndexNow() error {
 	return db.Update(context.Background(), store.LaneControl, func(t store.Tx) error {
 		own := t.(*tx)

@@ -16,6 +16,7 @@ import (
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/mark"
 	"github.com/keybrake/keybrake/internal/store/queue"
 	"github.com/keybrake/keybrake/internal/store/record"
 )
@@ -44,7 +45,7 @@ type writer struct {
 	versions   map[policy.KeyID]int64
 	indexed    int64 // the search index covers the audit up to here
 	thinning   record.Thinning
-	mark       *mark // nil until the store is open
+	mark       *mark.Mark // nil until the store is open
 }
 
 var _ queue.Engine = (*writer)(nil)
@@ -90,7 +91,7 @@ func (w *writer) close() error {
 	w.stmts.close()
 	err := w.conn.Close()
 	if w.mark != nil {
-		err = errors.Join(err, w.mark.close())
+		err = errors.Join(err, w.mark.Close())
 	}
 	return err
 }

@@ -1,0 +1,143 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/codec"
+	"github.com/keybrake/keybrake/internal/store/record"
+)
+
+const (
+	// archiveKeeps is how many of the newest records never go: a start looks at some of them, and a node's mark knows one.
+	archiveKeeps = 1025
+	// archiveTurn is how long a node that moves records has the turn; a move takes a minute at most. It gives the turn back
+	// at the end, so this is how long others wait for one that died.
+	archiveTurn = 10 * time.Minute
+	// archivingMeta names the setting that says whose turn it is.
+	archivingMeta = "archiving"
+)
+
+var _ record.Tx = (*tx)(nil)
+
+// Archive implements store.DB. All nodes write into the same folder, one at a time: another one's turn is nothing to do.
+func (db *DB) Archive(ctx context.Context, before time.Time) (int64, error) {
+	db.archiving.Lock()
+	defer db.archiving.Unlock()
+	if db.booksFrozen() {
+		return 0, nil // nothing moves until somebody has looked at the books
+	}
+	mine, err := db.takeTurn(ctx)
+	if err != nil || !mine {
+		return 0, err
+	}
+	n, err := db.mover().Archive(ctx, before)
+	return n, errors.Join(err, db.endTurn(context.WithoutCancel(ctx)))
+}
+
+// mover writes under a name of this node: one that was paused, goes on after its turn and writes the same stretch as
+// another harms nothing.
+func (db *DB) mover() *record.Mover {
+	return &record.Mover{
+		DB: db, Folder: db.archives, PerFile: db.perArchive, Keeps: archiveKeeps, Signer: db.signer,
+		Unfinished: "unfinished-" + db.Node() + ".tmp", Closing: db.queue.Closing(),
+	}
+}
+
+func (db *DB) takeTurn(ctx context.Context) (mine bool, err error) {
+	err = db.Update(ctx, store.LaneControl, func(t store.Tx) error {
+		turn, err := t.Meta(archivingMeta)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		node, until, _ := strings.Cut(turn, " ")
+		ends, _ := strconv.ParseInt(until, 10, 64) // nobody's turn if it is no number
+		if mine = node == db.Node() || !t.Now().Before(codec.FromMicros(ends)); !mine {
+			return nil
+		}
+		return t.SetMeta(archivingMeta, fmt.Sprint(db.Node(), " ", codec.Micros(t.Now().Add(archiveTurn))))
+	})
+	if err != nil {
+		return false, fmt.Errorf("take the turn to archive: %w", err)
+	}
+	return mine, nil
+}
+
+func (db *DB) endTurn(ctx context.Context) error {
+	return db.Update(ctx, store.LaneControl, func(t store.Tx) error {
+		if turn, err := t.Meta(archivingMeta); err != nil || !strings.HasPrefix(turn, db.Node()+" ") {
+			return err
+		}
+		return t.SetMeta(archivingMeta, "")
+	})
+}
+
+// Border implements record.Rows.
+func (t *tx) Border() (audit.Chain, error) {
+	at := audit.NewChain(audit.FirstChain)
+	var hash []byte
+	err := t.one(`SELECT last, hash FROM archives ORDER BY first DESC LIMIT 1`, nil, &at.Seq, &hash)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return at, nil
+	case err != nil:
+		return at, fmt.Errorf("read where the archives end: %w", err)
+	}
+	copy(at.Hash[:], hash)
+	return at, nil
+}
+
+// Registered implements record.Rows.
+func (t *tx) Registered() ([]store.Archive, error) {
+	return listed(t, func(row pgx.CollectableRow) (a store.Archive, err error) {
+		var hash []byte
+		var begun, ended int64
+		err = row.Scan(&a.First, &a.Last, &hash, &begun, &ended, &a.Path)
+		copy(a.Hash[:], hash)
+		a.From, a.Until = codec.FromMicros(begun), codec.FromMicros(ended)
+		return a, err
+	}, `SELECT first, last, hash, begun, ended, file FROM archives ORDER BY first`)
+}
+
+// LaterOfCall implements record.Rows.
+func (t *tx) LaterOfCall(call, to int64) ([]int64, error) {
+	return listed(t, pgx.RowTo[int64], `SELECT seq FROM audit_by_call WHERE call = $1 AND seq <= $2`, call, to)
+}
+
+// Register implements record.Tx.
+func (t *tx) Register(a store.Archive) error {
+	_, err := t.exec(`INSERT INTO archives (first, last, hash, begun, ended, file) VALUES ($1, $2, $3, $4, $5, $6)`,
+		a.First, a.Last, a.Hash[:], codec.Micros(a.From), codec.Micros(a.Until), a.Path)
+	return err
+}
+
+// Oldest implements record.Tx.
+func (t *tx) Oldest() (seq int64, err error) {
+	return seq, t.one(`SELECT coalesce(min(seq), 0) FROM audit`, nil, &seq)
+}
+
+// Remove implements record.Tx.
+func (t *tx) Remove(from, to, began int64) error {
+	for _, remove := range []struct {
+		query string
+		args  []any
+	}{
+		{`DELETE FROM audit_by_key USING audit a WHERE audit_by_key.key = a.key AND audit_by_key.seq = a.seq AND a.seq >= $1 AND a.seq <= $2`, []any{from, to}},
+		{`DELETE FROM audit_by_call USING audit a WHERE audit_by_call.call = a.call AND audit_by_call.seq = a.seq
+			AND a.seq >= $1 AND a.seq <= $2 AND a.call >= $3`, []any{from, to, began}},
+		{`DELETE FROM audit WHERE seq >= $1 AND seq <= $2`, []any{from, to}},
+	} {
+		if _, err := t.exec(remove.query, remove.args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/store"
+)
+
+// Limits of a connection, each with its reason.
+const (
+	// idleInTransaction is how long a node may hold the lock without doing anything: one that is paused or cut off must not
+	// keep the others from a stop. A node that was only slow is served again, from the beginning.
+	idleInTransaction = 250 * time.Millisecond
+	// lockTimeout is how long one attempt waits for the lock. It is longer than idleInTransaction, so that the lock of a
+	// node that has gone is seen to fall.
+	lockTimeout = 2 * time.Second
+	// reach is how long a connection may take to come about. A server that is not there is not waited for: the calls are
+	// refused, and the next one asks again.
+	reach = time.Second
+)
+
+// parse reads a connection string and adds what every connection of ours has.
+func parse(url string) (*pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the connection string cannot be read; it looks like postgres://user@host:5432/database") // err may hold the password
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = reach
+	}
+	if len(c.Fallbacks) > 0 && c.ValidateConnect == nil {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	keepAlive := net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}
+	c.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	for name, value := range map[string]string{
+		"application_name": "keybrake", "timezone": "UTC", "lock_timeout": fmt.Sprint(lockTimeout.Milliseconds()),
+		// The server, too, must notice soon that a node has gone.
+		"tcp_keepalives_idle": "1", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2", "tcp_user_timeout": "3000",
+	} {
+		if c.RuntimeParams[name] == "" {
+			c.RuntimeParams[name] = value
+		}
+	}
+	return c, nil
+}
+
+// pool makes connections that only read.
+func (db *DB) pool(ctx context.Context, n int32) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return nil, err
+	}
+	c.ConnConfig, c.MaxConns = db.config.Copy(), n
+	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// session is a connection that writes. It belongs to one goroutine.
+type session struct {
+	db   *DB
+	conn *pgx.Conn // nil: not connected
+	// warned is a warning of the server's in this transaction: that a commit was not waited for, say.
+	warned atomic.Bool
+	// doubt is a transaction of which nobody knows whether it was committed; nil: there is none.
+	doubt *doubt
+}
+
+// locked is the row of books as a transaction finds it.
+type locked struct {
+	writes, control int64
+	chain           audit.Chain
+	next            ledger.ReservationID
+	now             time.Time
+}
+
+const (
+	beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
+	lockSQL  = `SELECT writes, control, seq, hash, at, reservation FROM books WHERE one = 1 FOR UPDATE`
+	// clockSQL is a statement of its own: its time is one after the lock was there.
+	clockSQL = `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+	moveSQL  = `UPDATE books SET writes = $1, control = $2, seq = $3, hash = $4, at = $5, reservation = $6 WHERE one = 1`
+)
+
+// begin begins a transaction and takes the lock; what reads queues is read in the same round trip, after the lock was
+// taken. On an error there is no transaction.
+func (s *session) begin(ctx context.Context, reads func(*pgx.Batch)) (*locked, error) {
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	s.warned.Store(false)
+	l := &locked{chain: audit.NewChain(audit.FirstChain)}
+	var at, server int64
+	b := &pgx.Batch{}
+	b.Queue(beginSQL)
+	b.Queue(lockSQL).QueryRow(func(row pgx.Row) error {
+		var hash []byte
+		err := row.Scan(&l.writes, &l.control, &l.chain.Seq, &hash, &at, &l.next)
+		copy(l.chain.Hash[:], hash)
+		return err
+	})
+	b.Queue(clockSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&server) })
+	if reads != nil {
+		reads(b)
+	}
+	if err := s.conn.SendBatch(ctx, b).Close(); err != nil {
+		s.rollback()
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	l.now = s.db.told(at, server)
+	if err := s.db.checkPosition(&l.chain); err != nil {
+		s.rollback()
+		return nil, err
+	}
+	return l, nil
+}
+
+// told is the time of a transaction: the server's, or the test's, and never before the last record.
+func (db *DB) told(at, server int64) time.Time {
+	now := time.UnixMicro(server).UTC()
+	if db.clock != nil {
+		now = db.ownTime()
+	} else {
+		db.offset.Store(server - time.Now().UnixMicro())
+	}
+	if last := time.UnixMicro(at).UTC(); now.Before(last) {
+		return last
+	}
+	return now
+}
+
+// commit sends the writes, moves the row of books on and commits, in one round trip. An errUncertain leaves a doubt behind;
+// on any other error nothing was written.
+func (s *session) commit(ctx context.Context, b *pgx.Batch, before, after *locked, made []*ledger.Reservation) error {
+	b.Queue(moveSQL, before.writes+1, after.control, after.chain.Seq, after.chain.Hash[:], after.now.UnixMicro(), int64(after.next))
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
+			return fmt.Errorf("COMMIT was answered with %s", tag)
+		}
+		return nil
+	})
+	err := s.conn.SendBatch(ctx, b).Close()
+	if err == nil && !s.warned.Load() {
+		return nil
+	}
+	if err != nil && s.rollback() {
+		return fmt.Errorf("commit: %w", err) // the server says that it did not
+	}
+	s.drop()
+	s.doubt = &doubt{chain: after.chain, records: after.chain.Seq > before.chain.Seq, made: made}
+	if err == nil {
+		err = errors.New("PostgreSQL warned that the commit is not safe")
+	}
+	return fmt.Errorf("%w: %w", errUncertain, err)
+}
+
+// rollback ends the transaction and reports whether the server says so. If not, the connection is given up.
+func (s *session) rollback() bool {
+	if s.conn == nil {
+		return false
+	}
+	if !s.conn.IsClosed() {
+		ctx, cancel := context.WithTimeout(context.Background(), reach)
+		defer cancel()
+		if _, err := s.conn.Exec(ctx, `ROLLBACK`); err == nil {
+			return true
+		}
+	}
+	s.drop()
+	return false
+}
+
+// drop gives the connection up.
+func (s *session) drop() {
+	if s.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reach)
+	defer cancel()
+	_ = s.conn.Close(ctx) // nothing on it matters any more
+	s.conn = nil
+}
+
+// connect makes sure that there is a connection to a server that may be written to, and that nothing is in doubt.
+func (s *session) connect(ctx context.Context) error {
+	if s.conn != nil && s.conn.IsClosed() {
+		s.drop()
+	}
+	if s.conn != nil {
+		return nil
+	}
+	c := s.db.config.Copy()
+	c.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(idleInTransaction.Milliseconds())
+	// What a batch reads are single rows, by an index, however old the statistics are.
+	for _, plan := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"} {
+		c.RuntimeParams[plan] = "off"
+	}
+	c.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			s.warned.Store(true)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	s.conn = conn
+	if err := s.examine(ctx); err != nil {
+		s.drop()
+		return err
+	}
+	return nil
+}
+
+// examine makes sure that the server at the other end may be written to and is the one that this node knew.
+func (s *session) examine(ctx context.Context) error {
+	set, err := readSettings(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	if err := set.refuse(s.db.unsafe); err != nil {
+		return fmt.Errorf("%w: %w", errUnfit, err)
+	}
+	safety := set.safety()
+	s.db.safety.Store(&safety)
+	return s.recognize(ctx, set.system)
+}
+
+// lost reports whether an error came before the server can have committed anything and may be gone if everything is done
+// again: a conflict, or a connection that ended.
+func lost(err error) bool {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch refused.Code {
+		case "40001", "40P01", "55P03", // serialization, deadlock, lock not to be had
+			"25P03", "57P01", "57P02", "57P03": // idle for too long, shut down, crashed, not up yet
+			return true
+		}
+		return false
+	}
+	var network net.Error
+	return errors.As(err, &network) || pgconn.SafeToRetry(err) || errors.Is(err, errGone)
+}
+
+var (
+	// errGone: the connection has ended.
+	errGone = errors.New("the connection has ended")
+	// errUnfit: the server must not be written to.
+	errUnfit = errors.New("this PostgreSQL cannot be used")
+)
+
+// unavailable wraps an error of PostgreSQL's for a caller: nothing was written.
+func (db *DB) unavailable(what string, err error) error {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "55P03" {
+		return fmt.Errorf("%w: %s: another node holds the lock", store.ErrBusy, what)
+	}
+	wrapped := fmt.Errorf("%w: %s: %w", store.ErrUnavailable, what, err)
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrBusy) {
+		wrapped = err
+	}
+	db.stuck.Store(&wrapped)
+	return wrapped
+}

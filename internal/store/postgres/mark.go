@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/codec"
+	"github.com/keybrake/keybrake/internal/store/mark"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+// backwards says in what the store is not the one that this node knew: a standby that had not got everything was
+// promoted, or a backup was restored.
+type backwards struct{ why string }
+
+func (e *backwards) Error() string { return e.why }
+
+// checkPosition holds the books, as a transaction finds them, against the last record that this node knows.
+func (db *DB) checkPosition(chain *audit.Chain) error {
+	db.mu.RLock()
+	seen := db.seen
+	db.mu.RUnlock()
+	switch {
+	case chain.Seq < seen.Seq:
+		return &backwards{fmt.Sprintf("the books went backwards: the record ends at %d, and %d had been written", chain.Seq, seen.Seq)}
+	case chain.Seq == seen.Seq && seen.Seq > 0 && chain.Hash != seen.Hash:
+		return anotherRecord(seen.Seq)
+	}
+	return nil
+}
+
+func anotherRecord(seq int64) error {
+	return &backwards{fmt.Sprintf("the books are not the ones that were written: record %d is another one than this node knows", seq)}
+}
+
+// recognize makes sure that the server at the other end of a new connection has the store that this node knew.
+func (s *session) recognize(ctx context.Context, system string) error {
+	var identity string
+	if err := s.conn.QueryRow(ctx, `SELECT value FROM meta WHERE name = 'identity'`).Scan(&identity); err != nil {
+		return fmt.Errorf("read the store's name: %w", err)
+	}
+	// A copy has the identity of what it was copied from. The system's own is another one where it was restored from a dump.
+	sum := sha256.Sum256([]byte(identity + "\n" + system))
+	name := hex.EncodeToString(sum[:16])
+	s.db.mu.Lock()
+	if s.db.seen.Store == "" {
+		s.db.seen.Store = name
+	}
+	seen := s.db.seen
+	s.db.mu.Unlock()
+	if seen.Store != name {
+		return &backwards{"this PostgreSQL is not the one that this node knew: another server, or one restored from a dump"}
+	}
+	if seen.Seq == 0 {
+		return nil
+	}
+	var hash []byte
+	var archived int64
+	err := s.conn.QueryRow(ctx, `SELECT (SELECT hash FROM audit WHERE seq = $1), (SELECT coalesce(max(last), 0) FROM archives)`, seen.Seq).Scan(&hash, &archived)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read record %d: %w", seen.Seq, err)
+	case hash == nil && archived >= seen.Seq:
+		return nil // this node was away for long
+	case hash == nil:
+		return &backwards{fmt.Sprintf("the books went backwards: record %d, which had been written, is not there", seen.Seq)}
+	case string(hash) != string(seen.Hash[:]):
+		return anotherRecord(seen.Seq)
+	}
+	return nil
+}
+
+// advance notes what has just become durable. A mark that cannot be written takes nothing back: the store is right, and is
+// only watched less well until it can.
+func (db *DB) advance(after *locked) {
+	db.last.Store(max(db.last.Load(), codec.Micros(after.now)))
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if after.chain.Seq <= db.seen.Seq {
+		return
+	}
+	db.seen.Seq, db.seen.Hash = after.chain.Seq, after.chain.Hash
+	db.figures.height.Store(after.chain.Seq)
+	if db.mark == nil {
+		return
+	}
+	if err := db.mark.Write(after.chain.Seq, after.chain.Hash); err != nil {
+		db.markTrouble.Store(&err)
+		return
+	}
+	db.markTrouble.Store(nil)
+}
+
+// flushMark flushes the mark, beside the calls and not after each of them.
+func (db *DB) flushMark() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.mark == nil {
+		return
+	}
+	if err := db.mark.Flush(); err != nil {
+		db.markTrouble.Store(&err)
+	}
+}
+
+// watchBooks holds the store against this node's mark, freezes all money if it is not as it was left, and begins a new
+// mark. A node without one has not been here before.
+func (db *DB) watchBooks(ctx context.Context, path string) error {
+	damage := ""
+	if path != "" {
+		seen, err := mark.Read(path)
+		switch {
+		case err == nil:
+			db.seen = seen
+		case !errors.Is(err, mark.ErrNone):
+			damage = fmt.Sprintf("this node's mark %s is of no use (%v), so nobody can say whether the books are complete", path, err)
+		}
+	}
+	err := db.writer.Control(store.LaneControl, func(t store.Tx) error {
+		if damage == "" {
+			return nil
+		}
+		return freezeBooks(t, damage)
+	})
+	if err != nil {
+		return err
+	}
+	if path != "" {
+		if db.mark, err = mark.Open(path, db.seen); err != nil {
+			return err
+		}
+	}
+	return db.loadBooks(ctx)
+}
+
+// freeze stops all writes until an operator has looked, durably and on record, and takes the store as it is for the one
+// that this node knows from now on.
+func (w *writer) freeze(ctx context.Context, s *session, why *backwards) error {
+	w.db.mu.Lock()
+	known := w.db.seen
+	w.db.seen = mark.Position{}
+	w.db.mu.Unlock()
+	w.db.last.Store(0)
+	_, err := w.control(ctx, s, func(t store.Tx) error { return freezeBooks(t, why.why) })
+	if err != nil {
+		w.db.mu.Lock()
+		w.db.seen = known // or nobody would notice any more
+		w.db.mu.Unlock()
+		return fmt.Errorf("freeze the books: %w", err)
+	}
+	return nil
+}
+
+// freezeBooks writes the freeze of all money with its record.
+func freezeBooks(t store.Tx, why string) error {
+	if err := t.PutBrake(store.BrakeRow{Scope: store.ScopeBooks, Mode: vault.ReadOnly, Reason: why, Actor: "keybrake", At: t.Now()}); err != nil {
+		return err
+	}
+	_, err := t.Append(&audit.Record{Kind: audit.KindSystem, Action: "books.freeze", Reason: why})
+	return err
+}
+
+// loadBooks reads whether the books are frozen, for readiness.
+func (db *DB) loadBooks(ctx context.Context) error {
+	var why string
+	err := db.reads.QueryRow(ctx, `SELECT reason FROM brakes WHERE scope = $1`, store.ScopeBooks).Scan(&why)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("read whether the books are frozen: %w", err)
+	}
+	db.books.Store(&why)
+	return nil
+}

@@ -1,0 +1,286 @@
+// Package postgrestest starts a PostgreSQL of its own for tests: in a temporary folder, on a free port of the loopback
+// interface, without a system service, and gone with the process that started it. Tests only.
+package postgrestest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// startTimeout is how long a server may take until it answers.
+const startTimeout = 60 * time.Second
+
+// superuser is the role that owns everything on a test server. It needs no password.
+const superuser = "keybrake"
+
+// Server is a PostgreSQL that belongs to this process.
+type Server struct {
+	// Port on 127.0.0.1.
+	Port int
+
+	dir    string // the data folder
+	binary string
+	who    *syscall.Credential
+	cmd    *exec.Cmd
+	exited chan struct{}
+	says   bytes.Buffer // what the process wrote; read once it has exited
+}
+
+var shared struct {
+	sync.Mutex
+	server *Server
+	err    error
+}
+
+// Main runs a package's tests and ends the server that they shared. It is all that TestMain has to call.
+func Main(m *testing.M) {
+	code := m.Run()
+	shared.Lock()
+	if shared.server != nil {
+		shared.server.end()
+	}
+	os.Exit(code)
+}
+
+// Database makes an empty database on the server that this process's tests share and returns its connection string. It is
+// gone when the test ends. Without PostgreSQL on this machine the test is skipped, or fails under CI=true. The package's
+// TestMain must call Main.
+func Database(t testing.TB) string {
+	t.Helper()
+	shared.Lock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = start()
+	}
+	s, err := shared.server, shared.err
+	shared.Unlock()
+	need(t, err)
+	return s.Database(t)
+}
+
+// Start starts a server for one test, with settings ("fsync=off") beside the usual ones.
+func Start(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	s, err := start(settings...)
+	need(t, err)
+	t.Cleanup(s.end)
+	return s
+}
+
+func need(t testing.TB, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case errors.Is(err, errMissing) && os.Getenv("CI") != "true":
+		t.Skip(err)
+	default:
+		t.Fatal(err)
+	}
+}
+
+var errMissing = errors.New("PostgreSQL's server is not installed; on Debian: apt-get install postgresql")
+
+// Database makes an empty database and returns its connection string.
+func (s *Server) Database(t testing.TB) string {
+	t.Helper()
+	name := "t_" + strings.ToLower(rand.Text())
+	s.Exec(t, "CREATE DATABASE "+name)
+	t.Cleanup(func() {
+		// The server may have been stopped by the test.
+		if conn, err := pgx.Connect(context.Background(), s.URL("postgres")); err == nil {
+			_, _ = conn.Exec(context.Background(), "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+			_ = conn.Close(context.Background())
+		}
+	})
+	return s.URL(name)
+}
+
+// Exec runs a statement as the superuser, in the database postgres.
+func (s *Server) Exec(t testing.TB, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // the statement was answered
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// URL is the connection string of a database.
+func (s *Server) URL(database string) string {
+	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", superuser, s.Port, database)
+}
+
+// Kill ends the server as a crash does.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Signal(syscall.SIGQUIT) // it may be dead already
+	<-s.exited
+}
+
+// Restart starts a server again that was killed.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	if err := s.run(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// binaries is the folder with initdb and postgres.
+func binaries() (string, error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // where Debian has them
+	if err != nil || len(found) == 0 {
+		return "", errMissing
+	}
+	return filepath.Dir(slices.Max(found)), nil
+}
+
+// start makes a new server.
+func start(settings ...string) (s *Server, err error) {
+	bin, err := binaries()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "keybrake-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	s = &Server{dir: dir, binary: filepath.Join(bin, "postgres")}
+	if err := s.leaveRoot(); err != nil {
+		return nil, err
+	}
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "--pgdata", dir, "--username", superuser, "--auth", "trust",
+		"--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions")
+	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: s.who}
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	conf := append([]string{
+		"listen_addresses='127.0.0.1'", "unix_socket_directories=''", "shared_buffers=64MB", "max_connections=200",
+		"log_min_messages=fatal", "fsync=on", "jit=off",
+	}, settings...)
+	if err := appendTo(filepath.Join(dir, "postgresql.conf"), strings.Join(conf, "\n")+"\n"); err != nil {
+		return nil, err
+	}
+	// Somebody else may take the port that was free a moment ago.
+	for range 5 {
+		if s.Port, err = freePort(); err != nil {
+			return nil, err
+		}
+		if err = s.run(); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// leaveRoot finds another user where we are root: the server refuses to be.
+func (s *Server) leaveRoot() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	who, err := user.Lookup("postgres")
+	if err != nil {
+		if who, err = user.Lookup("nobody"); err != nil {
+			return fmt.Errorf("PostgreSQL does not run as root, and there is no other user: %w", err)
+		}
+	}
+	uid, err := strconv.ParseUint(who.Uid, 10, 32)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.ParseUint(who.Gid, 10, 32)
+	if err != nil {
+		return err
+	}
+	s.who = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return os.Chown(s.dir, int(uid), int(gid))
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	return port, l.Close()
+}
+
+// run starts the process and waits until it answers.
+func (s *Server) run() error {
+	cmd := exec.Command(s.binary, "-D", s.dir, "-p", strconv.Itoa(s.Port))
+	s.says.Reset()
+	cmd.Dir, cmd.Stderr = s.dir, &s.says
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.who, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
+	started := make(chan error)
+	s.cmd, s.exited = cmd, make(chan struct{})
+	go func() {
+		// The kernel sends Pdeathsig when this thread ends, so it must not end before the server has.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended shows in what the tests see of it
+		}
+		close(s.exited)
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(ctx, s.URL("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-s.exited:
+			return fmt.Errorf("PostgreSQL ended right after its start: %s", s.says.String())
+		case <-ctx.Done():
+			s.Kill()
+			return fmt.Errorf("PostgreSQL does not answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Server) end() {
+	s.Kill()
+	_ = os.RemoveAll(s.dir) // it lies in the temporary folder
+}

@@ -1,0 +1,100 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// minServer is the first release that the engine is tried on.
+const minServer = 150000
+
+// Safety is what can be lost of what was acknowledged.
+type Safety struct {
+	// Remembers: losing a whole machine loses nothing. A standby has everything before anybody is answered.
+	Remembers bool
+	// Why says it in a sentence.
+	Why string
+}
+
+// Safety says whether the store can forget what it has acknowledged, as of the last time that this node connected.
+func (db *DB) Safety() Safety {
+	if s := db.safety.Load(); s != nil {
+		return *s
+	}
+	return Safety{Why: "nobody has asked PostgreSQL yet"}
+}
+
+// settings are those that durability depends on.
+type settings struct {
+	version                   int
+	fsync, pages, synchronous string
+	standbys                  string
+	recovering                bool
+	system                    string // the system identifier; empty: we may not read it
+}
+
+// readSettings reads back what durability depends on, instead of trusting the connection string. It makes sure that a
+// commit is waited for.
+func readSettings(ctx context.Context, conn *pgx.Conn) (settings, error) {
+	var s settings
+	var version string
+	row := func() pgx.Row {
+		return conn.QueryRow(ctx, `SELECT current_setting('server_version_num'), current_setting('fsync'), current_setting('full_page_writes'),
+			current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), pg_is_in_recovery()`)
+	}
+	if err := row().Scan(&version, &s.fsync, &s.pages, &s.synchronous, &s.standbys, &s.recovering); err != nil {
+		return s, fmt.Errorf("read PostgreSQL's settings: %w", err)
+	}
+	if s.synchronous != "on" && s.synchronous != "remote_apply" {
+		if _, err := conn.Exec(ctx, "SET synchronous_commit = on"); err != nil {
+			return s, fmt.Errorf("switch synchronous_commit on: %w", err)
+		}
+		if err := row().Scan(&version, &s.fsync, &s.pages, &s.synchronous, &s.standbys, &s.recovering); err != nil {
+			return s, fmt.Errorf("read PostgreSQL's settings: %w", err)
+		}
+	}
+	s.version, _ = strconv.Atoi(version) // 0 is refused
+	if err := conn.QueryRow(ctx, `SELECT system_identifier::text FROM pg_control_system()`).Scan(&s.system); err != nil && conn.IsClosed() {
+		return s, fmt.Errorf("read PostgreSQL's system identifier: %w", err)
+	}
+	return s, nil
+}
+
+// refuse says why a server must not be written to; nil = it may be.
+func (s *settings) refuse(unsafe bool) error {
+	if s.version < minServer {
+		return fmt.Errorf("PostgreSQL %d is too old: 15 or later is needed", s.version/10000)
+	}
+	if s.recovering {
+		return errors.New("this PostgreSQL is a standby, which takes no writes: name the primary, or all of them (postgres://host1,host2/...?target_session_attrs=read-write)")
+	}
+	if s.synchronous != "on" && s.synchronous != "remote_apply" {
+		return fmt.Errorf("synchronous_commit is %s and cannot be switched on: it would acknowledge what a crash forgets", s.synchronous)
+	}
+	if unsafe {
+		return nil
+	}
+	for name, value := range map[string]string{"fsync": s.fsync, "full_page_writes": s.pages} {
+		if value != "on" {
+			return fmt.Errorf("%s is %s on this PostgreSQL: a crash of its machine can lose or damage what was acknowledged. Switch it on, or say --store-unsafe if that may happen", name, value)
+		}
+	}
+	return nil
+}
+
+// safety says what the settings mean for what was acknowledged.
+func (s *settings) safety() Safety {
+	switch {
+	case s.fsync != "on" || s.pages != "on":
+		return Safety{Why: "fsync or full_page_writes is off: a crash of PostgreSQL's machine can lose what was acknowledged"}
+	case strings.TrimSpace(s.standbys) == "":
+		return Safety{Why: "no synchronous standby: what was acknowledged survives a crash, but not the loss of PostgreSQL's disk"}
+	default:
+		return Safety{Remembers: true, Why: "synchronous standby: what was acknowledged is on two machines"}
+	}
+}

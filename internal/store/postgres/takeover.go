@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/store/queue"
+)
+
+const (
+	// lookEvery is how often a node says that it is there and looks after those that are not.
+	lookEvery = time.Second
+	// nodeSilent is how long a node may say nothing until its calls are taken over. Being taken over costs a call nothing
+	// but that its outcome is called unknown until it is told, so this is far above what a slow machine takes.
+	nodeSilent = 10 * time.Second
+)
+
+// lookAfter says that this node is there, and takes over from nodes that are not, until the store closes.
+func (db *DB) lookAfter() {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-db.queue.Closing():
+			return
+		case <-tick.C:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), db.wait)
+		// What fails is tried again at the next tick, and readiness tells of it: nothing works then.
+		if db.register(ctx) == nil {
+			_ = db.readFigures(ctx)
+			_ = db.loadBooks(ctx)
+			if left, err := db.absent(ctx, 1); err == nil && len(left) > 0 {
+				db.queue.Aside(func() { _ = db.writer.takeOver() })
+			}
+		}
+		cancel()
+	}
+}
+
+// register says that this node is there, as of now by the server's clock.
+func (db *DB) register(ctx context.Context) error {
+	_, err := db.reads.Exec(ctx, `INSERT INTO nodes (id, name, version, started, seen, control, lease, calls, ended)
+		VALUES ($1, $2, $3, `+serverMicros+`, `+serverMicros+`, 0, 0, 0, 0)
+		ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, ended = 0`, db.node, text(db.named), text(db.version))
+	if err != nil {
+		return fmt.Errorf("register this node: %w", err)
+	}
+	return nil
+}
+
+// serverMicros is the server's time in microseconds. Nodes are judged by it also where a test has a clock of its own.
+const serverMicros = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+
+// sayGoodbye says that this node has ended, so that its calls are taken over at once.
+func (db *DB) sayGoodbye() error {
+	ctx, cancel := context.WithTimeout(context.Background(), reach)
+	defer cancel()
+	// Without it others wait for nodeSilent.
+	_, _ = db.reads.Exec(ctx, `UPDATE nodes SET ended = `+serverMicros+` WHERE id = $1`, db.node)
+	return nil
+}
+
+// absent are the reservations that are on the wire of nodes that have ended or are silent.
+const absent = `SELECT ` + joinedColumns + ` FROM reservations r LEFT JOIN nodes n ON n.id = r.node
+	WHERE r.state = 0 AND r.state < 2 AND (n.id IS NULL OR n.ended > 0 OR n.seen < ` + serverMicros + ` - $1) ORDER BY r.id LIMIT $2`
+
+// takeOver marks what nodes that are no more left on the wire as unknown: those calls may have happened. A node that was
+// only silent tells what became of its calls when it is back; until then they hold what they hold.
+func (w *writer) takeOver() error {
+	ctx, cancel := context.WithTimeout(context.Background(), w.db.wait)
+	defer cancel()
+	for {
+		left, err := w.db.absent(ctx, queue.MaxBatch)
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		units := make([]*queue.Unit, 0, len(left))
+		for _, r := range left {
+			units = append(units, queue.Abandoned(r))
+		}
+		if err := w.Commit(units); err != nil {
+			return err
+		}
+	}
+}
+
+// absent reads reservations that are on the wire of nodes that have ended or are silent.
+func (db *DB) absent(ctx context.Context, n int) ([]*ledger.Reservation, error) {
+	rows, err := db.reads.Query(ctx, `SELECT `+joinedColumns+` FROM reservations r LEFT JOIN nodes n ON n.id = r.node
+		WHERE r.state < 2 AND r.state = 0 AND (n.id IS NULL OR n.ended > 0 OR n.seen < `+serverMicros+` - $1) ORDER BY r.id LIMIT $2`,
+		nodeSilent.Microseconds(), n)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanReservation)
+}
