@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/store/postgres/postgrestest"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 	"github.com/keybrake/keybrake/internal/vault"
 )
@@ -26,12 +27,23 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command line as users type it: testdata/*.txtar.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { scripts(t, "testdata", nil) }
+
+// TestScriptsOnPostgreSQL gives each script an empty database, $TARGET.
+func TestScriptsOnPostgreSQL(t *testing.T) {
+	server := postgrestest.Start(t)
+	scripts(t, filepath.Join("testdata", "postgres"), func(e *testscript.Env) { e.Setenv("TARGET", server.Database(t)) })
+}
+
+func scripts(t *testing.T, dir string, setup func(*testscript.Env)) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir: dir,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("HOME", e.WorkDir)
+			if setup != nil {
+				setup(e)
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
