@@ -170,7 +170,9 @@ func freezeBooks(t store.Tx, why string) error {
 // loadBooks reads whether the books are frozen, for readiness.
 func (db *DB) loadBooks(ctx context.Context) error {
 	var why string
-	err := db.reads.QueryRow(ctx, `SELECT reason FROM brakes WHERE scope = $1`, store.ScopeBooks).Scan(&why)
+	err := looking(ctx, func() error {
+		return db.reads.QueryRow(ctx, `SELECT reason FROM brakes WHERE scope = $1`, store.ScopeBooks).Scan(&why)
+	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("read whether the books are frozen: %w", err)
 	}

@@ -160,6 +160,9 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if db.config, err = parse(o.URL); err != nil {
 		return err
 	}
+	if err := db.probe(ctx); err != nil {
+		return err
+	}
 	if err := migrate(ctx, db.config); err != nil {
 		return err
 	}
@@ -249,7 +252,7 @@ func (db *DB) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, db.wait)
 	defer cancel()
 	var one int
-	return db.reads.QueryRow(ctx, "SELECT 1").Scan(&one)
+	return looking(ctx, func() error { return db.reads.QueryRow(ctx, "SELECT 1").Scan(&one) })
 }
 
 // booksFrozen reports whether all money is frozen.

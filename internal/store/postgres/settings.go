@@ -65,6 +65,20 @@ func readSettings(ctx context.Context, conn *pgx.Conn) (settings, error) {
 	return s, nil
 }
 
+// probe makes sure that the server may be written to, before anything is.
+func (db *DB) probe(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, db.config.Copy())
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it only reads
+	set, err := readSettings(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return set.refuse(db.unsafe)
+}
+
 // refuse says why a server must not be written to; nil = it may be.
 func (s *settings) refuse(unsafe bool) error {
 	if s.version < minServer {

@@ -342,22 +342,6 @@ func (w *writer) adoptControl(t *tx, after *locked) {
 	}
 }
 
-// View implements store.DB.
-func (db *DB) View(ctx context.Context, f func(store.Tx) error) error {
-	turn, cancel := context.WithTimeout(ctx, db.wait)
-	conn, err := db.views.Acquire(turn)
-	cancel()
-	if err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(ctx, `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`); err != nil {
-		return fmt.Errorf("%w: begin: %w", store.ErrUnavailable, err)
-	}
-	defer conn.Exec(context.WithoutCancel(ctx), `ROLLBACK`) //nolint:errcheck // a read has nothing to lose
-	return f(&tx{ctx: ctx, q: conn.Conn(), db: db, now: db.Now()})
-}
-
 // queueJoins adds customers to keys' own lists, in the transaction of the calls that created them. A key keeps its version:
 // a longer list refuses nothing that the shorter one let through, so calls on their way need not be judged anew. Other
 // nodes read the row again, because it was changed.

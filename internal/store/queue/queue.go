@@ -270,11 +270,13 @@ func (q *Queue) Stop() {
 // Stopped is closed when Run has ended.
 func (q *Queue) Stopped() <-chan struct{} { return q.stopped }
 
-// Aside has f called between two transactions, unless something else waits for that already.
-func (q *Queue) Aside(f func()) {
+// Aside has f called between two transactions, unless something else waits for that already, and reports whether it will.
+func (q *Queue) Aside(f func()) bool {
 	select {
 	case q.asides <- f:
+		return true
 	default:
+		return false
 	}
 }
 

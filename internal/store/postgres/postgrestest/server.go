@@ -131,12 +131,25 @@ func (s *Server) URL(database string) string {
 }
 
 // Kill ends the server as a crash does.
-func (s *Server) Kill() {
-	_ = s.cmd.Process.Signal(syscall.SIGQUIT) // it may be dead already
+func (s *Server) Kill() { s.signal(syscall.SIGQUIT) }
+
+// Stop ends the server cleanly.
+func (s *Server) Stop() { s.signal(syscall.SIGINT) }
+
+func (s *Server) signal(sig os.Signal) {
+	_ = s.cmd.Process.Signal(sig) // it may be dead already
 	<-s.exited
 }
 
-// Restart starts a server again that was killed.
+// MakeStandby lets a server that was stopped cleanly be a standby from its next start on. It follows nobody.
+func (s *Server) MakeStandby(t testing.TB) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, "standby.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Restart starts a server again that has ended.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	if err := s.run(); err != nil {
