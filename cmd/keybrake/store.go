@@ -58,7 +58,7 @@ func newStoreMigrate(s streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "the database to move to, postgres://USER@HOST/DATABASE")
-	cmd.Flags().BoolVar(&unsafe, "allow-unsafe-store", false, "move to a PostgreSQL that can forget what it has acknowledged")
+	cmd.Flags().BoolVar(&unsafe, "store-unsafe", false, "move to a PostgreSQL that can forget what it has acknowledged")
 	cmd.Flags().StringVar(&o.Store, "store", o.Store, "the store to move, sqlite:FILE")
 	cmd.Flags().StringVar(&o.MasterKeyFile, "master-key-file", o.MasterKeyFile, "file of the master key (default: the store's file + .key)")
 	cmd.Flags().StringVar(&o.AuditArchive, "audit-archive", o.AuditArchive, "folder of the archive files (default: the store's file + .archive)")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +26,11 @@ const (
 	archiveTurn = 10 * time.Minute
 	// archivingMeta names the setting that says whose turn it is.
 	archivingMeta = "archiving"
+	// unfinishedPrefix begins the name under which a node writes a file.
+	unfinishedPrefix = "unfinished-"
+	// folderMark is a file in the archive folder with the store's identity. A node whose folder has none must not take the
+	// files that it does not find for files that were let go of.
+	folderMark = "store"
 )
 
 var _ record.Tx = (*tx)(nil)
@@ -39,7 +46,10 @@ func (db *DB) Archive(ctx context.Context, before time.Time) (int64, error) {
 	if err != nil || !mine {
 		return 0, err
 	}
-	n, err := db.mover().Archive(ctx, before)
+	var n int64
+	if err = db.prepareFolder(ctx); err == nil {
+		n, err = db.mover().Archive(ctx, before)
+	}
 	return n, errors.Join(err, db.endTurn(context.WithoutCancel(ctx)))
 }
 
@@ -48,8 +58,64 @@ func (db *DB) Archive(ctx context.Context, before time.Time) (int64, error) {
 func (db *DB) mover() *record.Mover {
 	return &record.Mover{
 		DB: db, Folder: db.archives, PerFile: db.perArchive, Keeps: archiveKeeps, Signer: db.signer,
-		Unfinished: "unfinished-" + db.Node() + ".tmp", Closing: db.queue.Closing(),
+		Unfinished: unfinishedPrefix + db.Node() + ".tmp", Closing: db.queue.Closing(),
 	}
+}
+
+// prepareFolder makes the archive folder, or makes sure that it is the one that the files are in, and removes what nodes left
+// there that did not come to the end of their turn.
+func (db *DB) prepareFolder(ctx context.Context) error {
+	var identity string
+	var archives []store.Archive
+	err := db.View(ctx, func(v store.Tx) (err error) {
+		if identity, err = v.Meta("identity"); err == nil {
+			archives, err = v.Archives()
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("look for the archive folder: %w", err)
+	}
+	mark := filepath.Join(db.archives, folderMark)
+	has, err := os.ReadFile(mark)
+	switch {
+	case err == nil && string(has) == identity:
+	case err == nil:
+		return fmt.Errorf("the archive folder %s belongs to another store", db.archives)
+	case len(archives) > 0 && !exists(archives[len(archives)-1].Path):
+		return fmt.Errorf("the archive folder %s is not the one that the archive files are in: all nodes need the same one", db.archives)
+	default:
+		if err := os.MkdirAll(db.archives, 0o700); err != nil {
+			return fmt.Errorf("make the archive folder: %w", err)
+		}
+		if err := os.WriteFile(mark, []byte(identity), 0o600); err != nil {
+			return fmt.Errorf("mark the archive folder: %w", err)
+		}
+	}
+	left, err := os.ReadDir(db.archives)
+	if err != nil {
+		return fmt.Errorf("look into the archive folder: %w", err)
+	}
+	for _, f := range left {
+		if strings.HasPrefix(f.Name(), unfinishedPrefix) {
+			if err := os.Remove(filepath.Join(db.archives, f.Name())); err != nil {
+				return fmt.Errorf("remove an unfinished archive: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// elsewhere reports whether the archive folder is another one than the files are in.
+func (t *tx) elsewhere() bool {
+	identity, err := t.Meta("identity")
+	has, missing := os.ReadFile(filepath.Join(t.db.archives, folderMark))
+	return err != nil || missing != nil || string(has) != identity
 }
 
 func (db *DB) takeTurn(ctx context.Context) (mine bool, err error) {

@@ -44,7 +44,9 @@ func (t *tx) Height() (int64, [32]byte, error) {
 }
 
 // reader reads the record in this transaction.
-func (t *tx) reader() record.Reader { return record.Reader{Folder: t.db.archives, Rows: t} }
+func (t *tx) reader() record.Reader {
+	return record.Reader{Folder: t.db.archives, Rows: t, Elsewhere: t.elsewhere}
+}
 
 func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error { return t.reader().Each(from, f) }
 

@@ -26,7 +26,7 @@ func (r Reader) Archives() ([]store.Archive, error) {
 		a.Path = filepath.Join(r.Folder, a.Path)
 		if absent {
 			_, err := os.Stat(a.Path)
-			absent = errors.Is(err, fs.ErrNotExist)
+			absent = errors.Is(err, fs.ErrNotExist) && (i > 0 || r.Elsewhere == nil || !r.Elsewhere())
 		}
 		a.Absent = absent
 	}

@@ -45,6 +45,9 @@ type Rows interface {
 type Reader struct {
 	Folder string // of the archive files
 	Rows   Rows
+	// Elsewhere reports whether Folder is another one than the files are in, where several machines share one: then no file
+	// has been let go of because it is not there. Nil: it is the one.
+	Elsewhere func() bool
 }
 
 // Between is the exclusive bounds of the numbers that a query looks for; to is above every number if nothing bounds it.
