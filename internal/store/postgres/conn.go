@@ -20,8 +20,9 @@ import (
 // Limits of a connection, each with its reason.
 const (
 	// idleInTransaction is how long a node may hold the lock without doing anything: one that is paused or cut off must not
-	// keep the others from a stop. A node that was only slow is served again, from the beginning.
-	idleInTransaction = 250 * time.Millisecond
+	// keep the others from a stop. A node that was only slow is served again, from the beginning. It is shorter than a
+	// node's lease, so that a stop waits for no longer than it does for that.
+	idleInTransaction = 500 * time.Millisecond
 	// lockTimeout is how long one attempt waits for the lock. It is longer than idleInTransaction, so that the lock of a
 	// node that has gone is seen to fall.
 	lockTimeout = 2 * time.Second
