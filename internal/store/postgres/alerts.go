@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,23 +14,23 @@ import (
 const alertColumns = `id, kind, subject, key, severity, title, text, first, last, resolved, told, told_severity, acked, acked_by`
 
 func (t *tx) Alerts(limit int) ([]store.AlertRow, error) {
-	return inTurn(t, limit, func(row pgx.CollectableRow) (a store.AlertRow, err error) {
+	scan := func(row pgx.CollectableRow) (a store.AlertRow, err error) {
 		var first, last, resolved, told, acked int64
 		err = row.Scan(&a.ID, &a.Kind, &a.Subject, &a.Key, &a.Severity, &a.Title, &a.Text, &first, &last, &resolved, &told, &a.ToldSeverity, &acked, &a.AckedBy)
 		a.First, a.Last, a.Resolved, a.Told, a.Acked = codec.FromMicros(first), codec.FromMicros(last), codec.FromMicros(resolved), codec.FromMicros(told), codec.FromMicros(acked)
 		return a, err
-	}, `SELECT `+alertColumns+` FROM alerts WHERE resolved = 0 ORDER BY first DESC, id LIMIT $1`,
-		`SELECT `+alertColumns+` FROM alerts WHERE resolved <> 0 ORDER BY first DESC, id LIMIT $1`)
+	}
+	return inTurn(t, `SELECT `+alertColumns+` FROM alerts WHERE resolved %s ORDER BY first DESC, id LIMIT %d`, limit, scan)
 }
 
-// inTurn lists rows that are not over and, behind them, as many that are as there is room for.
-func inTurn[R any](t *tx, limit int, scan func(pgx.CollectableRow) (R, error), waiting, over string) ([]R, error) {
-	out, err := listed(t, scan, waiting, limit)
-	if err != nil || len(out) == limit {
-		return out, err
+// inTurn lists rows that are not over, found by the index of those alone, and behind them as many that are as there is room for.
+func inTurn[R any](t *tx, query string, limit int, scan func(pgx.CollectableRow) (R, error), args ...any) ([]R, error) {
+	open, err := listed(t, scan, fmt.Sprintf(query, "= 0", limit), args...)
+	if err != nil || len(open) == limit {
+		return open, err
 	}
-	rest, err := listed(t, scan, over, limit-len(out))
-	return append(out, rest...), err
+	over, err := listed(t, scan, fmt.Sprintf(query, "<> 0", limit-len(open)), args...)
+	return append(open, over...), err
 }
 
 func (t *tx) PutAlert(a store.AlertRow) error {
@@ -42,14 +43,14 @@ func (t *tx) PutAlert(a store.AlertRow) error {
 
 const messageColumns = `id, target, body, created, due, attempts, done, error`
 
-func (t *tx) Messages(limit int) ([]store.MessageRow, error) {
-	return inTurn(t, limit, func(row pgx.CollectableRow) (m store.MessageRow, err error) {
+func (t *tx) Messages(target string, limit int) ([]store.MessageRow, error) {
+	scan := func(row pgx.CollectableRow) (m store.MessageRow, err error) {
 		var created, due, done int64
 		err = row.Scan(&m.ID, &m.Target, &m.Body, &created, &due, &m.Attempts, &done, &m.Error)
 		m.Created, m.Due, m.Done = codec.FromMicros(created), codec.FromMicros(due), codec.FromMicros(done)
 		return m, err
-	}, `SELECT `+messageColumns+` FROM messages WHERE done = 0 ORDER BY created DESC, id LIMIT $1`,
-		`SELECT `+messageColumns+` FROM messages WHERE done <> 0 ORDER BY created DESC, id LIMIT $1`)
+	}
+	return inTurn(t, `SELECT `+messageColumns+` FROM messages WHERE done %s AND ($1 = '' OR target = $1) ORDER BY created DESC, id LIMIT %d`, limit, scan, text(target))
 }
 
 func (t *tx) PutMessage(m store.MessageRow) error {

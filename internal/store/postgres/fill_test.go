@@ -149,7 +149,7 @@ func everything(t *testing.T, db store.DB, upTo int64) map[string]any {
 			"upstreams": func() (any, error) { return tx.Upstreams() }, "brakes": func() (any, error) { return tx.Brakes() },
 			"operators": func() (any, error) { return tx.Operators() }, "tokens": func() (any, error) { return tx.Tokens() },
 			"passes": func() (any, error) { return tx.Passes() }, "alerts": func() (any, error) { return tx.Alerts(10) },
-			"messages": func() (any, error) { return tx.Messages(10) }, "archives": func() (any, error) { return tx.Archives() },
+			"messages": func() (any, error) { return tx.Messages("", 10) }, "archives": func() (any, error) { return tx.Archives() },
 			"heads": func() (any, error) { return tx.Heads(1) }, "creation": func() (any, error) { return tx.Creation([]byte{3}) },
 			"counted": func() (any, error) { return tx.Counted("re_\x00é1") }, "setting": func() (any, error) { return tx.Meta("a setting") },
 			"open":      func() (any, error) { return tx.OpenReservations("key_b") },

@@ -149,7 +149,7 @@ func oddText(t *testing.T, open Open) {
 		meta, err1 := tx.Meta("odd")
 		brakes, err2 := tx.Brakes()
 		alerts, err3 := tx.Alerts(10)
-		messages, err4 := tx.Messages(10)
+		messages, err4 := tx.Messages("", 10)
 		passes, err5 := tx.Passes()
 		if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 			return err
