@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/money"
@@ -81,14 +79,8 @@ type Config struct {
 	Ended func(*Ended)
 }
 
-// Default look-up rates; Stripe allows about 100 requests per second and account.
-const (
-	defaultLookupsPerKey      = 25
-	defaultLookupsPerUpstream = 80
-	lookupBurst               = 100
-	defaultLookupWait         = 5 * time.Second
-	defaultStoreWait          = 5 * time.Second
-)
+// defaultStoreWait is far below the SDKs' eighty seconds.
+const defaultStoreWait = 5 * time.Second
 
 // Gateway is the data plane. It is safe for concurrent use.
 type Gateway struct {
@@ -172,47 +164,6 @@ func (g *Gateway) Ready(ctx context.Context) error {
 		return errUnsettled(n)
 	}
 	return g.Store.Check(ctx)
-}
-
-// limiters bound look-ups per key and per upstream. Idle ones are dropped when there are many.
-type limiters struct {
-	perKey, perUpstream rate.Limit
-	mu                  sync.Mutex
-	keys                map[policy.KeyID]*rate.Limiter
-	upstreams           map[policy.UpstreamID]*rate.Limiter
-}
-
-// maxLimiters bounds their memory; dropping them all only gives a burst back.
-const maxLimiters = 10_000
-
-func newLimiters(perKey, perUpstream float64) *limiters {
-	return &limiters{
-		perKey: rate.Limit(perKey), perUpstream: rate.Limit(perUpstream),
-		keys: make(map[policy.KeyID]*rate.Limiter), upstreams: make(map[policy.UpstreamID]*rate.Limiter),
-	}
-}
-
-// wait takes one look-up from both budgets, waiting for its turn.
-func (l *limiters) wait(ctx context.Context, k policy.KeyID, u policy.UpstreamID) error {
-	l.mu.Lock()
-	if len(l.keys) > maxLimiters {
-		clear(l.keys)
-	}
-	key, ok := l.keys[k]
-	if !ok {
-		key = rate.NewLimiter(l.perKey, lookupBurst)
-		l.keys[k] = key
-	}
-	up, ok := l.upstreams[u]
-	if !ok {
-		up = rate.NewLimiter(l.perUpstream, lookupBurst)
-		l.upstreams[u] = up
-	}
-	l.mu.Unlock()
-	if err := key.Wait(ctx); err != nil {
-		return err
-	}
-	return up.Wait(ctx)
 }
 
 // journey is one call on its way. It belongs to the goroutine that serves it.

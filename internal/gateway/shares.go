@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -88,13 +87,7 @@ type shares struct {
 type slots struct {
 	used    int
 	of      map[policy.KeyID]int
-	waiting map[policy.KeyID][]*waiter // first come, first served within a key
-}
-
-// waiter is a call that waits for a slot.
-type waiter struct {
-	turn    uint64
-	granted chan struct{}
+	waiting lines
 }
 
 func newShares(perKey, perUpstream int, wait time.Duration) *shares {
@@ -143,12 +136,11 @@ func (s *shares) line(u policy.UpstreamID, k policy.KeyID) *waiter {
 	}
 	up := s.upstreams[u]
 	if up == nil {
-		up = &slots{of: make(map[policy.KeyID]int), waiting: make(map[policy.KeyID][]*waiter)}
+		up = &slots{of: make(map[policy.KeyID]int), waiting: make(lines)}
 		s.upstreams[u] = up
 	}
 	s.turn++
-	w := &waiter{turn: s.turn, granted: make(chan struct{})}
-	up.waiting[k] = append(up.waiting[k], w)
+	w := up.waiting.join(k, s.turn)
 	s.grant(up)
 	return w
 }
@@ -158,13 +150,9 @@ func (s *shares) leave(u policy.UpstreamID, k policy.KeyID, w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	up := s.upstreams[u]
-	i := slices.Index(up.waiting[k], w)
-	if i < 0 {
-		return false
-	}
-	up.drop(k, i)
+	left := up.waiting.leave(k, w)
 	s.forget(u, up)
-	return true
+	return left
 }
 
 func (s *shares) giveBack(u policy.UpstreamID, k policy.KeyID) {
@@ -189,31 +177,13 @@ func (s *shares) forget(u policy.UpstreamID, up *slots) {
 // grant gives free slots to those that wait: each to the key with the fewest, of equals to the longest waiting.
 func (s *shares) grant(up *slots) {
 	for up.used < s.perUpstream {
-		var next policy.KeyID
-		var first *waiter
-		for k, queue := range up.waiting {
-			has := up.of[k]
-			if has >= s.perKey {
-				continue
-			}
-			if first == nil || has < up.of[next] || has == up.of[next] && queue[0].turn < first.turn {
-				next, first = k, queue[0]
-			}
-		}
-		if first == nil {
+		next, ok := up.waiting.next(func(k policy.KeyID) (uint64, bool) { return uint64(up.of[k]), up.of[k] < s.perKey })
+		if !ok {
 			return
 		}
-		up.drop(next, 0)
 		up.used++
 		up.of[next]++
-		close(first.granted)
-	}
-}
-
-// drop takes one out of a key's queue.
-func (up *slots) drop(k policy.KeyID, i int) {
-	if up.waiting[k] = slices.Delete(up.waiting[k], i, i+1); len(up.waiting[k]) == 0 {
-		delete(up.waiting, k)
+		up.waiting.serve(next)
 	}
 }
 
