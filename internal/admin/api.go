@@ -152,7 +152,7 @@ func (q *KeyQuery) filter() KeyFilter {
 
 // Reason is why something is done.
 type Reason struct {
-	Reason string `json:"reason,omitempty"`
+	Reason string `json:"reason,omitempty" maxLength:"500"`
 }
 
 func (a *api) keys() {

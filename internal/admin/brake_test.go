@@ -79,6 +79,17 @@ func TestAnUnknownKeyDoesNotKeepTheOthersFromStopping(t *testing.T) {
 	}
 }
 
+func TestNoStopIsRefusedForALongReason(t *testing.T) {
+	w := newWorld(t)
+	w.key(t, "agent-support-refunds-one")
+	if _, err := w.client.Kill(t.Context(), KillRequest{Target: Target{All: true}, Reason: strings.Repeat("é", maxReason+1)}); err != nil {
+		t.Fatal(err)
+	}
+	if on := w.Brakes(); len(on) != 1 || on[0].Reason != strings.Repeat("é", maxReason) {
+		t.Errorf("%+v", on)
+	}
+}
+
 func TestBrakesAreIndependent(t *testing.T) {
 	w := newWorld(t)
 	k := w.key(t, "agent-support-refunds-one")

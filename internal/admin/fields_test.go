@@ -80,6 +80,14 @@ func TestWhatIsWrongWithARequestIsSaidByFieldAndAllAtOnce(t *testing.T) {
 			_, err := w.client.Replay(ctx, ReplayRequest{Since: "x", PolicyEdit: PolicyEdit{Policy: "scopes: {refund: read}\n"}})
 			return err
 		}, 400, []string{"body.policy.scopes.refund", "body.since"}},
+		{"a reason that is a story", func() error {
+			_, err := w.client.RevokeKey(ctx, "agent-support-refunds-other", strings.Repeat("é", maxReason+1))
+			return err
+		}, 422, []string{"body.reason"}},
+		{"a resumption of which nothing is right", func() error {
+			_, err := w.client.Resume(ctx, ResumeRequest{Reason: strings.Repeat("x", maxReason+1)})
+			return err
+		}, 422, []string{"body.reason"}},
 		{"no policy", create(KeyRequest{Name: "agent-support-refunds-c"}), 400, []string{"body.policy"}},
 		{"a member that nobody knows, and one that is missing", func() error {
 			_, err := call[Operator](ctx, w.client, http.MethodPost, "operators", nil, map[string]string{"name": "ada", "rolle": "admin"})

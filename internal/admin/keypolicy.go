@@ -283,7 +283,7 @@ func (s *Service) upstreamFor(name string) (*vault.Upstream, error) {
 type KeyUpdate struct {
 	Name string `json:"name,omitempty"`
 	PolicyEdit
-	Reason string `json:"reason,omitempty" doc:"required if the key may do more afterwards"`
+	Reason string `json:"reason,omitempty" maxLength:"500" doc:"required if the key may do more afterwards"`
 	// IfMatch is the version that the edit was made for; empty: the present one, whichever that is.
 	IfMatch string `json:"-"`
 }

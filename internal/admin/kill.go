@@ -26,11 +26,14 @@ type Target struct {
 	All      bool     `json:"all,omitempty" doc:"everything"`
 }
 
+// maxReason is as long as other reasons may be, in characters. No stop is refused for one that is longer.
+const maxReason = 500
+
 // KillRequest asks for a stop.
 type KillRequest struct {
 	Target
 	ReadOnly bool   `json:"read_only,omitempty" doc:"let reads pass"`
-	Reason   string `json:"reason,omitempty"`
+	Reason   string `json:"reason,omitempty" doc:"of a long one the first 500 characters are kept"`
 }
 
 // KeyError is one key for which something could not be done.
@@ -115,6 +118,9 @@ func (s *Service) Kill(ctx context.Context, who Actor, req KillRequest) (KillAns
 	kind, scopes, failed, err := s.scopes(req.Target)
 	if err != nil {
 		return KillAnswer{}, err
+	}
+	if r := []rune(req.Reason); len(r) > maxReason {
+		req.Reason = string(r[:maxReason])
 	}
 	mode := vault.Stopped
 	if req.ReadOnly {

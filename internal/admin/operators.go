@@ -46,7 +46,7 @@ type OperatorUpdate struct {
 	Disabled *bool   `json:"disabled,omitempty" doc:"true ends every session and keeps tokens from working; false lets them work again"`
 	// ForgetOpenID lets the email decide again who this is at the provider.
 	ForgetOpenID bool   `json:"forget_openid,omitempty" doc:"who this is at the OpenID provider is decided anew, by the email, at the next sign-in"`
-	Reason       string `json:"reason,omitempty" doc:"required to give a higher role, or to enable"`
+	Reason       string `json:"reason,omitempty" maxLength:"500" doc:"required to give a higher role, or to enable"`
 	// IfMatch is the version that the edit was made for; empty: the present one, whichever that is.
 	IfMatch string `json:"-"`
 }

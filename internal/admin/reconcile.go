@@ -63,7 +63,7 @@ type Resolved struct {
 // Decision is what an operator says about a call. Without an outcome the vendor is asked.
 type Decision struct {
 	Outcome string `json:"outcome,omitempty" enum:"moved,nothing" doc:"moved: as much as was held; nothing: it did not happen"`
-	Reason  string `json:"reason,omitempty" doc:"how you know; goes into the audit; required with an outcome"`
+	Reason  string `json:"reason,omitempty" maxLength:"500" doc:"how you know; goes into the audit; required with an outcome"`
 }
 
 // check refuses a decision that is none, or that nobody answers for.

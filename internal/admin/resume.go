@@ -22,7 +22,7 @@ type ResumeRequest struct {
 	Target
 	// Books lifts the freeze of all writes after the books were found to be other than they were left.
 	Books  bool   `json:"books,omitempty" doc:"the freeze of all writes, instead of a brake"`
-	Reason string `json:"reason" doc:"why it is safe again; goes into the audit"`
+	Reason string `json:"reason" maxLength:"500" doc:"why it is safe again; goes into the audit"`
 }
 
 // ResumeAnswer says what was lifted and what still stops calls of the same scope.

@@ -16,7 +16,7 @@ import (
 type Revocation struct {
 	Keys   []string `json:"keys,omitempty" maxItems:"10000" doc:"ids or exact names of vault keys"`
 	Match  string   `json:"match,omitempty" doc:"glob over names of keys that are not revoked"`
-	Reason string   `json:"reason,omitempty"`
+	Reason string   `json:"reason,omitempty" maxLength:"500"`
 }
 
 // Revoked says which keys were ended, and for which that could not be done.

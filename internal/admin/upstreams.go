@@ -121,7 +121,7 @@ func (s *Service) upstreamName(name string) error {
 type UpstreamUpdate struct {
 	Version     string `json:"version,omitempty" doc:"API version that is sent where an agent names none, and that agents may name; takes a reason"`
 	RotateEvery string `json:"rotate_every,omitempty" doc:"a span like 90d after which the secret is due for another, or never"`
-	Reason      string `json:"reason,omitempty" doc:"why; goes into the audit"`
+	Reason      string `json:"reason,omitempty" maxLength:"500" doc:"why; goes into the audit"`
 	// IfMatch is the version that the edit was made for; empty: the present one, whichever that is.
 	IfMatch string `json:"-"`
 }

@@ -87,8 +87,9 @@ type keyPage struct {
 	Last    []record
 	History []record // of operators' actions on the key
 	Loops   []admin.Alert
-	Problem string
-	Reason  string
+	// Do is the form that was refused, At and Problem why, Reason what was typed.
+	At                  map[string]string
+	Do, Problem, Reason string
 }
 
 // scopeRow is a scope of a key with its risk.
@@ -105,14 +106,14 @@ const (
 	keyHistory = 10
 )
 
-func (v *visit) key() (*page, error) { return v.keyWith(v.r.PathValue("key"), "", "") }
+func (v *visit) key() (*page, error) { return v.keyWith(v.r.PathValue("key"), keyPage{}) }
 
-func (v *visit) keyWith(id, problem, reason string) (*page, error) {
+func (v *visit) keyWith(id string, d keyPage) (*page, error) {
 	k, err := v.api.Key(v.ctx(), id)
 	if err != nil {
 		return nil, err
 	}
-	d := keyPage{KeyDetail: k, Problem: problem, Reason: reason}
+	d.KeyDetail = k
 	for _, c := range k.Caps {
 		if c.Per != "call" {
 			d.Caps = append(d.Caps, newCapBar(c))
@@ -186,20 +187,21 @@ func (v *visit) history(id string) ([]record, error) {
 
 // keyAction does what a form on the key's page asks for.
 func (v *visit) keyAction() (*page, error) {
-	id, reason := v.r.PathValue("key"), v.r.PostFormValue("reason")
+	id, d := v.r.PathValue("key"), keyPage{Do: v.r.PostFormValue("do"), Reason: v.r.PostFormValue("reason")}
 	var err error
-	switch v.r.PostFormValue("do") {
+	switch d.Do {
 	case "rotate":
 		return v.rotate(id)
 	case "revoke":
-		_, err = v.api.RevokeKey(v.ctx(), id, reason)
+		_, err = v.api.RevokeKey(v.ctx(), id, d.Reason)
 	case "resume":
-		_, err = v.api.Resume(v.ctx(), admin.ResumeRequest{Target: admin.Target{Keys: []string{id}}, Reason: reason})
+		_, err = v.api.Resume(v.ctx(), admin.ResumeRequest{Target: admin.Target{Keys: []string{id}}, Reason: d.Reason})
 	default:
 		return nil, nothingToDo
 	}
-	if problem, ok := refused(err); ok {
-		return typedAgain(v.keyWith(id, problem, reason))
+	if _, ok := refused(err); ok {
+		d.At, d.Problem = beside(err, "body.reason")
+		return typedAgain(v.keyWith(id, d))
 	}
 	if err != nil {
 		return nil, err

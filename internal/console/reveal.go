@@ -41,7 +41,7 @@ func (v *visit) reveal(d revealPage) *page {
 func (v *visit) rotate(id string) (*page, error) {
 	got, err := v.api.RotateKey(v.ctx(), id, admin.Rotation{Overlap: v.r.PostFormValue("overlap")})
 	if problem, ok := refused(err); ok {
-		return typedAgain(v.keyWith(id, problem, ""))
+		return typedAgain(v.keyWith(id, keyPage{Problem: problem}))
 	}
 	if err != nil {
 		return nil, err

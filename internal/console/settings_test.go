@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
@@ -252,6 +254,29 @@ func TestTimesAreShownAndReadInTheZoneThatIsChosen(t *testing.T) {
 	} {
 		if got, err := instant(text, now, york); err != nil || got.UTC().Format(time.RFC3339) != want {
 			t.Errorf("%q is %v, %v", text, got, err)
+		}
+	}
+}
+
+func TestARefusedReasonStaysInTheFormThatItWasTypedInto(t *testing.T) {
+	s := newSite(t)
+	k := s.key("agent-support-refunds-one")
+	err := s.db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
+		return tx.PutBrake(store.BrakeRow{Scope: store.FreezeScope(policy.KeyID(k.ID)), Mode: vault.ReadOnly, Reason: "too much moved", At: tx.Now()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.service.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("so it is ", 100)
+	for do, id := range map[string]string{"resume": "thaw", "revoke": "rv"} {
+		got := s.post("/keys/"+k.ID, url.Values{"do": {do}, "reason": {long}})
+		before, rest, _ := strings.Cut(got.body, `value="`+long)
+		field := before[max(0, strings.LastIndex(before, `<input id="`)):]
+		if got.status != http.StatusUnprocessableEntity || !strings.HasPrefix(field, `<input id="`+id+`" aria-invalid="true"`) || strings.Contains(rest, long) || !strings.Contains(rest[:strings.Index(rest, "</form>")], `class="error"`) {
+			t.Errorf("%s: %d, %s", do, got.status, shown(got.body))
 		}
 	}
 }
