@@ -110,7 +110,7 @@ func (d *doctor) examine(cmd *cobra.Command, deep bool) {
 	d.findServer(ctx)
 	d.checkListeners()
 	d.checkTLS()
-	d.checkFiles(ctx)
+	d.checkFiles()
 	d.checkStore(ctx)
 	d.checkDisk()
 	d.checkClock(ctx)

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/keybrake/keybrake/internal/store/postgres"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 )
 
@@ -85,13 +84,13 @@ func (d *doctor) checkTLS() {
 }
 
 // checkFiles looks who else can read or change what only the server should.
-func (d *doctor) checkFiles(ctx context.Context) {
+func (d *doctor) checkFiles() {
 	const check = "files"
-	at, err := d.settings.place()
+	store, err := d.settings.storePath()
 	if err != nil {
 		return // the settings' own finding says it
 	}
-	master := d.settings.masterKeyFile(at)
+	master := firstOf(d.settings.MasterKeyFile, store+".key")
 	wrong := 0
 	look := func(path string, forbidden fs.FileMode, why, do string) {
 		info, err := os.Stat(path)
@@ -105,11 +104,7 @@ func (d *doctor) checkFiles(ctx context.Context) {
 			wrong++
 		}
 	}
-	own := []string{at.beside + ".mark", master, d.settings.ReadyFile, d.settings.TLSKey}
-	if at.file != "" {
-		own = append(own, at.file, at.file+"-wal")
-	}
-	for _, path := range own {
+	for _, path := range []string{store, store + "-wal", store + ".mark", master, d.settings.ReadyFile, d.settings.TLSKey} {
 		if path != "" {
 			look(path, 0o077, "others can read or change it", "chmod 600 "+path)
 		}
@@ -120,13 +115,12 @@ func (d *doctor) checkFiles(ctx context.Context) {
 	if d.configFile != "" {
 		look(d.configFile, 0o022, "others can change what the server runs with", "chmod go-w "+d.configFile)
 	}
-	folder := filepath.Dir(at.beside)
-	look(folder, 0o022, "others can put another store in its place", "chmod go-w "+folder)
+	look(filepath.Dir(store), 0o022, "others can put another store in its place", "chmod go-w "+filepath.Dir(store))
 	if wrong == 0 {
 		d.say(check, fine, "store, keys and settings are this user's alone", "")
 	}
 	if _, err := os.Stat(master); errors.Is(err, fs.ErrNotExist) {
-		if made, err := at.made(ctx); err == nil && made {
+		if _, err := os.Stat(store); err == nil {
 			d.say("master key", failure, master+" is not there, and the store is", "put it back from where it is kept: nothing in the store can be opened without it, and no other key fits")
 		}
 	}
@@ -143,23 +137,14 @@ func (d *doctor) checkStore(ctx context.Context) {
 		case st.Trouble != "":
 			d.say(check, failure, st.Trouble, "money calls are refused until that is mended")
 		default:
-			found := fmt.Sprintf("%d records, signed up to %d; `keybrake audit verify` reads the chain", st.Height, st.Signed)
-			if st.Safety != nil {
-				found += "; " + st.Safety.Why
-			}
-			d.say(check, fine, found, "")
+			d.say(check, fine, fmt.Sprintf("%d records, signed up to %d; `keybrake audit verify` reads the chain", st.Height, st.Signed), "")
 		}
 		return
 	}
-	at, err := d.settings.place()
+	path, err := d.settings.storePath()
 	if err != nil {
 		return
 	}
-	if at.file == "" {
-		d.checkPostgres(ctx, at)
-		return
-	}
-	path := at.file
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		d.say(check, left, path+" is not there yet; the first start makes it", "")
 		return
@@ -171,26 +156,6 @@ func (d *doctor) checkStore(ctx context.Context) {
 	d.say(check, fine, path+" is whole, page by page", "")
 }
 
-// checkPostgres looks at a database and its server from outside.
-func (d *doctor) checkPostgres(ctx context.Context, at place) {
-	const check = "store"
-	looked, err := postgres.Look(ctx, at.url)
-	switch {
-	case err != nil:
-		d.say(check, failure, at.String()+": "+err.Error(), "docs/operating.md#postgresql says what a gateway needs there")
-	case looked.Refused != nil && !d.settings.StoreUnsafe:
-		d.say(check, failure, looked.Refused.Error(), "`keybrake serve` does not start on it")
-	case looked.Refused != nil:
-		d.say(check, warning, looked.Safety.Why, "switch it on again, and leave --store-unsafe away")
-	case !looked.Safety.Remembers:
-		d.say(check, warning, at.String()+": "+looked.Safety.Why, "add a synchronous standby: docs/operating.md#postgresql")
-	case !looked.Made:
-		d.say(check, left, at.String()+" is empty; the first start makes a store in it", "")
-	default:
-		d.say(check, fine, at.String()+": "+looked.Safety.Why, "")
-	}
-}
-
 // Free space at which the doctor speaks. A full disk loses nothing, but refuses every call.
 const (
 	diskLow  = 2 << 30
@@ -199,16 +164,12 @@ const (
 
 func (d *doctor) checkDisk() {
 	const check = "disk"
-	at, err := d.settings.place()
+	path, err := d.settings.storePath()
 	if err != nil {
 		return
 	}
-	if at.file == "" {
-		d.say(check, left, "the store's disk is that of PostgreSQL's machine", "watch it there: a full one loses nothing, but refuses every call")
-		return
-	}
 	var st syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(at.file), &st); err != nil {
+	if err := syscall.Statfs(filepath.Dir(path), &st); err != nil {
 		d.say(check, failure, err.Error(), "")
 		return
 	}

@@ -133,13 +133,13 @@ func TestTheDoctorLooksWhoElseCanReadWhatIsSecret(t *testing.T) {
 			dir := t.TempDir()
 			mode(t, dir, 0o700)
 			for _, f := range []string{"kb.db", "kb.db.key", "keybrake.yaml"} {
-				if err := os.WriteFile(filepath.Join(dir, f), []byte("x"), 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
 			tt.spoil(t, dir)
 			d := &doctor{settings: settings{Store: "sqlite:" + filepath.Join(dir, "kb.db")}, configFile: filepath.Join(dir, "keybrake.yaml")}
-			d.checkFiles(t.Context())
+			d.checkFiles()
 			if all := d.found("files") + "\n" + d.found("master key"); !strings.Contains(all, tt.want) {
 				t.Errorf("it says %q", all)
 			}

@@ -22,6 +22,7 @@ import (
 	"github.com/keybrake/keybrake/internal/gateway/wire"
 	"github.com/keybrake/keybrake/internal/observe"
 	"github.com/keybrake/keybrake/internal/reconcile"
+	"github.com/keybrake/keybrake/internal/store/sqlite"
 	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -49,7 +50,7 @@ type server struct {
 	streams  streams
 
 	master  *vault.Master
-	store   engine
+	store   *sqlite.DB
 	adapter *stripe.Adapter
 	ring    *vault.Ring
 	client  *upstream.Client
@@ -58,10 +59,8 @@ type server struct {
 	metrics *observe.Metrics
 	// reconciler asks what became of calls whose answer never came.
 	reconciler reconciler
-	demo       *demo // with --dev
-	place      place // of the store
-	// backup writes a copy of the store; nil: it cannot.
-	backup func(ctx context.Context, path string) (seq int64, err error)
+	demo       *demo  // with --dev
+	path       string // of the store
 	// agentsURL and operatorsURL are where the listeners are; set before operators' pages are served.
 	agentsURL, operatorsURL string
 
@@ -128,16 +127,22 @@ func (s *server) run(ctx context.Context) (err error) {
 
 // open brings up everything below the listeners.
 func (s *server) open(ctx context.Context) (err error) {
-	if err := s.openPlace(ctx); err != nil {
+	path, err := s.places()
+	if err != nil {
 		return err
 	}
+	s.path = path
 	if s.adapter, err = stripe.New(); err != nil {
 		return err
 	}
 	s.openMetrics()
-	if err := s.openStore(ctx); err != nil {
+	if s.store, err = sqlite.Open(ctx, sqlite.Options{
+		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(), Wait: s.storeWait(), Archives: s.settings.AuditArchive,
+		Observer: s.metrics.Store(),
+	}); err != nil {
 		return err
 	}
+	s.closers = append(s.closers, s.store.Close, s.signLast)
 	s.ring = vault.NewRing(s.master)
 	s.ring.PinBeside(stripe.Hosts)
 	s.client = upstream.NewClient(nil)
@@ -158,8 +163,8 @@ func (s *server) open(ctx context.Context) (err error) {
 		Statements: &reconcile.Statements{
 			Store: s.store, Ring: s.ring, Client: s.client, Books: s.adapter, Version: stripe.DefaultVersion,
 		},
-		Backup: s.backup, BackupFolder: filepath.Dir(s.place.beside), Safety: s.store.Safety,
-		KillFile: admin.KillFilePath(s.place.beside), Hosts: s.settings.operatorsHosts(), OpenID: openID, ConsoleURL: s.settings.ConsoleURL, Log: s.log,
+		Backup: s.store.Backup, BackupFolder: filepath.Dir(path),
+		KillFile: path + ".KILL", Hosts: s.settings.operatorsHosts(), OpenID: openID, ConsoleURL: s.settings.ConsoleURL, Log: s.log,
 		Ready:      func(ctx context.Context) error { return s.gateway.Ready(ctx) },
 		Reconciler: asking, Metrics: s.metrics.Handler(s.log), Alerter: s.openAlerts(),
 	})
@@ -189,6 +194,39 @@ func (s *server) open(ctx context.Context) (err error) {
 		return s.openDemo(ctx)
 	}
 	return nil
+}
+
+// places finds (or with --dev makes) the store's file and the master key.
+func (s *server) places() (store string, err error) {
+	if s.dev {
+		dir, err := os.MkdirTemp("", "keybrake-dev-")
+		if err != nil {
+			return "", fmt.Errorf("make a temporary store: %w", err)
+		}
+		s.closers = append(s.closers, func() error { return os.RemoveAll(dir) })
+		s.master, err = vault.EphemeralMaster()
+		return filepath.Join(dir, "keybrake.db"), err
+	}
+	path, err := s.settings.storePath()
+	if err != nil {
+		return "", err
+	}
+	key := firstOf(s.settings.MasterKeyFile, path+".key")
+	if exists(path) && !exists(key) {
+		// A fresh master key could open nothing in this store, and would lie there as if it could.
+		return "", fmt.Errorf("the store %s is there and its master key file %s is not; name the right one with --master-key-file", path, key)
+	}
+	var created bool
+	s.master, created, err = vault.LoadOrCreateMaster(key)
+	if created {
+		s.log.Info("made a master key; keep a copy of it away from the store", "file", key)
+	}
+	return path, err
+}
+
+func exists(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
 }
 
 // listen opens both listeners and serves them. fail ends the server if one breaks.

@@ -16,7 +16,7 @@ type serverFile struct {
 	AdminToken string `json:"admin_token"`
 	Upstream   string `json:"upstream,omitempty"` // the upstream's name, where there is one alone
 	Sandbox    string `json:"sandbox,omitempty"`  // with --dev: where the sandbox listens
-	Store      string `json:"store,omitempty"`    // the path of the store's file, or what the files beside it begin with: a KILL file can be left there
+	Store      string `json:"store,omitempty"`    // the store's file, next to which a KILL file can be left
 }
 
 // serverFilePath is ${XDG_STATE_HOME:-~/.local/state}/keybrake/server.json.

@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -22,14 +24,9 @@ import (
 // settings are what `serve` can be told. Each one comes from its flag, else from KEYBRAKE_<NAME>, else from
 // the config file, else from its default; the config file's keys are the flags' names with underscores.
 type settings struct {
-	GatewayListen string `yaml:"gateway_listen"`
-	AdminListen   string `yaml:"admin_listen"`
-	Store         string `yaml:"store"`
-	// Data is the folder of what this machine keeps beside a store on PostgreSQL; empty: the current one. Node is this machine's
-	// name among those that serve it; empty: the host's. StoreUnsafe takes a PostgreSQL that a crash can make forget.
-	Data           string   `yaml:"data"`
-	Node           string   `yaml:"node"`
-	StoreUnsafe    bool     `yaml:"store_unsafe"`
+	GatewayListen  string   `yaml:"gateway_listen"`
+	AdminListen    string   `yaml:"admin_listen"`
+	Store          string   `yaml:"store"`
 	MasterKeyFile  string   `yaml:"master_key_file"`
 	ReadyFile      string   `yaml:"ready_file"`
 	TLSCert        string   `yaml:"tls_cert"`
@@ -99,11 +96,8 @@ func defaultSettings() settings {
 func (s *settings) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.GatewayListen, "gateway-listen", s.GatewayListen, "address for agents")
 	f.StringVar(&s.AdminListen, "admin-listen", s.AdminListen, "address for operators")
-	f.StringVar(&s.Store, "store", s.Store, "the store, sqlite:FILE or postgres://USER@HOST/DATABASE (the password comes from PGPASSWORD or ~/.pgpass)")
-	f.StringVar(&s.Data, "data", s.Data, "with PostgreSQL: the folder of this machine's files beside the store (default: the current one)")
-	f.StringVar(&s.Node, "node", s.Node, "with PostgreSQL: this machine's name among those that serve the store (default: the host's)")
-	f.BoolVar(&s.StoreUnsafe, "store-unsafe", s.StoreUnsafe, "take a PostgreSQL that does not flush: a crash of its machine can lose what was acknowledged")
-	f.StringVar(&s.MasterKeyFile, "master-key-file", s.MasterKeyFile, "file of the master key (default: the store's file + .key, or keybrake.key in --data)")
+	f.StringVar(&s.Store, "store", s.Store, "the store, sqlite:FILE")
+	f.StringVar(&s.MasterKeyFile, "master-key-file", s.MasterKeyFile, "file of the master key (default: the store's file + .key)")
 	f.StringVar(&s.ReadyFile, "ready-file", s.ReadyFile, "write this file once all listeners accept")
 	f.StringVar(&s.TLSCert, "tls-cert", s.TLSCert, "certificate file (PEM)")
 	f.StringVar(&s.TLSKey, "tls-key", s.TLSKey, "private key file (PEM)")
@@ -122,7 +116,7 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.IntVar(&s.UpstreamDeadline, "upstream-deadline", s.UpstreamDeadline, "seconds after which a call that is not answered is given up; SDKs wait for 80")
 	f.Float64Var(&s.ReconcilePerSecond, "reconcile-per-second", s.ReconcilePerSecond, "reads at all upstreams together that learn what became of calls; 0: only when told to")
 	f.StringVar(&s.AuditKeep, "audit-keep", s.AuditKeep, "age at which audit records move from the store into archive files, like 90d (default: never)")
-	f.StringVar(&s.AuditArchive, "audit-archive", s.AuditArchive, "folder of the archive files (default: the store's file + .archive, or keybrake.archive in --data)")
+	f.StringVar(&s.AuditArchive, "audit-archive", s.AuditArchive, "folder of the archive files (default: the store's file + .archive)")
 	f.IntVar(&s.MemoryLimit, "memory-limit", s.MemoryLimit, "megabytes above which memory is given back sooner, at the cost of CPU (default: by what is in use)")
 	f.StringVar(&s.LogFormat, "log-format", s.LogFormat, "text or json")
 	f.BoolVar(&s.LogCalls, "log-calls", s.LogCalls, "one line in the log for each call")
@@ -297,7 +291,7 @@ func (s *settings) check() error {
 	if err := s.checkSignIn(); err != nil {
 		return err
 	}
-	if _, err := s.place(); err != nil {
+	if _, err := s.storePath(); err != nil {
 		return err
 	}
 	return nil
@@ -331,6 +325,22 @@ func (s *settings) auditKeep() (time.Duration, error) {
 		return 0, fmt.Errorf("--audit-keep %s: write at least 1d", s.AuditKeep)
 	}
 	return keep, nil
+}
+
+// storePath is the file of an embedded store, absolute.
+func (s *settings) storePath() (string, error) {
+	name, ok := strings.CutPrefix(s.Store, "sqlite:")
+	if !ok || name == "" {
+		return "", fmt.Errorf("--store %q: write sqlite:FILE", s.Store)
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", fmt.Errorf("--store %q: %w", s.Store, err)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("--store %q: the folder %s does not exist; create it", s.Store, filepath.Dir(path))
+	}
+	return path, nil
 }
 
 func loopback(host string) bool {

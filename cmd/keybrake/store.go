@@ -69,13 +69,9 @@ func newStoreMigrate(s streams) *cobra.Command {
 
 // migrate moves a store and freezes the old one.
 func migrate(ctx context.Context, from *settings, to postgres.Options) (_ *migrated, err error) {
-	at, err := from.place()
+	path, err := from.storePath()
 	if err != nil {
-		return nil, usageError{err}
-	}
-	path := at.file
-	if path == "" {
-		return nil, usageError{errors.New("--store: name the SQLite store that is to be moved, sqlite:FILE")}
+		return nil, err
 	}
 	if !exists(path) {
 		return nil, fmt.Errorf("there is no store %s", path)
@@ -84,7 +80,7 @@ func migrate(ctx context.Context, from *settings, to postgres.Options) (_ *migra
 	if done.To, err = postgres.Place(to.URL); err != nil {
 		return nil, usageError{err}
 	}
-	key := from.masterKeyFile(at)
+	key := firstOf(from.MasterKeyFile, path+".key")
 	if !exists(key) {
 		return nil, fmt.Errorf("the master key file %s is not there; name the right one with --master-key-file", key)
 	}

@@ -34,7 +34,7 @@ type Backup struct {
 // whoever asked for it.
 func (s *Service) PrepareBackup(ctx context.Context, who Actor) (_ *Backup, err error) {
 	if s.Config.Backup == nil {
-		return nil, refuse(Unavailable, "this server's store is PostgreSQL, which is backed up with its own tools: docs/operating.md#postgresql")
+		return nil, refuse(Unavailable, "this server's store makes no backups")
 	}
 	folder, err := os.MkdirTemp(s.BackupFolder, ".keybrake-backup-")
 	if err != nil {

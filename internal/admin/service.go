@@ -72,8 +72,6 @@ type Config struct {
 	// nil: no backups. BackupFolder is where copies lie until they are sent; empty: the system's temporary folder.
 	Backup       func(ctx context.Context, path string) (seq int64, err error)
 	BackupFolder string
-	// Safety tells what the store can lose of what it has acknowledged; nil: nobody says.
-	Safety func() store.Safety
 	// BaseURL and Version are what an upstream gets that names none.
 	BaseURL string
 	Version string

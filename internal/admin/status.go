@@ -20,14 +20,6 @@ type Status struct {
 	// Alerts are those that are open, more than information, and that nobody has said to look after.
 	Alerts  int    `json:"alerts"`
 	Trouble string `json:"trouble,omitempty" doc:"why money calls are not taken; absent: they are"`
-	// Safety is absent if the server does not know.
-	Safety *Safety `json:"safety,omitempty"`
-}
-
-// Safety is what the store can lose of what it has acknowledged.
-type Safety struct {
-	Remembers bool   `json:"remembers" doc:"the loss of a whole machine loses nothing that was acknowledged"`
-	Why       string `json:"why"`
 }
 
 // Status tells how the server is. A store that does not answer is told as trouble, not as an error: what is known in
@@ -35,10 +27,6 @@ type Safety struct {
 func (s *Service) Status(ctx context.Context) (Status, error) {
 	out := Status{
 		AsOf: s.Store.Now().UTC(), Brakes: append([]Brake{}, s.Brakes()...), InFlight: s.Ring.InFlight(ringScope(store.ScopeAll)),
-	}
-	if s.Config.Safety != nil {
-		safety := Safety(s.Config.Safety())
-		out.Safety = &safety
 	}
 	err := s.Store.Check(ctx)
 	if err == nil && s.Ready != nil {

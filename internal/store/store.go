@@ -60,8 +60,7 @@ type DB interface {
 	// Attached finds the reservation that a write with this idempotency key belongs to, or ErrNotFound.
 	Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error)
 	// Peek returns the committed running totals, for decisions that need no lock (an early "the cap is
-	// full"). Admit decides. Where several processes serve a store, what another one did within the last tenth of a
-	// second may be missing.
+	// full"). Admit decides.
 	Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Account, error)
 	// Seed brings a seeding up to the present, in small transactions between which calls and brakes go on, and
 	// moves its Done. It can take minutes for a key with millions of calls. On an error what is done stays done.

@@ -8,19 +8,25 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/keybrake/keybrake/internal/store"
 )
 
 // minServer is the first release that the engine is tried on.
 const minServer = 150000
 
+// Safety is what can be lost of what was acknowledged.
+type Safety struct {
+	// Remembers: losing a whole machine loses nothing. A standby has everything before anybody is answered.
+	Remembers bool
+	// Why says it in a sentence.
+	Why string
+}
+
 // Safety says whether the store can forget what it has acknowledged, as of the last time that this node connected.
-func (db *DB) Safety() store.Safety {
+func (db *DB) Safety() Safety {
 	if s := db.safety.Load(); s != nil {
 		return *s
 	}
-	return store.Safety{Why: "nobody has asked PostgreSQL yet"}
+	return Safety{Why: "nobody has asked PostgreSQL yet"}
 }
 
 // settings are those that durability depends on.
@@ -57,38 +63,6 @@ func readSettings(ctx context.Context, conn *pgx.Conn) (settings, error) {
 		return s, fmt.Errorf("read PostgreSQL's system identifier: %w", err)
 	}
 	return s, nil
-}
-
-// Looked is what there is to see of a server before anything is opened.
-type Looked struct {
-	// Made: there is a store in the database.
-	Made bool
-	// Safety of what will be acknowledged. Refused is why it must not be, unless Options.AllowUnsafe; nil: it may.
-	Safety  store.Safety
-	Refused error
-}
-
-// Look looks at a server and a database and changes nothing.
-func Look(ctx context.Context, url string) (Looked, error) {
-	config, err := parse(url)
-	if err != nil {
-		return Looked{}, err
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return Looked{}, fmt.Errorf("connect: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it only reads
-	set, err := readSettings(ctx, conn)
-	if err != nil {
-		return Looked{}, err
-	}
-	out := Looked{Safety: set.safety(), Refused: set.refuse(false)}
-	if err := conn.QueryRow(ctx, `SELECT to_regclass('meta') IS NOT NULL`).Scan(&out.Made); err != nil || !out.Made {
-		return out, err
-	}
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM meta WHERE name = 'master')`).Scan(&out.Made)
-	return out, err
 }
 
 // probe makes sure that the server may be written to, before anything is.
@@ -128,13 +102,13 @@ func (s *settings) refuse(unsafe bool) error {
 }
 
 // safety says what the settings mean for what was acknowledged.
-func (s *settings) safety() store.Safety {
+func (s *settings) safety() Safety {
 	switch {
 	case s.fsync != "on" || s.pages != "on":
-		return store.Safety{Why: "fsync or full_page_writes is off: a crash of PostgreSQL's machine can lose what was acknowledged"}
+		return Safety{Why: "fsync or full_page_writes is off: a crash of PostgreSQL's machine can lose what was acknowledged"}
 	case strings.TrimSpace(s.standbys) == "":
-		return store.Safety{Why: "no synchronous standby: what was acknowledged survives a crash, but not the loss of PostgreSQL's disk"}
+		return Safety{Why: "no synchronous standby: what was acknowledged survives a crash, but not the loss of PostgreSQL's disk"}
 	default:
-		return store.Safety{Remembers: true, Why: "synchronous standby: what was acknowledged is on two machines"}
+		return Safety{Remembers: true, Why: "synchronous standby: what was acknowledged is on two machines"}
 	}
 }

@@ -352,11 +352,6 @@ func (db *DB) Now() time.Time {
 	return now
 }
 
-// Safety tells what the store can lose of what it has acknowledged: it flushes before it answers, onto one disk.
-func (*DB) Safety() store.Safety {
-	return store.Safety{Why: "one file on one disk: what was acknowledged survives a crash, but not the loss of the disk"}
-}
-
 // Check implements store.DB.
 func (db *DB) Check(ctx context.Context) error {
 	if err := db.broken.Load(); err != nil {
