@@ -58,6 +58,7 @@ func (s *Service) Handler() http.Handler {
 	a.statement()
 	a.reconcile()
 	a.alerts()
+	a.nodes()
 	stream(a, route{http.MethodPost, "backup", "backup", "Write a copy of the store", vault.ToChange, 0}, a.backup, sqliteFile)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
@@ -191,8 +192,11 @@ type BrakeList struct {
 	InFlight int64   `json:"in_flight" doc:"of everything"`
 }
 
+// killRoute is the operation that stops calls.
+const killRoute = "kill"
+
 func (a *api) brakes() {
-	handle(a, route{http.MethodPost, "kill", "kill", "Stop calls, now", vault.ToStop, 0},
+	handle(a, route{http.MethodPost, "kill", killRoute, "Stop calls, now", vault.ToStop, 0},
 		func(ctx context.Context, who Actor, in *body[KillRequest]) (KillAnswer, error) {
 			return a.s.Kill(ctx, who, in.Body)
 		})

@@ -42,9 +42,7 @@ func (b *brakes) of(scope string) vault.Brake {
 
 // syncBrakes reads the rows and makes the ring follow. It is called every killPoll.
 func (s *Service) syncBrakes(ctx context.Context) error {
-	s.brakes.mu.Lock()
-	epoch := s.brakes.epoch
-	s.brakes.mu.Unlock()
+	obey := s.Obeying()
 	var rows []store.BrakeRow
 	err := s.Store.View(ctx, func(tx store.Tx) (err error) {
 		rows, err = tx.Brakes()
@@ -53,11 +51,7 @@ func (s *Service) syncBrakes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read brakes: %w", err)
 	}
-	s.brakes.mu.Lock()
-	defer s.brakes.mu.Unlock()
-	if s.brakes.epoch == epoch { // else they may be older than what was done here; the next round tells
-		s.apply(rows)
-	}
+	obey(rows)
 	return nil
 }
 

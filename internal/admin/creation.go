@@ -130,6 +130,7 @@ func handleOnce[I interface{ idempotencyKey() string }, O any](a *api, r route, 
 		if err != nil {
 			return nil, a.s.problem(r.id, err)
 		}
+		a.spread(ctx, r)
 		answer := &created[O]{Body: out}
 		if replayed {
 			answer.Replayed = "true"

@@ -50,7 +50,9 @@ type KillAnswer struct {
 	Failed      []KeyError `json:"failed"`
 	Mode        string     `json:"mode" doc:"stopped or read-only"`
 	InFlight    int64      `json:"in_flight" doc:"calls that were on their way to the vendor already"`
-	EffectiveMS float64    `json:"effective_ms" doc:"milliseconds until no later call could pass and that was durable"`
+	EffectiveMS float64    `json:"effective_ms" doc:"milliseconds until no later call could pass, at any node, and that was durable"`
+	// Nodes are the other nodes of a cluster.
+	Nodes []NodeAck `json:"nodes,omitempty" doc:"when the other nodes let nothing of it pass any more"`
 	// Warning says that the stop holds in memory and where it was left to be made durable.
 	Warning string `json:"warning,omitempty"`
 }
@@ -140,10 +142,12 @@ func (s *Service) Kill(ctx context.Context, who Actor, req KillRequest) (KillAns
 	case <-time.After(killDurableWait):
 		err = errors.New("the store did not answer in time")
 	}
-	answer.EffectiveMS = float64(time.Since(start).Microseconds()) / 1000
 	if err != nil {
 		answer.Warning = s.leaveKillFile(who, scopes, mode, err)
+	} else {
+		s.heard(ctx, &answer)
 	}
+	answer.EffectiveMS = milliseconds(time.Since(start))
 	answer.Stopped = append(answer.Stopped, s.held(kind, scopes)...)
 	return answer, nil
 }

@@ -29,6 +29,10 @@ func readRoster(tx store.Tx) (*roster, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("read who may come in: %w", err)
 	}
+	return newRoster(operators, tokens, passes)
+}
+
+func newRoster(operators []store.OperatorRow, tokens []store.TokenRow, passes []store.PassRow) (*roster, error) {
 	r := &roster{map[string]store.OperatorRow{}, nil, map[string]store.TokenRow{}, map[vault.Digest]store.PassRow{}}
 	for _, row := range operators {
 		if role, ok := vault.ParseRole(row.Role); !ok || !role.May(vault.ToSee) {

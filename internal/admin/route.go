@@ -73,8 +73,17 @@ func handle[I, O any](a *api, r route, f func(context.Context, Actor, *I) (O, er
 		if err != nil {
 			return nil, a.s.problem(r.id, err)
 		}
+		a.spread(ctx, r)
 		return &body[O]{out}, nil
 	})
+}
+
+// spread waits until other nodes act on what an operation changed, before its answer says that it is done. A stop waits by
+// itself, to tell who acts on it.
+func (a *api) spread(ctx context.Context, r route) {
+	if r.method != http.MethodGet && r.id != killRoute {
+		a.s.spread(ctx)
+	}
 }
 
 // problem is the one place that turns errors into answers. What is not the operator's business goes to the

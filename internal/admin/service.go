@@ -68,6 +68,8 @@ type Config struct {
 	Statements *reconcile.Statements
 	// Reconciler asks upstreams what became of calls; nil: nobody does.
 	Reconciler Reconciler
+	// Cluster is the other processes that serve the store; nil: there can be none.
+	Cluster Cluster
 	// Backup writes a copy of the store to a file that is not there yet, and returns the number of its last record;
 	// nil: no backups. BackupFolder is where copies lie until they are sent; empty: the system's temporary folder.
 	Backup       func(ctx context.Context, path string) (seq int64, err error)
@@ -331,8 +333,8 @@ func (s *Service) loadKeys(tx store.Tx, brakes []store.BrakeRow, out *Loaded) er
 		if !known {
 			var err error
 			if p, err = s.storedPolicy(row); err != nil {
-				out.Problems = append(out.Problems, fmt.Sprintf("vault key %s denies everything: its policy is not understood (%v)", row.Name, err))
-				p = &policy.Policy{Timezone: time.UTC}
+				out.Problems = append(out.Problems, notUnderstood(row, err))
+				p = nothing()
 			}
 			policies[row.Digest] = p
 		}

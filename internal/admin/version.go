@@ -94,6 +94,7 @@ func registerVersioned[I any, O tagged](a *api, r route, op huma.Operation, f fu
 		if err != nil {
 			return nil, a.s.problem(r.id, err)
 		}
+		a.spread(ctx, r)
 		return &versioned[O]{out.tag(), out}, nil
 	})
 }

@@ -48,8 +48,9 @@ var may = map[string][]string{
 	"internal/gateway/wire":                {"internal/policy"},
 	"internal/replay":                      {"internal/money", "internal/policy", "internal/ledger", "internal/audit"}, // pure: no store, no clock
 	"internal/reconcile":                   append(below("internal/store"), "internal/store", "internal/upstream"),
-	"internal/admin":                       append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay", "internal/alert"), // operators drive it
+	"internal/admin":                       append(below("internal/store"), "internal/store", "internal/upstream", "internal/reconcile", "internal/replay", "internal/alert", "internal/cluster"), // operators drive it
 	"internal/alert":                       append(below("internal/store"), "internal/store", "internal/program"),
+	"internal/cluster":                     {"internal/store"},
 	"internal/console":                     {"internal/admin"},                                                                         // not store: a page cannot write around the audit
 	"internal/observe":                     append(below("internal/store"), "internal/store", "internal/upstream", "internal/gateway"), // is told of calls
 	"internal/secretstore":                 {"internal/vault", "internal/program"},

@@ -51,12 +51,21 @@ func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, wri
 		return upstream.Answer{}, stopped
 	}
 	defer flight.Land()
+	if g.Lease != nil && !g.Lease() { // read after the brakes: they are not older than the lease
+		return upstream.Answer{}, &unheard
+	}
 	if present, ok := g.Ring.Upstream(j.upstream.ID); ok {
 		j.upstream = present // its secret may have been rotated while the call waited
 	}
 	answer := g.Client.Do(ctx, g.Adapter.Base(j.upstream.BaseURL, r.Host), j.upstream, r)
 	j.theirs += answer.Took
 	return answer, nil
+}
+
+// unheard ends a call at a node that has not heard from the store for so long that an operator may have stopped the call.
+var unheard = policy.Failure{
+	Code: upstream.CodeUnavailable, Rule: "keybrake",
+	Message: "This Keybrake has not heard from its store for too long, so it lets nothing pass. Nothing was sent. Try again.",
 }
 
 // lookup lets the adapter read objects with the upstream's secret, within the budgets of key and upstream

@@ -1,0 +1,236 @@
+// Package cluster makes one process a node among others that serve the same store: it learns of what operators did
+// elsewhere, stops acting when it has not heard from the store for a while, and tells when all others act on a change.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/store"
+)
+
+// Times of a node, each with its reason.
+const (
+	// DefaultLease bounds how long a node that is cut off may still let reads pass: with the look before it, a stop is in force
+	// everywhere under a second.
+	DefaultLease = 750 * time.Millisecond
+	// MinLease leaves room for a few looks that take long before the node stops.
+	MinLease = 300 * time.Millisecond
+	// looksPerLease is how often the store is looked at within a lease, whoever woke the node: a hint may be lost.
+	looksPerLease = 3.75
+	// ackPoll is how often the store is asked whether all nodes act on a change.
+	ackPoll = 5 * time.Millisecond
+	// ackMargin is how long after the longest lease the waiting ends, if the store does not answer then either.
+	ackMargin = 100 * time.Millisecond
+)
+
+// Config is what a Member needs.
+type Config struct {
+	Store store.Shared
+	// Lease is how long the node may act on what it read; 0 = DefaultLease.
+	Lease time.Duration
+	// Obeying is called before the brakes are read; what it returns makes the node obey them: when that has returned, no later
+	// call passes one. Neither waits for anybody.
+	Obeying func() func([]store.BrakeRow)
+	// Follow makes the node act on everything else that has changed. It returns false if it could not yet, because an operator's
+	// change is just being made here: then it is told again.
+	Follow func(context.Context, store.Changed) (bool, error)
+	// Calls is how many calls were answered, and how many are on their way to upstreams.
+	Calls func() (answered, inFlight int64)
+	Log   *slog.Logger
+	// clock is time since some beginning that goes on while the machine is suspended; tests have one of their own.
+	clock func() time.Duration
+}
+
+// Member is this process as a node. Its methods are safe for concurrent use.
+type Member struct {
+	Config
+	lease Lease
+
+	looking sync.Mutex // held by the look that goes on
+	braked  int64
+	control int64
+	lost    bool // the last look failed: told once
+}
+
+// New makes a member that does not act yet: Look must have succeeded once.
+func New(c Config) *Member {
+	if c.Lease == 0 {
+		c.Lease = DefaultLease
+	}
+	if c.clock == nil {
+		c.clock = elapsed
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return &Member{Config: c, lease: Lease{length: c.Lease, clock: c.clock}}
+}
+
+// Held reports whether the node may act: every call asks right before it is sent.
+func (m *Member) Held() bool { return m.lease.Held() }
+
+// ErrLease: the node has not heard from the store for so long that it acts no more.
+var ErrLease = errors.New("this node has not heard from the store within its lease, so it lets nothing pass")
+
+// Ready is ErrLease while the node does not act.
+func (m *Member) Ready(context.Context) error {
+	if !m.Held() {
+		return ErrLease
+	}
+	return nil
+}
+
+// Run looks at the store until ctx ends.
+func (m *Member) Run(ctx context.Context) {
+	tick := time.NewTicker(time.Duration(float64(m.Lease) / looksPerLease))
+	defer tick.Stop()
+	for {
+		if err := m.Look(ctx); err != nil && ctx.Err() == nil && !m.lost {
+			m.lost = true
+			m.Log.Warn("the store cannot be looked at; nothing passes here once the lease has run out", "lease_left", m.lease.Left(), "err", err)
+		} else if err == nil && m.lost {
+			m.lost = false
+			m.Log.Info("the store can be looked at again")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-m.Store.Woken():
+		}
+	}
+}
+
+// Look says that the node is there, reads what has changed and acts on it. Then its lease holds from when it began.
+func (m *Member) Look(ctx context.Context) error {
+	m.looking.Lock()
+	defer m.looking.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, m.Lease)
+	defer cancel()
+	asked := m.clock()
+	if err := m.beat(ctx); err != nil {
+		return err
+	}
+	obey := m.Obeying()
+	changed, err := m.Store.Changes(ctx, m.control)
+	if err != nil {
+		return err
+	}
+	obey(changed.Brakes)
+	news := changed.Control != m.braked
+	m.braked = changed.Control
+	m.lease.renew(asked)
+	if changed.Control != m.control {
+		done, err := m.Follow(ctx, changed)
+		if err != nil {
+			return fmt.Errorf("follow what was changed elsewhere: %w", err)
+		}
+		if done {
+			m.control = changed.Control
+		}
+	}
+	if news { // somebody waits to hear that it is in force here
+		return m.beat(ctx)
+	}
+	return nil
+}
+
+func (m *Member) beat(ctx context.Context) error {
+	b := store.Beat{Braked: m.braked, Control: m.control, Lease: m.Lease}
+	if m.Calls != nil {
+		b.Calls, b.InFlight = m.Calls()
+	}
+	err := m.Store.Beat(ctx, b)
+	if errors.Is(err, store.ErrEnded) {
+		m.lease.end() // others have taken over from it: what it knows may be old
+		m.braked, m.control = 0, 0
+	}
+	return err
+}
+
+// Ack is how a node came to act on a change.
+type Ack struct {
+	Node, Name string
+	// After is how long that took, from when the waiting began.
+	After time.Duration
+	// Expired: the node did not say so; its lease ran out, so that it lets nothing pass.
+	Expired bool
+}
+
+// Acknowledged waits until every other node acts on all changes there are now, or has no lease any more: on the brakes alone,
+// or on everything. It returns how long each took, and an error if the store could not be asked for longer than a lease; then
+// every node's lease has run out, too, unless only this node is cut off.
+func (m *Member) Acknowledged(ctx context.Context, brakes bool) ([]Ack, error) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease+ackMargin)
+	defer cancel()
+	var want int64
+	done := make(map[string]bool)
+	var acks []Ack
+	for {
+		seen, err := m.Store.Nodes(ctx)
+		if err != nil {
+			return acks, fmt.Errorf("ask whether all nodes act on it: %w", err)
+		}
+		if want == 0 {
+			want = seen.Control
+		}
+		waits := false
+		for _, n := range seen.Nodes {
+			acts := n.Control
+			if brakes {
+				acts = n.Braked
+			}
+			switch {
+			case n.Own || done[n.ID]:
+			case acts >= want:
+				done[n.ID] = true
+				if n.Live(seen.Now) {
+					acks = append(acks, Ack{Node: n.ID, Name: n.Name, After: time.Since(start)})
+				}
+			case n.Live(seen.Now):
+				waits = true
+			default:
+				done[n.ID] = true
+				if n.Ended.IsZero() {
+					acks = append(acks, Ack{Node: n.ID, Name: n.Name, After: time.Since(start), Expired: true})
+				}
+			}
+		}
+		if !waits {
+			return acks, nil
+		}
+		select {
+		case <-ctx.Done():
+			return acks, fmt.Errorf("wait until all nodes act on it: %w", ctx.Err())
+		case <-time.After(ackPoll):
+		}
+	}
+}
+
+// Leads reports whether this node does what one of them does for all: asking vendors, telling people, archiving. It is the
+// one that started first of those that are live. For a moment around a change of hands there may be two or none; what they
+// do bears that.
+func (m *Member) Leads(ctx context.Context) bool {
+	if !m.Held() {
+		return false
+	}
+	seen, err := m.Store.Nodes(ctx)
+	if err != nil {
+		return false
+	}
+	for _, n := range seen.Nodes {
+		if n.Live(seen.Now) {
+			return n.Own
+		}
+	}
+	return false
+}
+
+// List lists the nodes.
+func (m *Member) List(ctx context.Context) (store.Nodes, error) { return m.Store.Nodes(ctx) }
