@@ -41,6 +41,3 @@ func (l *Lease) renew(asked time.Duration) {
 		}
 	}
 }
-
-// end makes the node stop acting at once.
-func (l *Lease) end() { l.until.Store(0) }

@@ -145,12 +145,7 @@ func (m *Member) beat(ctx context.Context) error {
 	if m.Calls != nil {
 		b.Calls, b.InFlight = m.Calls()
 	}
-	err := m.Store.Beat(ctx, b)
-	if errors.Is(err, store.ErrEnded) {
-		m.lease.end() // others have taken over from it: what it knows may be old
-		m.braked, m.control = 0, 0
-	}
-	return err
+	return m.Store.Beat(ctx, b)
 }
 
 // Ack is how a node came to act on a change.

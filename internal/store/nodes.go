@@ -9,8 +9,7 @@ import (
 type Shared interface {
 	DB
 	// Beat says that this node is there and what it acts on, and returns once that is as durable as an admission: so a server
-	// that others no longer listen to, cut off from its standby, does not answer. It is ErrEnded if the node was given up;
-	// the next one begins anew.
+	// that others no longer listen to, cut off from its standby, does not answer.
 	Beat(context.Context, Beat) error
 	// Changes reads what nodes keep in memory, as far as it has changed since a number of changes that the caller knows; 0:
 	// all of it.

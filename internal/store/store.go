@@ -32,8 +32,6 @@ var (
 	ErrOnTheWire = errors.New("the call may still be on the wire")
 	// ErrNotFound: no such row.
 	ErrNotFound = errors.New("not found")
-	// ErrEnded: the node was given up, and what it had on the wire was taken over.
-	ErrEnded = errors.New("this node was given up by the others")
 	// ErrExists: the name or id is taken.
 	ErrExists = errors.New("already exists")
 )

@@ -33,7 +33,7 @@ func (db *DB) Changes(ctx context.Context, since int64) (store.Changed, error) {
 	read(batch, &c.Tokens, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE `+changed+` ORDER BY name`, since)
 	read(batch, &c.Passes, scanPass, `SELECT `+passColumns+` FROM passes WHERE `+changed+` ORDER BY created, digest`, since)
 	batch.Queue(`COMMIT`)
-	if err := db.side.SendBatch(ctx, batch).Close(); err != nil {
+	if err := db.pulse.SendBatch(ctx, batch).Close(); err != nil {
 		return store.Changed{}, fmt.Errorf("read what has changed: %w", err)
 	}
 	return c, nil

@@ -143,6 +143,9 @@ func (db *DB) told(at, server int64) time.Time {
 // commit sends the writes, moves the row of books on and commits, in one round trip. An errUncertain leaves a doubt behind;
 // on any other error nothing was written.
 func (s *session) commit(ctx context.Context, b *pgx.Batch, before, after *locked, made []*ledger.Reservation) error {
+	if after.control != before.control {
+		notify(b, after.control)
+	}
 	b.Queue(moveSQL, before.writes+1, after.control, after.chain.Seq, after.chain.Hash[:], after.now.UnixMicro(), int64(after.next))
 	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != "COMMIT" {

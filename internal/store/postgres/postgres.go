@@ -98,10 +98,12 @@ type DB struct {
 	reads *pgxpool.Pool // for calls
 	views *pgxpool.Pool // for operators
 	side  *pgxpool.Pool // for the search index
+	pulse *pgxpool.Pool // for this node among the others
 
 	queue   *queue.Queue
 	writer  *writer
 	indexed chan struct{}  // closed when indexing has ended
+	woken   chan struct{}  // another node has changed something
 	beside  sync.WaitGroup // what else runs beside the queue
 	closing sync.Once
 
@@ -145,7 +147,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{
 		archives: o.Archives, perArchive: o.ArchiveRecords, clock: o.Clock, signer: o.Signer, observer: o.Observer,
 		unsafe: o.AllowUnsafe, wait: o.Wait, named: o.Node, version: o.Version, node: newNode(),
-		accounts: make(map[ledger.AccountKey]cachedAccount),
+		accounts: make(map[ledger.AccountKey]cachedAccount), woken: make(chan struct{}, 1),
 	}
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store on PostgreSQL: %w", err), db.closeConnections())
@@ -175,6 +177,9 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if db.side, err = db.pool(ctx, 2); err != nil {
 		return err
 	}
+	if db.pulse, err = db.pool(ctx, pulses); err != nil {
+		return err
+	}
 	if err := db.name(ctx, o.MasterCheck); err != nil {
 		return err
 	}
@@ -197,6 +202,7 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	db.indexed = make(chan struct{})
 	go db.indexing()
 	db.beside.Go(db.lookAfter)
+	db.beside.Go(db.listen)
 	go db.queue.Run()
 	return nil
 }
@@ -286,7 +292,7 @@ func (db *DB) closeConnections() error {
 		db.writer.calls.drop()
 		db.writer.brakes.drop()
 	}
-	for _, pool := range []*pgxpool.Pool{db.reads, db.views, db.side} {
+	for _, pool := range []*pgxpool.Pool{db.reads, db.views, db.side, db.pulse} {
 		if pool != nil {
 			pool.Close()
 		}

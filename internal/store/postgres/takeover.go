@@ -44,9 +44,9 @@ func (db *DB) lookAfter() {
 
 // register says that this node is there, as of now by the server's clock.
 func (db *DB) register(ctx context.Context) error {
-	_, err := db.reads.Exec(ctx, `INSERT INTO nodes (id, name, version, started, seen, control, lease, calls, ended)
-		VALUES ($1, $2, $3, `+serverMicros+`, `+serverMicros+`, 0, 0, 0, 0)
-		ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, ended = 0`, db.node, text(db.named), text(db.version))
+	_, err := db.reads.Exec(ctx, `INSERT INTO nodes (id, name, version, started, alive, seen, braked, control, lease, calls, in_flight, ended)
+		VALUES ($1, $2, $3, `+serverMicros+`, `+serverMicros+`, 0, 0, 0, 0, 0, 0, 0)
+		ON CONFLICT (id) DO UPDATE SET alive = excluded.alive, ended = 0`, db.node, text(db.named), text(db.version))
 	if err != nil {
 		return fmt.Errorf("register this node: %w", err)
 	}
@@ -67,7 +67,7 @@ func (db *DB) sayGoodbye() error {
 
 // absent are the reservations that are on the wire of nodes that have ended or are silent.
 const absent = `SELECT ` + joinedColumns + ` FROM reservations r LEFT JOIN nodes n ON n.id = r.node
-	WHERE r.state = 0 AND r.state < 2 AND (n.id IS NULL OR n.ended > 0 OR n.seen < ` + serverMicros + ` - $1) ORDER BY r.id LIMIT $2`
+	WHERE r.state = 0 AND r.state < 2 AND (n.id IS NULL OR n.ended > 0 OR n.alive < ` + serverMicros + ` - $1) ORDER BY r.id LIMIT $2`
 
 // takeOver marks what nodes that are no more left on the wire as unknown: those calls may have happened. A node that was
 // only silent tells what became of its calls when it is back; until then they hold what they hold.
@@ -92,7 +92,7 @@ func (w *writer) takeOver() error {
 // absent reads reservations that are on the wire of nodes that have ended or are silent.
 func (db *DB) absent(ctx context.Context, n int) ([]*ledger.Reservation, error) {
 	rows, err := db.reads.Query(ctx, `SELECT `+joinedColumns+` FROM reservations r LEFT JOIN nodes n ON n.id = r.node
-		WHERE r.state < 2 AND r.state = 0 AND (n.id IS NULL OR n.ended > 0 OR n.seen < `+serverMicros+` - $1) ORDER BY r.id LIMIT $2`,
+		WHERE r.state < 2 AND r.state = 0 AND (n.id IS NULL OR n.ended > 0 OR n.alive < `+serverMicros+` - $1) ORDER BY r.id LIMIT $2`,
 		nodeSilent.Microseconds(), n)
 	if err != nil {
 		return nil, err

@@ -212,9 +212,12 @@ CREATE TABLE nodes (
   name     TEXT COLLATE "C" NOT NULL,        -- the operator's name for it, or the machine's
   version  TEXT COLLATE "C" NOT NULL,
   started  BIGINT NOT NULL,
-  seen     BIGINT NOT NULL,      -- by the store's clock
+  alive    BIGINT NOT NULL,      -- when its writer was there last, by the store's clock: its calls are not taken over
+  seen     BIGINT NOT NULL,      -- when it said last what it acts on, by the store's clock
+  braked   BIGINT NOT NULL,      -- books.control of which it obeys the brakes
   control  BIGINT NOT NULL,      -- books.control that it acts on
-  lease    BIGINT NOT NULL,      -- microseconds that it may act after it was seen
-  calls    BIGINT NOT NULL,      -- passed since it started
-  ended    BIGINT NOT NULL       -- 0 = it has not said goodbye, and nobody has taken over from it
+  lease    BIGINT NOT NULL,      -- microseconds that it may act after it was seen; 0 = it does not act on what it keeps
+  calls    BIGINT NOT NULL,      -- answered since it started
+  in_flight BIGINT NOT NULL,     -- calls on their way to upstreams when it was seen
+  ended    BIGINT NOT NULL       -- 0 = it has not said goodbye
 );
