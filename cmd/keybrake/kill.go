@@ -184,6 +184,13 @@ func printKill(s streams, f format, k killResult) error {
 				fmt.Fprintln(w, " ", id)
 			}
 		}
+		for _, n := range k.Nodes {
+			how := "obeys it"
+			if n.Expired {
+				how = "did not answer; its lease ran out"
+			}
+			fmt.Fprintf(w, "  node %s %s after %.1f ms\n", n.Name, how, n.MS)
+		}
 	})
 	if err != nil {
 		return err

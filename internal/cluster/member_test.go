@@ -36,7 +36,9 @@ func (n *node) obeys(scope string) bool {
 }
 
 // join opens the store at url once more, as another process would.
-func join(t *testing.T, url, name string) *node {
+func join(t *testing.T, url, name string) *node { return joinFor(t, url, name, time.Minute) }
+
+func joinFor(t *testing.T, url, name string, lease time.Duration) *node {
 	t.Helper()
 	db, err := postgres.Open(t.Context(), postgres.Options{URL: url, Signer: storetest.NewSigner("a"), MasterCheck: "m", Node: name, AllowUnsafe: true})
 	if err != nil {
@@ -45,7 +47,7 @@ func join(t *testing.T, url, name string) *node {
 	t.Cleanup(func() { _ = db.Close() }) // some tests have closed it
 	n := &node{db: db, now: time.Hour}
 	n.Member = New(Config{
-		Store: db,
+		Store: db, Lease: lease,
 		Obeying: func() func([]store.BrakeRow) {
 			return func(rows []store.BrakeRow) {
 				n.mu.Lock()
@@ -122,7 +124,7 @@ func TestAStopIsAcknowledgedByEveryNodeThatObeysIt(t *testing.T) {
 
 func TestANodeThatIsCutOffIsWaitedForUntilItsLeaseHasRunOut(t *testing.T) {
 	url := postgrestest.Database(t)
-	a, _ := join(t, url, "a"), join(t, url, "b") // b looked once and never again
+	a, _ := join(t, url, "a"), joinFor(t, url, "b", DefaultLease) // b looked once and never again
 	stop(t, a, store.ScopeAll)
 	acks, err := a.Acknowledged(t.Context(), true)
 	if err != nil || len(acks) != 1 || !acks[0].Expired || acks[0].Name != "b" {
@@ -152,7 +154,7 @@ func TestALeaseRunsOutUnlessTheStoreIsLookedAt(t *testing.T) {
 	if !n.Held() {
 		t.Fatal("a node that has just looked has no lease")
 	}
-	pass(DefaultLease - 1)
+	pass(time.Minute - 1)
 	if !n.Held() {
 		t.Error("the lease ran out before its time")
 	}
@@ -165,7 +167,7 @@ func TestALeaseRunsOutUnlessTheStoreIsLookedAt(t *testing.T) {
 		t.Error("a look did not renew the lease")
 	}
 	n.lease.renew(time.Hour) // an answer that comes late
-	if got := n.lease.Left(); got != DefaultLease {
+	if got := n.lease.Left(); got != time.Minute {
 		t.Errorf("an older look shortened the lease to %s", got)
 	}
 }
@@ -176,7 +178,7 @@ func TestALookThatFailsRenewsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.mu.Lock()
-	n.now += DefaultLease
+	n.now += time.Minute
 	n.mu.Unlock()
 	if err := n.Look(t.Context()); err == nil || n.Held() {
 		t.Errorf("looked at a closed store: %v, lease held: %v", err, n.Held())

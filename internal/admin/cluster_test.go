@@ -1,0 +1,165 @@
+package admin
+
+import (
+	"context"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/cluster"
+	"github.com/keybrake/keybrake/internal/money"
+	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/postgres"
+	"github.com/keybrake/keybrake/internal/store/postgres/postgrestest"
+	"github.com/keybrake/keybrake/internal/upstream"
+	"github.com/keybrake/keybrake/internal/vault"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// node is one of several control planes over one store.
+type node struct {
+	*Service
+	member *cluster.Member
+	client *Client
+	db     *postgres.DB
+	url    string
+	leave  func()
+}
+
+func joinNode(t *testing.T, url, name string, master *vault.Master, v *vendor) *node {
+	t.Helper()
+	db, err := postgres.Open(context.Background(), postgres.Options{
+		URL: url, Signer: master, MasterCheck: master.CheckValue(), Node: name, Version: "test", AllowUnsafe: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{db: db}
+	n.member = cluster.New(cluster.Config{
+		Store: db, Lease: time.Minute, // a machine may be busy with other tests
+		Obeying: func() func([]store.BrakeRow) { return n.Obeying() }, Follow: func(ctx context.Context, c store.Changed) (bool, error) { return n.Follow(ctx, c) },
+	})
+	n.Service = New(Config{
+		Store: db, Ring: vault.NewRing(master), Vocabulary: testVocabulary(), Prober: prober{upstream.NewClient(nil)},
+		BaseURL: v.server.URL, Version: "2026-01-28.test", Cluster: n.member,
+	})
+	if _, err := n.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(n.Handler())
+	n.url = server.URL
+	if n.client, err = NewClient(server.URL, n.MintLocal("local", vault.RoleAdmin).Reveal()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.member.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { n.member.Run(ctx) })
+	n.leave = sync.OnceFunc(func() {
+		server.Close()
+		n.Service.Close()
+		cancel()
+		running.Wait()
+		_ = db.Close()
+	})
+	t.Cleanup(n.leave)
+	return n
+}
+
+func TestWhatIsDoneAtOneNodeHoldsAtAllOthers(t *testing.T) {
+	master, err := vault.EphemeralMaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, v := postgrestest.Database(t), newVendor(t)
+	a, b := joinNode(t, url, "a", master, v), joinNode(t, url, "b", master, v)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = a.client.AddUpstream(t.Context(), UpstreamRequest{Name: "stripe-test", Secret: testSecret})
+	must(err)
+	made, err := a.client.CreateKey(t.Context(), KeyRequest{
+		Name: "agent", Preset: "refund-support", PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=100"}, Customers: []string{"cus_A"}},
+	})
+	must(err)
+	passes := func(writes bool) bool {
+		_, _, failure := b.Ring.Authenticate(vault.Attempt{Presented: made.Key, Now: b.db.Now(), Writes: writes})
+		return failure == nil
+	}
+	if !passes(true) {
+		t.Fatal("a key that was made at one node is not known at the other when its creation has answered")
+	}
+
+	killed, err := a.client.Kill(t.Context(), KillRequest{Target: Target{Keys: []string{"agent"}}, ReadOnly: true})
+	must(err)
+	if len(killed.Nodes) != 1 || killed.Nodes[0].Name != "b" || killed.Nodes[0].Expired || killed.Warning != "" {
+		t.Errorf("killed: %+v; want node b to have said so", killed)
+	}
+	if passes(true) || !passes(false) {
+		t.Error("the other node does not obey a read-only brake when the stop has answered")
+	}
+	_, err = b.client.Resume(t.Context(), ResumeRequest{Target: Target{Keys: []string{"agent"}}, Reason: "looked at"})
+	must(err)
+	if k, _ := a.Ring.FindKey("agent"); a.Ring.EffectiveBrake(k.ID) != vault.Normal {
+		t.Error("a resumption at one node is not one at the other")
+	}
+
+	_, err = a.client.UpdateKey(t.Context(), "agent", KeyUpdate{PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=7"}}})
+	must(err)
+	if k, _ := b.Ring.FindKey("agent"); k.Policy.Caps[0].Limit != int64(7*money.Dollar) {
+		t.Errorf("the other node holds against %+v", k.Policy.Caps)
+	}
+	token, err := a.client.CreateToken(t.Context(), TokenRequest{Name: "tool", Role: "auditor"})
+	must(err)
+	other, err := NewClient(b.url, token.Token)
+	must(err)
+	if _, err := other.Status(t.Context()); err != nil {
+		t.Errorf("a token that was made at one node, at the other: %v", err)
+	}
+	_, err = a.client.RevokeKeys(t.Context(), Revocation{Keys: []string{"agent"}})
+	must(err)
+	if passes(false) {
+		t.Error("a revoked key passes at the other node")
+	}
+	must(a.client.RemoveUpstream(t.Context(), "stripe-test"))
+	if _, still := b.Ring.FindUpstream("stripe-test"); still {
+		t.Error("an upstream that was removed is still there at the other node")
+	}
+}
+
+func TestNodesAreListedWithHowTheyStand(t *testing.T) {
+	master, err := vault.EphemeralMaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, v := postgrestest.Database(t), newVendor(t)
+	a, b := joinNode(t, url, "a", master, v), joinNode(t, url, "b", master, v)
+	states := func() (out []string) {
+		list, err := a.client.Nodes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range list.Items {
+			if n.Own != (n.Name == "a") || n.Version != "test" {
+				t.Errorf("%+v", n)
+			}
+			out = append(out, n.Name+" "+n.State)
+		}
+		return out
+	}
+	if got, want := states(), []string{"a live", "b live"}; !slices.Equal(got, want) {
+		t.Errorf("nodes %q, want %q", got, want)
+	}
+	b.leave()
+	if got, want := states(), []string{"a live", "b ended"}; !slices.Equal(got, want) {
+		t.Errorf("after one left: %q, want %q", got, want)
+	}
+}
