@@ -23,6 +23,8 @@ type overviewPage struct {
 	PerMinute int64
 	Denied    int64
 	Keys      int
+	// Nodes are the processes that serve the store; none where only one can.
+	Nodes []admin.Node
 }
 
 // keyCap is a cap with the key that it limits.
@@ -62,6 +64,11 @@ func (v *visit) overview() (*page, error) {
 	for _, b := range v.status.Brakes {
 		d.Brakes = append(d.Brakes, viewBrake(b))
 	}
+	nodes, err := v.api.Nodes(v.ctx())
+	if err != nil {
+		return nil, err
+	}
+	d.Nodes = nodes.Items
 	if d.Last, err = v.lastCalls(admin.AuditFilter{}, lastCalls); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 
 // parts are what templates make of values, whatever the page.
 var parts = template.FuncMap{
-	"atform": atForm, "breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "verdictChip": verdictChip,
+	"atform": atForm, "breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "nodeChip": nodeChip, "verdictChip": verdictChip,
 	"riskChip": riskChip, "diff": diffLines,
 	"ms": milliseconds, "took": took, "hash": shortHash,
 	"list":  func(items ...string) []string { return items },
@@ -103,6 +103,18 @@ func brakeChip(brake string) template.HTML {
 		return chip("warn", "eye", "read-only")
 	default:
 		return chip("solid", "stop", "stopped")
+	}
+}
+
+// nodeChip shows how a node is: live, silent, ended.
+func nodeChip(state string) template.HTML {
+	switch state {
+	case "live":
+		return chip("ok", "ok", "live")
+	case "ended":
+		return chip("", "", "ended")
+	default:
+		return chip("danger", "warn", "silent: lets nothing pass")
 	}
 }
 
