@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 	looksPerLease = 3.75
 	// ackPoll is how often the store is asked whether all nodes act on a change.
 	ackPoll = 5 * time.Millisecond
-	// ackMargin is how long after the longest lease the waiting ends, if the store does not answer then either.
+	// ackMargin is how long after the longest lease the waiting ends, if the store does not answer then.
 	ackMargin = 100 * time.Millisecond
 )
 
@@ -157,53 +158,84 @@ type Ack struct {
 	Expired bool
 }
 
-// Acknowledged waits until every other node acts on all changes there are now, or has no lease any more: on the brakes alone,
-// or on everything. It returns how long each took, and an error if the store could not be asked for longer than a lease; then
-// every node's lease has run out, too, unless only this node is cut off.
+// Acknowledged waits until every other node acts on all changes there are now, or can have no lease any more: on the brakes
+// alone, or on everything. It returns how long each took. A lease of a node that has not read a change began before the
+// change did, so it is over when its length has passed here: nobody's clock is compared with another's, and the store need
+// not answer for that long. An error says that the store never told which nodes there are.
 func (m *Member) Acknowledged(ctx context.Context, brakes bool) ([]Ack, error) {
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.Lease+ackMargin)
-	defer cancel()
-	var want int64
-	done := make(map[string]bool)
-	var acks []Ack
+	w := waiting{start: time.Now(), brakes: brakes, longest: m.Lease, done: make(map[string]bool)}
+	ctx = context.WithoutCancel(ctx) // who asked may go; it is in force all the same
 	for {
-		seen, err := m.Store.Nodes(ctx)
-		if err != nil {
-			return acks, fmt.Errorf("ask whether all nodes act on it: %w", err)
-		}
-		if want == 0 {
-			want = seen.Control
-		}
-		waits := false
-		for _, n := range seen.Nodes {
-			acts := n.Control
-			if brakes {
-				acts = n.Braked
+		err := m.ask(ctx, &w)
+		switch {
+		case err == nil && w.over():
+			return w.acks, nil
+		case err != nil && time.Since(w.start) > w.longest+ackMargin:
+			if w.want == 0 {
+				return nil, fmt.Errorf("ask whether all nodes act on it: %w", err)
 			}
-			switch {
-			case n.Own || done[n.ID]:
-			case acts >= want:
-				done[n.ID] = true
-				if n.Live(seen.Now) {
-					acks = append(acks, Ack{Node: n.ID, Name: n.Name, After: time.Since(start)})
-				}
-			case n.Live(seen.Now):
-				waits = true
-			default:
-				done[n.ID] = true
-				if n.Ended.IsZero() {
-					acks = append(acks, Ack{Node: n.ID, Name: n.Name, After: time.Since(start), Expired: true})
-				}
-			}
+			w.expire(w.nodes)
+			return w.acks, nil
 		}
-		if !waits {
-			return acks, nil
+		time.Sleep(ackPoll)
+	}
+}
+
+// waiting is for the other nodes to act on a change.
+type waiting struct {
+	start   time.Time
+	brakes  bool
+	longest time.Duration // lease
+	want    int64         // the change; 0: the store has not told yet
+	nodes   []store.NodeRow
+	done    map[string]bool
+	acks    []Ack
+}
+
+// ask asks the store once how far the nodes are.
+func (m *Member) ask(ctx context.Context, w *waiting) error {
+	ctx, cancel := context.WithTimeout(ctx, m.Lease)
+	defer cancel()
+	seen, err := m.Store.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	if w.want == 0 {
+		w.want = seen.Control
+	}
+	w.nodes = w.nodes[:0]
+	for _, n := range seen.Nodes {
+		acts := n.Control
+		if w.brakes {
+			acts = n.Braked
 		}
-		select {
-		case <-ctx.Done():
-			return acks, fmt.Errorf("wait until all nodes act on it: %w", ctx.Err())
-		case <-time.After(ackPoll):
+		switch {
+		case n.Own || w.done[n.ID]:
+		case n.Gone(seen.Now):
+			w.done[n.ID] = true
+		case acts >= w.want:
+			w.done[n.ID] = true
+			w.acks = append(w.acks, Ack{Node: n.ID, Name: n.Name, After: time.Since(w.start)})
+		default:
+			w.nodes = append(w.nodes, n)
+			w.longest = max(w.longest, n.Lease)
+		}
+	}
+	return nil
+}
+
+// over reports whether nobody is left to wait for.
+func (w *waiting) over() bool {
+	w.expire(slices.DeleteFunc(slices.Clone(w.nodes), func(n store.NodeRow) bool { return time.Since(w.start) < n.Lease }))
+	return !slices.ContainsFunc(w.nodes, func(n store.NodeRow) bool { return !w.done[n.ID] })
+}
+
+// expire notes that the leases of nodes have run out.
+func (w *waiting) expire(nodes []store.NodeRow) {
+	for _, n := range nodes {
+		if !w.done[n.ID] {
+			w.done[n.ID] = true
+			w.acks = append(w.acks, Ack{Node: n.ID, Name: n.Name, After: time.Since(w.start), Expired: true})
 		}
 	}
 }

@@ -132,6 +132,23 @@ func TestANodeThatIsCutOffIsWaitedForUntilItsLeaseHasRunOut(t *testing.T) {
 	}
 }
 
+func TestAStoreThatFallsSilentIsWaitedForNoLongerThanALease(t *testing.T) {
+	server := postgrestest.Start(t)
+	url := server.Database(t)
+	a, _ := joinFor(t, url, "a", DefaultLease), joinFor(t, url, "b", DefaultLease)
+	stop(t, a, store.ScopeAll)
+	time.AfterFunc(DefaultLease/3, server.Freeze)
+	acks, err := a.Acknowledged(t.Context(), true)
+	server.Thaw()
+	if err != nil || len(acks) != 1 || !acks[0].Expired {
+		t.Fatalf("%+v, %v; want b, expired", acks, err)
+	}
+	server.Kill()
+	if acks, err := a.Acknowledged(t.Context(), true); err == nil {
+		t.Errorf("nobody told which nodes there are, and it is said to be in force everywhere: %+v", acks)
+	}
+}
+
 func TestANodeThatSaidGoodbyeIsNotWaitedFor(t *testing.T) {
 	url := postgrestest.Database(t)
 	a, b := join(t, url, "a"), join(t, url, "b")

@@ -50,8 +50,16 @@ type NodeRow struct {
 	Beat
 }
 
-// Live reports whether the node may still act at a time of the store's clock, so that who waits for all nodes must wait for
-// it. It errs on the safe side: the lease began before it was seen.
+// Live reports whether the node seems to act, by the store's clock. Nothing that must be sure goes by it: a standby that takes
+// over has another clock.
 func (n *NodeRow) Live(now time.Time) bool {
 	return n.Ended.IsZero() && n.Lease > 0 && now.Before(n.Seen.Add(n.Lease))
+}
+
+// goneAfter is how long after its lease a node is surely gone: clocks of the servers of one database differ by less.
+const goneAfter = 10 * time.Second
+
+// Gone reports whether the node cannot act: it never did, said goodbye, or was not seen for very long.
+func (n *NodeRow) Gone(now time.Time) bool {
+	return !n.Ended.IsZero() || n.Lease == 0 || now.After(n.Seen.Add(n.Lease+goneAfter))
 }

@@ -29,7 +29,7 @@ var _ store.Shared = (*DB)(nil)
 
 // Beat implements store.Shared.
 func (db *DB) Beat(ctx context.Context, b store.Beat) error {
-	tag, err := db.pulse.Exec(ctx, `UPDATE nodes SET seen = `+serverMicros+`, braked = $2, control = $3, lease = $4, calls = $5, in_flight = $6 WHERE id = $1`,
+	tag, err := db.pulse.Exec(ctx, `UPDATE nodes SET seen = `+serverMicros+`, braked = $2, control = $3, lease = $4, calls = $5, in_flight = $6, ended = 0 WHERE id = $1`,
 		db.node, b.Braked, b.Control, b.Lease.Microseconds(), b.Calls, b.InFlight)
 	if err != nil {
 		return fmt.Errorf("say that this node is there: %w", err)

@@ -34,6 +34,7 @@ func (db *DB) lookAfter() {
 		if db.register(ctx) == nil {
 			_ = db.readFigures(ctx)
 			_ = db.loadBooks(ctx)
+			_ = db.giveUpSilent(ctx)
 			if left, err := db.absent(ctx, 1); err == nil && len(left) > 0 {
 				db.queue.Aside(func() { _ = db.writer.takeOver() })
 			}
@@ -65,9 +66,13 @@ func (db *DB) sayGoodbye() error {
 	return nil
 }
 
-// absent are the reservations that are on the wire of nodes that have ended or are silent.
-const absent = `SELECT ` + joinedColumns + ` FROM reservations r LEFT JOIN nodes n ON n.id = r.node
-	WHERE r.state = 0 AND r.state < 2 AND (n.id IS NULL OR n.ended > 0 OR n.alive < ` + serverMicros + ` - $1) ORDER BY r.id LIMIT $2`
+// giveUpSilent notes that nodes have ended which said nothing for long, and forgets those that ended long ago.
+func (db *DB) giveUpSilent(ctx context.Context) error {
+	b := &pgx.Batch{}
+	b.Queue(`UPDATE nodes SET ended = `+serverMicros+` WHERE ended = 0 AND greatest(alive, seen + lease) < `+serverMicros+` - $1`, nodeSilent.Microseconds())
+	b.Queue(`DELETE FROM nodes WHERE ended > 0 AND ended < `+serverMicros+` - $1`, nodesKept.Microseconds())
+	return db.reads.SendBatch(ctx, b).Close()
+}
 
 // takeOver marks what nodes that are no more left on the wire as unknown: those calls may have happened. A node that was
 // only silent tells what became of its calls when it is back; until then they hold what they hold.

@@ -160,7 +160,9 @@ func (s *Server) Restart(t testing.TB) {
 // binaries is the folder with initdb and postgres.
 func binaries() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path), nil
+		if path, err = filepath.EvalSymlinks(path); err == nil { // the rest lies where it really is
+			return filepath.Dir(path), nil
+		}
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // where Debian has them
 	if err != nil || len(found) == 0 {

@@ -1,0 +1,118 @@
+package postgrestest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Standby starts a server that follows this one through a port of the loopback interface, from a copy of what it has now.
+// Until it is promoted it takes no writes.
+func (s *Server) Standby(t testing.TB, through int) *Server {
+	t.Helper()
+	standby, err := s.standby(t.Context(), through)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(standby.end)
+	return standby
+}
+
+func (s *Server) standby(ctx context.Context, through int) (standby *Server, err error) {
+	dir, err := os.MkdirTemp("", "keybrake-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	standby = &Server{dir: dir, binary: s.binary}
+	if err := standby.leaveRoot(); err != nil {
+		return nil, err
+	}
+	copying := exec.CommandContext(ctx, filepath.Join(filepath.Dir(s.binary), "pg_basebackup"), "--pgdata", dir, "--write-recovery-conf",
+		"--checkpoint", "fast", "--no-sync", "--dbname", fmt.Sprintf("host=127.0.0.1 port=%d user=%s application_name=standby", through, superuser))
+	copying.Dir, copying.SysProcAttr = dir, &syscall.SysProcAttr{Credential: standby.who}
+	if out, err := copying.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("copy the server: %w: %s", err, out)
+	}
+	if standby.Port, err = freePort(); err != nil {
+		return nil, err
+	}
+	return standby, standby.run()
+}
+
+// Synchronous makes every commit wait until a standby has it, from now on and on whatever is copied from this server.
+func (s *Server) Synchronous(t testing.TB) {
+	t.Helper()
+	s.Exec(t, "ALTER SYSTEM SET synchronous_standby_names = '*'")
+	s.Exec(t, "SELECT pg_reload_conf()")
+}
+
+// Followed waits until a standby follows that every commit waits for.
+func (s *Server) Followed(t testing.TB) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // it only reads
+	for {
+		var n int
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Promote lets a standby take writes.
+func (s *Server) Promote(t testing.TB) {
+	t.Helper()
+	s.Exec(t, "SELECT pg_promote()")
+}
+
+// Freeze stops the server and all of its backends where they are, as a machine that hangs would.
+func (s *Server) Freeze() { s.each(syscall.SIGSTOP) }
+
+// Thaw lets them go on.
+func (s *Server) Thaw() { s.each(syscall.SIGCONT) }
+
+// each sends a signal to the server and to its backends, each of which is a process group of its own.
+func (s *Server) each(sig syscall.Signal) {
+	own := s.cmd.Process.Pid
+	_ = syscall.Kill(own, sig) // it may be dead
+	folders, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		panic(err) // our own pattern
+	}
+	for _, f := range folders {
+		stat, err := os.ReadFile(filepath.Join(f, "stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		// After the name, which stands in brackets, come the state and the parent.
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if parent, err := strconv.Atoi(string(fields[1])); err != nil || parent != own {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(f)); err == nil {
+			_ = syscall.Kill(pid, sig) // it may have ended
+		}
+	}
+}
