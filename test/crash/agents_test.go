@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"time"
 )
 
 // agent is one client. It keeps what it does not know the outcome of, as agents do, and asks again after a restart.
@@ -11,8 +12,9 @@ type agent struct {
 	w       *world
 	number  int
 	rng     *rand.Rand
-	calls   []*call // all that it ever wanted
-	unsure  []*call // sent, and never answered, or answered that nobody knows
+	calls   []*call     // all that it ever wanted
+	unsure  []*call     // sent, and never answered, or answered that nobody knows
+	over    func() bool // nil: it goes on until a connection breaks
 	intents []intent
 }
 
@@ -30,6 +32,10 @@ func (a *agent) spend(tell func()) {
 	again := a.unsure
 	a.unsure = nil
 	for i, c := range again {
+		if a.over != nil && a.over() {
+			a.unsure = append(a.unsure, again[i:]...)
+			return
+		}
 		if c.idem == "" || a.rng.IntN(5) == 0 {
 			continue // without a key nobody may ask again; and some agents never come back
 		}
@@ -38,7 +44,7 @@ func (a *agent) spend(tell func()) {
 			return
 		}
 	}
-	for {
+	for a.over == nil || !a.over() {
 		c := a.next()
 		a.calls = append(a.calls, c)
 		if !a.ask(c, tell) {
@@ -55,6 +61,9 @@ func (a *agent) ask(c *call, tell func()) bool {
 	}
 	if t.status == 0 {
 		return false
+	}
+	if a.over != nil && t.unavailable() {
+		time.Sleep(5 * time.Millisecond) // its node, or all of them, take no calls: others need the processor more
 	}
 	tell()
 	if t.status == 200 && (t.state == "requires_confirmation" || t.state == "requires_capture") {

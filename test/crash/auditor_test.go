@@ -27,7 +27,9 @@ type auditor struct {
 func (w *world) audit(restarted, whole bool) []string {
 	w.t.Helper()
 	w.readTruth()
-	w.books.read(w.t, w.store(), whole)
+	tx, end := w.snapshot()
+	defer end()
+	w.books.read(w.t, tx, whole)
 	a := &auditor{w: w, found: w.books.problems}
 	a.index()
 	a.reservations(restarted)
@@ -329,7 +331,7 @@ func (a *auditor) answers(c *call) {
 		if t.status == 0 {
 			continue
 		}
-		if t.unavailable() && c.kind != read {
+		if t.unavailable() && (c.kind != read || a.w.nodes != nil) {
 			continue // it may have no record: the store could not be written
 		}
 		if t.status >= 500 && t.ours && !t.unknown() {
@@ -396,7 +398,7 @@ func (a *auditor) brakes() {
 			if !a.w.stopped(c.who, t.began, t.ended) {
 				continue
 			}
-			if t.status != 0 && t.code != "keybrake_key_killed" {
+			if t.status != 0 && t.code != "keybrake_key_killed" && (a.w.nodes == nil || !t.unavailable()) {
 				a.report("call %s was sent to a stopped key and answered %d %s", c.id, t.status, t.code)
 			}
 			if i == 0 && len(a.arrived[c.name()]) > 0 && len(c.tries) == 1 {

@@ -111,19 +111,31 @@ func (k accountKey) String() string {
 // account is a running total: micro-dollars, or calls.
 type account struct{ held, settled int64 }
 
-// read brings the books up to what the file holds. Records that were read before are read again with whole.
-func (b *books) read(t testing.TB, path string, whole bool) {
+// snapshot reads the books that are in a file as they stand; the second result ends it.
+func snapshot(t testing.TB, path string) (*sql.Tx, func()) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)")
+	return beginReading(t, "sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(5000)&_pragma=query_only(1)", sql.LevelDefault)
+}
+
+func beginReading(t testing.TB, driver, address string, level sql.IsolationLevel) (*sql.Tx, func()) {
+	t.Helper()
+	db, err := sql.Open(driver, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	tx, err := db.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+	tx, err := db.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true, Isolation: level})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // it only read
+	return tx, func() {
+		_ = tx.Rollback() // it only read
+		_ = db.Close()
+	}
+}
+
+// read brings the books up to what a store holds. Records that were read before are read again with whole.
+func (b *books) read(t testing.TB, tx *sql.Tx, whole bool) {
+	t.Helper()
 	b.problems = nil
 	b.readChain(t, tx, path+".archive", whole)
 	b.readReservations(t, tx)

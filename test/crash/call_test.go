@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -103,12 +104,20 @@ func (w *world) goSend(c *call) <-chan struct{} {
 	return back
 }
 
+// where is a gateway's URL.
+func (w *world) where() string {
+	if n := len(w.nodes); n > 0 {
+		return w.nodes[rand.IntN(n)].url.Load().(string)
+	}
+	return w.url
+}
+
 func (w *world) exchange(c *call, t *try) {
 	method := http.MethodPost
 	if c.kind == read {
 		method = http.MethodGet
 	}
-	req, err := http.NewRequest(method, w.url+c.path, strings.NewReader(c.form))
+	req, err := http.NewRequest(method, w.where()+c.path, strings.NewReader(c.form))
 	if err != nil {
 		panic(err) // our own constant
 	}
@@ -193,16 +202,19 @@ type act struct {
 	warning      string // that a stop came with
 }
 
-func (w *world) pull(p *principal) *act {
+func (w *world) pull(p *principal) *act { return w.pullAt(w.ops, p) }
+func (w *world) lift(p *principal) *act { return w.liftAt(w.ops, p) }
+
+func (w *world) pullAt(ops *admin.Client, p *principal) *act {
 	a := &act{who: p, stop: true, began: time.Now()}
-	told, err := w.ops.Kill(w.t.Context(), admin.KillRequest{Target: admin.Target{Keys: []string{p.id}}, Reason: "crash test"})
+	told, err := ops.Kill(w.t.Context(), admin.KillRequest{Target: admin.Target{Keys: []string{p.id}}, Reason: "crash test"})
 	a.ended, a.acknowledged, a.warning = time.Now(), err == nil, told.Warning
 	return a
 }
 
-func (w *world) lift(p *principal) *act {
+func (w *world) liftAt(ops *admin.Client, p *principal) *act {
 	a := &act{who: p, began: time.Now()}
-	_, err := w.ops.Resume(w.t.Context(), admin.ResumeRequest{Target: admin.Target{Keys: []string{p.id}}, Reason: "crash test"})
+	_, err := ops.Resume(w.t.Context(), admin.ResumeRequest{Target: admin.Target{Keys: []string{p.id}}, Reason: "crash test"})
 	a.ended, a.acknowledged = time.Now(), err == nil
 	return a
 }

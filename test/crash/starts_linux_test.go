@@ -34,9 +34,11 @@ func TestKilledAtEveryStepOfAFirstStart(t *testing.T) {
 		}
 		w.start()
 		w.gateway.kill()
-		if w.books.read(t, w.store(), true); len(w.books.brakes) > 0 {
+		tx, end := w.snapshot()
+		if w.books.read(t, tx, true); len(w.books.brakes) > 0 {
 			t.Errorf("after step %d money is stopped: %v", step, w.books.brakes)
 		}
+		end()
 	}
 	t.Logf("%d steps", steps)
 	if steps == 0 {

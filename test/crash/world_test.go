@@ -5,6 +5,7 @@ package crash
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -49,6 +50,9 @@ type world struct {
 	calls []*call
 	truth *truth
 	books books
+	// A cluster has these as well; they are nil where one gateway after the other serves a file.
+	nodes []*node
+	pair  *pair
 	kills int
 	setup int // things prepared at Stripe
 }
@@ -192,6 +196,15 @@ func (p *process) waitFor(re *regexp.Regexp) string {
 // store is the file that all gateways of the world serve.
 func (w *world) store() string { return filepath.Join(w.dir, "kb.db") }
 
+// snapshot reads the books as they stand; the second result ends it.
+func (w *world) snapshot() (*sql.Tx, func()) {
+	w.t.Helper()
+	if w.pair != nil {
+		return beginReading(w.t, "pgx", w.pair.url(), sql.LevelRepeatableRead)
+	}
+	return snapshot(w.t, w.store())
+}
+
 // launch starts a gateway and does not wait until it serves.
 func (w *world) launch(before func(*exec.Cmd)) *process {
 	w.t.Helper()
@@ -251,13 +264,19 @@ func (w *world) kill() {
 	w.t.Helper()
 	w.gateway.kill()
 	w.kills++
-	if out := w.gateway.out.String(); strings.Contains(out, "panic:") || strings.Contains(out, "DATA RACE") {
-		w.t.Errorf("the gateway had more to say than it should: %s", out)
-	}
+	w.calm(w.gateway)
 	w.client.CloseIdleConnections()
 	w.command("DELETE", "faults", "")
 	for w.health().Running > 0 {
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// calm fails the test if a gateway had more to say than it should.
+func (w *world) calm(p *process) {
+	w.t.Helper()
+	if out := p.out.String(); strings.Contains(out, "panic:") || strings.Contains(out, "DATA RACE") {
+		w.t.Errorf("the gateway had more to say than it should: %s", out)
 	}
 }
 

@@ -55,7 +55,7 @@ func Main(m *testing.M) {
 	code := m.Run()
 	shared.Lock()
 	if shared.server != nil {
-		shared.server.end()
+		shared.server.End()
 	}
 	os.Exit(code)
 }
@@ -80,7 +80,7 @@ func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	s, err := start(settings...)
 	need(t, err)
-	t.Cleanup(s.end)
+	t.Cleanup(s.End)
 	return s
 }
 
@@ -314,7 +314,8 @@ func (s *Server) run() error {
 	}
 }
 
-func (s *Server) end() {
+// End ends the server and removes what it had.
+func (s *Server) End() {
 	s.Kill()
 	_ = os.RemoveAll(s.dir) // it lies in the temporary folder
 }

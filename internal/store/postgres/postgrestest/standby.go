@@ -24,7 +24,7 @@ func (s *Server) Standby(t testing.TB, through int) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(standby.end)
+	t.Cleanup(standby.End)
 	return standby
 }
 
@@ -79,6 +79,20 @@ func (s *Server) Followed(t testing.TB) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// Standing reports whether the server is a standby.
+func (s *Server) Standing(t testing.TB) (standing bool) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // it only reads
+	if err := conn.QueryRow(t.Context(), "SELECT pg_is_in_recovery()").Scan(&standing); err != nil {
+		t.Fatal(err)
+	}
+	return standing
 }
 
 // Promote lets a standby take writes.

@@ -1,0 +1,130 @@
+package crash
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+
+	"github.com/keybrake/keybrake/internal/admin"
+)
+
+// node is a gateway among others on one PostgreSQL. It reaches each of the two servers through a line of its own.
+type node struct {
+	w     *world
+	name  string
+	lines [2]*line
+	url   atomic.Value // string: of the agents' port
+	ops   *admin.Client
+
+	*process
+}
+
+// newCluster starts a sandbox, a pair of servers and so many gateways.
+func newCluster(t testing.TB, gateways int, flags ...string) *world {
+	t.Helper()
+	w := emptyWorld(t, t.TempDir())
+	w.flags = flags
+	w.sandbox()
+	w.pair = newPair(t)
+	for n := range gateways {
+		node := &node{w: w, name: string(rune('a' + n))}
+		for place := range node.lines {
+			node.lines[place] = newLine(t, w.pair.servers[place].Port)
+		}
+		node.start()
+		w.nodes = append(w.nodes, node)
+	}
+	w.pair.moved = func(place, port int) {
+		for _, n := range w.nodes {
+			n.lines[place].lead(port)
+		}
+	}
+	w.ops = w.nodes[0].ops
+	w.addUpstream(w.box)
+	return w
+}
+
+// start starts the node's gateway and waits until it serves.
+func (n *node) start() {
+	n.w.t.Helper()
+	ready := filepath.Join(n.w.dir, n.name+".ready.json")
+	_ = os.Remove(ready) // the one of an earlier gateway
+	n.process = n.w.run(nil, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready,
+		"--store", fmt.Sprintf("postgres://keybrake@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", n.lines[0].port(), n.lines[1].port(), database),
+		"--node", n.name, "--data", filepath.Join(n.w.dir, n.name), "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", filepath.Join(n.w.dir, "archive"),
+		"--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, n.w.flags...)...)
+	for {
+		text, err := os.ReadFile(ready)
+		if err == nil {
+			n.announced(text)
+			return
+		}
+		select {
+		case <-n.gone:
+			n.w.t.Fatalf("node %s ended:\n%s", n.name, &n.out)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+func (n *node) announced(text []byte) {
+	n.w.t.Helper()
+	var f struct {
+		Gateway, Admin string
+		AdminToken     string `json:"admin_token"`
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		n.w.t.Fatal(err)
+	}
+	n.url.Store(f.Gateway)
+	var err error
+	if n.ops, err = admin.NewClient(f.Admin, f.AdminToken); err != nil {
+		n.w.t.Fatal(err)
+	}
+}
+
+// sane fails the test if the node had more to say than it should.
+func (n *node) sane() {
+	n.w.t.Helper()
+	n.w.calm(n.process)
+}
+
+// reaches does something to the node's ways to the store.
+func (n *node) ways(do func(*line)) {
+	for _, l := range n.lines {
+		do(l)
+	}
+}
+
+// signal sends the node's process a signal; it may be dead.
+func (n *node) signal(sig syscall.Signal) { _ = n.cmd.Process.Signal(sig) }
+
+// ready reports whether the node takes calls.
+func (n *node) ready() bool {
+	resp, err := http.Get(n.url.Load().(string) + "/keybrake/v1/readyz")
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close() // only the status matters
+	return resp.StatusCode == http.StatusOK
+}
+
+// awaitNodes waits until every node takes calls.
+func (w *world) awaitNodes() {
+	w.t.Helper()
+	for _, n := range w.nodes {
+		for until := time.Now().Add(30 * time.Second); !n.ready(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(until) {
+				w.t.Fatalf("node %s does not take calls:\n%s", n.name, &n.out)
+			}
+		}
+	}
+}
