@@ -17,7 +17,7 @@ type addresses struct{ Gateway, Admin string }
 // the server file of this user.
 func (s *server) announce(ctx context.Context, a addresses) error {
 	file := serverFile{
-		Gateway: a.Gateway, Admin: a.Admin, AdminToken: s.admin.MintLocal("local", vault.RoleAdmin).Reveal(), Store: s.path,
+		Gateway: a.Gateway, Admin: a.Admin, AdminToken: s.admin.MintLocal("local", vault.RoleAdmin).Reveal(), Store: s.place.base,
 	}
 	if all := s.admin.Upstreams(); len(all) == 1 {
 		file.Upstream = all[0].Name

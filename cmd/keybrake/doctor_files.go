@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/store/postgres"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 )
 
@@ -86,11 +87,11 @@ func (d *doctor) checkTLS() {
 // checkFiles looks who else can read or change what only the server should.
 func (d *doctor) checkFiles() {
 	const check = "files"
-	store, err := d.settings.storePath()
+	place, err := d.settings.place()
 	if err != nil {
 		return // the settings' own finding says it
 	}
-	master := firstOf(d.settings.MasterKeyFile, store+".key")
+	store, master := place.base, place.masterKey(&d.settings)
 	wrong := 0
 	look := func(path string, forbidden fs.FileMode, why, do string) {
 		info, err := os.Stat(path)
@@ -141,10 +142,15 @@ func (d *doctor) checkStore(ctx context.Context) {
 		}
 		return
 	}
-	path, err := d.settings.storePath()
+	place, err := d.settings.place()
 	if err != nil {
 		return
 	}
+	if place.postgres != "" {
+		d.checkPostgres(ctx, place)
+		return
+	}
+	path := place.base
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		d.say(check, left, path+" is not there yet; the first start makes it", "")
 		return
@@ -156,6 +162,20 @@ func (d *doctor) checkStore(ctx context.Context) {
 	d.say(check, fine, path+" is whole, page by page", "")
 }
 
+// checkPostgres looks whether PostgreSQL can be used, without changing anything.
+func (d *doctor) checkPostgres(ctx context.Context, p place) {
+	const check = "store"
+	safety, err := postgres.Examine(ctx, p.postgres, d.settings.StoreUnsafe)
+	switch {
+	case err != nil:
+		d.say(check, failure, p.show()+": "+err.Error(), "docs/operating.md#postgresql")
+	case safety.Remembers:
+		d.say(check, fine, p.show()+" can be used; "+safety.Why, "")
+	default:
+		d.say(check, warning, p.show()+" can be used, and can forget; "+safety.Why, "docs/operating.md#postgresql says how to add a synchronous standby")
+	}
+}
+
 // Free space at which the doctor speaks. A full disk loses nothing, but refuses every call.
 const (
 	diskLow  = 2 << 30
@@ -164,12 +184,12 @@ const (
 
 func (d *doctor) checkDisk() {
 	const check = "disk"
-	path, err := d.settings.storePath()
+	place, err := d.settings.place()
 	if err != nil {
 		return
 	}
 	var st syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(path), &st); err != nil {
+	if err := syscall.Statfs(filepath.Dir(place.base), &st); err != nil {
 		d.say(check, failure, err.Error(), "")
 		return
 	}

@@ -18,11 +18,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/cluster"
 	"github.com/keybrake/keybrake/internal/gateway"
 	"github.com/keybrake/keybrake/internal/gateway/wire"
 	"github.com/keybrake/keybrake/internal/observe"
 	"github.com/keybrake/keybrake/internal/reconcile"
-	"github.com/keybrake/keybrake/internal/store/sqlite"
+	"github.com/keybrake/keybrake/internal/store/postgres"
 	"github.com/keybrake/keybrake/internal/upstream"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -50,7 +51,10 @@ type server struct {
 	streams  streams
 
 	master  *vault.Master
-	store   *sqlite.DB
+	store   engine
+	shared  *postgres.DB // the store, if several processes can serve it; else nil
+	member  *cluster.Member
+	backup  func(ctx context.Context, path string) (seq int64, err error) // nil: the store has its own ways
 	adapter *stripe.Adapter
 	ring    *vault.Ring
 	client  *upstream.Client
@@ -59,8 +63,8 @@ type server struct {
 	metrics *observe.Metrics
 	// reconciler asks what became of calls whose answer never came.
 	reconciler reconciler
-	demo       *demo  // with --dev
-	path       string // of the store
+	demo       *demo // with --dev
+	place      place
 	// agentsURL and operatorsURL are where the listeners are; set before operators' pages are served.
 	agentsURL, operatorsURL string
 
@@ -127,19 +131,14 @@ func (s *server) run(ctx context.Context) (err error) {
 
 // open brings up everything below the listeners.
 func (s *server) open(ctx context.Context) (err error) {
-	path, err := s.places()
-	if err != nil {
+	if err := s.places(ctx); err != nil {
 		return err
 	}
-	s.path = path
 	if s.adapter, err = stripe.New(); err != nil {
 		return err
 	}
 	s.openMetrics()
-	if s.store, err = sqlite.Open(ctx, sqlite.Options{
-		Path: path, Signer: s.master, MasterCheck: s.master.CheckValue(), Wait: s.storeWait(), Archives: s.settings.AuditArchive,
-		Observer: s.metrics.Store(),
-	}); err != nil {
+	if err := s.openStore(ctx); err != nil {
 		return err
 	}
 	s.closers = append(s.closers, s.store.Close, s.signLast)
@@ -163,8 +162,8 @@ func (s *server) open(ctx context.Context) (err error) {
 		Statements: &reconcile.Statements{
 			Store: s.store, Ring: s.ring, Client: s.client, Books: s.adapter, Version: stripe.DefaultVersion,
 		},
-		Backup: s.store.Backup, BackupFolder: filepath.Dir(path),
-		KillFile: path + ".KILL", Hosts: s.settings.operatorsHosts(), OpenID: openID, ConsoleURL: s.settings.ConsoleURL, Log: s.log,
+		Backup: s.backup, BackupFolder: filepath.Dir(s.place.base), Safety: s.store.Safety,
+		KillFile: s.place.killFile(), Hosts: s.settings.operatorsHosts(), OpenID: openID, ConsoleURL: s.settings.ConsoleURL, Log: s.log,
 		Ready:      func(ctx context.Context) error { return s.gateway.Ready(ctx) },
 		Reconciler: asking, Metrics: s.metrics.Handler(s.log), Alerter: s.openAlerts(),
 	})
@@ -190,38 +189,31 @@ func (s *server) open(ctx context.Context) (err error) {
 	for _, p := range loaded.Problems {
 		s.log.Error("loaded with a problem", "problem", p)
 	}
+	if err := s.join(ctx); err != nil {
+		return err
+	}
 	if s.dev {
 		return s.openDemo(ctx)
 	}
 	return nil
 }
 
-// places finds (or with --dev makes) the store's file and the master key.
-func (s *server) places() (store string, err error) {
-	if s.dev {
-		dir, err := os.MkdirTemp("", "keybrake-dev-")
-		if err != nil {
-			return "", fmt.Errorf("make a temporary store: %w", err)
+// places finds (or with --dev makes) the store's place and the master key.
+func (s *server) places(ctx context.Context) (err error) {
+	if !s.dev {
+		if s.place, err = s.settings.place(); err != nil {
+			return err
 		}
-		s.closers = append(s.closers, func() error { return os.RemoveAll(dir) })
-		s.master, err = vault.EphemeralMaster()
-		return filepath.Join(dir, "keybrake.db"), err
+		return s.openMaster(ctx)
 	}
-	path, err := s.settings.storePath()
+	dir, err := os.MkdirTemp("", "keybrake-dev-")
 	if err != nil {
-		return "", err
+		return fmt.Errorf("make a temporary store: %w", err)
 	}
-	key := firstOf(s.settings.MasterKeyFile, path+".key")
-	if exists(path) && !exists(key) {
-		// A fresh master key could open nothing in this store, and would lie there as if it could.
-		return "", fmt.Errorf("the store %s is there and its master key file %s is not; name the right one with --master-key-file", path, key)
-	}
-	var created bool
-	s.master, created, err = vault.LoadOrCreateMaster(key)
-	if created {
-		s.log.Info("made a master key; keep a copy of it away from the store", "file", key)
-	}
-	return path, err
+	s.closers = append(s.closers, func() error { return os.RemoveAll(dir) })
+	s.place = place{base: filepath.Join(dir, "keybrake.db")}
+	s.master, err = vault.EphemeralMaster()
+	return err
 }
 
 func exists(path string) bool {
@@ -342,14 +334,18 @@ func (s *server) watch(ctx context.Context) {
 	stopAll := make(chan os.Signal, 1)
 	signal.Notify(stopAll, syscall.SIGUSR1)
 	var watchers sync.WaitGroup
-	for _, watch := range []func(context.Context){
+	watches := []func(context.Context){
 		func(ctx context.Context) { limitMemory(ctx, s.settings.MemoryLimit) },
 		func(ctx context.Context) { s.admin.WatchKillFile(ctx, s.admin.KillFile) },
 		func(ctx context.Context) { s.stopOnSignal(ctx, stopAll) },
-		s.signHeads,
-		s.reconcile,
-		s.archive,
-	} {
+		s.whileLeading(s.signHeads),
+		s.whileLeading(s.reconcile),
+		s.whileLeading(s.archive),
+	}
+	if s.member != nil {
+		watches = append(watches, s.member.Run)
+	}
+	for _, watch := range watches {
 		watchers.Go(func() { watch(ctx) })
 	}
 	s.closers = append(s.closers, func() error {
@@ -363,7 +359,7 @@ func (s *server) watch(ctx context.Context) {
 // tellPeople looks for what is wrong until the server is told to stop: what a stop does is no trouble.
 func (s *server) tellPeople(ctx context.Context) {
 	var telling sync.WaitGroup
-	telling.Go(func() { s.admin.Alerter.Run(ctx) })
+	telling.Go(func() { s.whileLeading(s.admin.Alerter.Run)(ctx) })
 	s.closers = append(s.closers, func() error { telling.Wait(); return nil })
 }
 

@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/keybrake/keybrake/internal/alert"
+	"github.com/keybrake/keybrake/internal/cluster"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/secretstore"
 )
@@ -24,9 +23,17 @@ import (
 // settings are what `serve` can be told. Each one comes from its flag, else from KEYBRAKE_<NAME>, else from
 // the config file, else from its default; the config file's keys are the flags' names with underscores.
 type settings struct {
-	GatewayListen  string   `yaml:"gateway_listen"`
-	AdminListen    string   `yaml:"admin_listen"`
-	Store          string   `yaml:"store"`
+	GatewayListen string `yaml:"gateway_listen"`
+	AdminListen   string `yaml:"admin_listen"`
+	Store         string `yaml:"store"`
+	// StoreUnsafe serves a PostgreSQL that can forget what it has acknowledged.
+	StoreUnsafe bool `yaml:"store_unsafe"`
+	// Data is the folder of what is not in a store on PostgreSQL: the master key, the node's mark, archive files, the KILL file.
+	Data string `yaml:"data"`
+	// Node names this process among those that serve one store, and Lease is for how many milliseconds it may act without
+	// hearing from the store.
+	Node           string   `yaml:"node"`
+	Lease          int      `yaml:"lease"`
 	MasterKeyFile  string   `yaml:"master_key_file"`
 	ReadyFile      string   `yaml:"ready_file"`
 	TLSCert        string   `yaml:"tls_cert"`
@@ -86,6 +93,7 @@ const maxStoreWait = 30
 func defaultSettings() settings {
 	return settings{
 		GatewayListen: "127.0.0.1:8787", AdminListen: "127.0.0.1:8788", Store: "sqlite:keybrake.db",
+		Data: ".", Lease: int(cluster.DefaultLease.Milliseconds()),
 		ScopeDenialStatus: 401, LookupsPerSecond: 25, LookupsPerUpstream: 80,
 		CallsPerKey: 64, CallsPerUpstream: 512, MaxConnections: 4096, StoreWait: 5, DrainTimeout: 20, UpstreamDeadline: 70, ReconcilePerSecond: 2,
 		LogFormat: "text", LogLevel: "info", LogCalls: true,
@@ -96,7 +104,11 @@ func defaultSettings() settings {
 func (s *settings) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.GatewayListen, "gateway-listen", s.GatewayListen, "address for agents")
 	f.StringVar(&s.AdminListen, "admin-listen", s.AdminListen, "address for operators")
-	f.StringVar(&s.Store, "store", s.Store, "the store, sqlite:FILE")
+	f.StringVar(&s.Store, "store", s.Store, "the store, sqlite:FILE or postgres://USER@HOST/DATABASE")
+	f.BoolVar(&s.StoreUnsafe, "store-unsafe", s.StoreUnsafe, "serve a PostgreSQL that can forget what it has acknowledged")
+	f.StringVar(&s.Data, "data", s.Data, "folder of what is not in a store on PostgreSQL: master key, mark, archive files, KILL file")
+	f.StringVar(&s.Node, "node", s.Node, "name of this process among those that serve one store (default: the machine's name)")
+	f.IntVar(&s.Lease, "lease", s.Lease, "milliseconds that a node may act without hearing from a store that others serve as well")
 	f.StringVar(&s.MasterKeyFile, "master-key-file", s.MasterKeyFile, "file of the master key (default: the store's file + .key)")
 	f.StringVar(&s.ReadyFile, "ready-file", s.ReadyFile, "write this file once all listeners accept")
 	f.StringVar(&s.TLSCert, "tls-cert", s.TLSCert, "certificate file (PEM)")
@@ -291,10 +303,11 @@ func (s *settings) check() error {
 	if err := s.checkSignIn(); err != nil {
 		return err
 	}
-	if _, err := s.storePath(); err != nil {
-		return err
+	if s.Lease < int(cluster.MinLease.Milliseconds()) {
+		return fmt.Errorf("--lease %d: write at least %d milliseconds", s.Lease, cluster.MinLease.Milliseconds())
 	}
-	return nil
+	_, err := s.place()
+	return err
 }
 
 func (s *settings) proxies() ([]netip.Prefix, error) {
@@ -325,22 +338,6 @@ func (s *settings) auditKeep() (time.Duration, error) {
 		return 0, fmt.Errorf("--audit-keep %s: write at least 1d", s.AuditKeep)
 	}
 	return keep, nil
-}
-
-// storePath is the file of an embedded store, absolute.
-func (s *settings) storePath() (string, error) {
-	name, ok := strings.CutPrefix(s.Store, "sqlite:")
-	if !ok || name == "" {
-		return "", fmt.Errorf("--store %q: write sqlite:FILE", s.Store)
-	}
-	path, err := filepath.Abs(name)
-	if err != nil {
-		return "", fmt.Errorf("--store %q: %w", s.Store, err)
-	}
-	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("--store %q: the folder %s does not exist; create it", s.Store, filepath.Dir(path))
-	}
-	return path, nil
 }
 
 func loopback(host string) bool {

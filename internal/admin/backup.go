@@ -34,7 +34,7 @@ type Backup struct {
 // whoever asked for it.
 func (s *Service) PrepareBackup(ctx context.Context, who Actor) (_ *Backup, err error) {
 	if s.Config.Backup == nil {
-		return nil, refuse(Unavailable, "this server's store makes no backups")
+		return nil, refuse(Unavailable, "this server's store is not a file: back it up with PostgreSQL's own means (docs/operating.md#postgresql)")
 	}
 	folder, err := os.MkdirTemp(s.BackupFolder, ".keybrake-backup-")
 	if err != nil {

@@ -68,6 +68,8 @@ type Config struct {
 	Statements *reconcile.Statements
 	// Reconciler asks upstreams what became of calls; nil: nobody does.
 	Reconciler Reconciler
+	// Safety says what the store can lose of what it acknowledged; nil: nobody knows.
+	Safety func() store.Safety
 	// Cluster is the other processes that serve the store; nil: there can be none.
 	Cluster Cluster
 	// Backup writes a copy of the store to a file that is not there yet, and returns the number of its last record;

@@ -18,8 +18,11 @@ type Status struct {
 	Brakes   []Brake   `json:"brakes" doc:"what is stopped"`
 	InFlight int64     `json:"in_flight" doc:"calls on their way to upstreams"`
 	// Alerts are those that are open, more than information, and that nobody has said to look after.
-	Alerts  int    `json:"alerts"`
-	Trouble string `json:"trouble,omitempty" doc:"why money calls are not taken; absent: they are"`
+	Alerts int `json:"alerts"`
+	// Safety says what the store can lose of what it acknowledged. Remembers: nothing, even if a whole machine is lost.
+	Safety    string `json:"safety" doc:"what the store can lose of what it acknowledged"`
+	Remembers bool   `json:"remembers" doc:"nothing is lost even if a whole machine is"`
+	Trouble   string `json:"trouble,omitempty" doc:"why money calls are not taken; absent: they are"`
 }
 
 // Status tells how the server is. A store that does not answer is told as trouble, not as an error: what is known in
@@ -27,6 +30,10 @@ type Status struct {
 func (s *Service) Status(ctx context.Context) (Status, error) {
 	out := Status{
 		AsOf: s.Store.Now().UTC(), Brakes: append([]Brake{}, s.Brakes()...), InFlight: s.Ring.InFlight(ringScope(store.ScopeAll)),
+	}
+	if s.Safety != nil {
+		safety := s.Safety()
+		out.Safety, out.Remembers = safety.Why, safety.Remembers
 	}
 	err := s.Store.Check(ctx)
 	if err == nil && s.Ready != nil {

@@ -12,7 +12,7 @@ import (
 
 // parts are what templates make of values, whatever the page.
 var parts = template.FuncMap{
-	"atform": atForm, "breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "icon": icon, "chip": chip, "brakeChip": brakeChip, "nodeChip": nodeChip, "verdictChip": verdictChip,
+	"atform": atForm, "breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "sentence": sentence, "icon": icon, "chip": chip, "brakeChip": brakeChip, "nodeChip": nodeChip, "verdictChip": verdictChip,
 	"riskChip": riskChip, "diff": diffLines,
 	"ms": milliseconds, "took": took, "hash": shortHash,
 	"list":  func(items ...string) []string { return items },

@@ -67,6 +67,7 @@ type Metrics struct {
 	waitTime, admitTime                              prometheus.Observer
 	commitTime, batchSize                            prometheus.Observer
 
+	answered                            atomic.Int64 // calls
 	operations, codes, rules, upstreams *closed
 	state                               *state
 }
@@ -125,6 +126,7 @@ func (m *Metrics) Call(e *gateway.Ended) {
 	if e.Count > 0 {
 		return // each of them was counted
 	}
+	m.answered.Add(1)
 	operation := m.operations.value(string(e.Operation))
 	m.calls.WithLabelValues(operation, e.Verdict.String()).Inc()
 	if e.Code != "" {
@@ -180,6 +182,9 @@ func (m *Metrics) Store() store.Observer {
 		m.commitTime.Observe(commit.Seconds())
 	}}
 }
+
+// Answered is how many calls were answered since the start.
+func (m *Metrics) Answered() int64 { return m.answered.Load() }
 
 // LineDropped counts a line of the call log that was dropped.
 func (m *Metrics) LineDropped() { m.linesDropped.Inc() }

@@ -22,3 +22,11 @@ type Figures struct {
 	Open, Unresolved int64
 	Oldest           time.Time
 }
+
+// Safety is what can be lost of what was acknowledged.
+type Safety struct {
+	// Remembers: losing a whole machine loses nothing. Another one has everything before anybody is answered.
+	Remembers bool
+	// Why says it in a sentence.
+	Why string
+}

@@ -115,7 +115,7 @@ type DB struct {
 	// books is why all money is frozen; nil or empty if it is not. markTrouble is why the mark could not be written.
 	books       atomic.Pointer[string]
 	markTrouble atomic.Pointer[error]
-	safety      atomic.Pointer[Safety]
+	safety      atomic.Pointer[store.Safety]
 	figures     figures
 
 	last   atomic.Int64 // microseconds of the newest record that this node knows: the clock never goes behind it

@@ -8,25 +8,19 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/keybrake/keybrake/internal/store"
 )
 
 // minServer is the first release that the engine is tried on.
 const minServer = 150000
 
-// Safety is what can be lost of what was acknowledged.
-type Safety struct {
-	// Remembers: losing a whole machine loses nothing. A standby has everything before anybody is answered.
-	Remembers bool
-	// Why says it in a sentence.
-	Why string
-}
-
 // Safety says whether the store can forget what it has acknowledged, as of the last time that this node connected.
-func (db *DB) Safety() Safety {
+func (db *DB) Safety() store.Safety {
 	if s := db.safety.Load(); s != nil {
 		return *s
 	}
-	return Safety{Why: "nobody has asked PostgreSQL yet"}
+	return store.Safety{Why: "nobody has asked PostgreSQL yet"}
 }
 
 // settings are those that durability depends on.
@@ -67,16 +61,49 @@ func readSettings(ctx context.Context, conn *pgx.Conn) (settings, error) {
 
 // probe makes sure that the server may be written to, before anything is.
 func (db *DB) probe(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, db.config.Copy())
+	_, err := examine(ctx, db.config.Copy(), db.unsafe)
+	return err
+}
+
+// Examine makes sure that a server could be used, and says what it can lose. It changes nothing.
+func Examine(ctx context.Context, url string, unsafe bool) (store.Safety, error) {
+	config, err := parse(url)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return store.Safety{}, err
+	}
+	return examine(ctx, config, unsafe)
+}
+
+func examine(ctx context.Context, config *pgx.ConnConfig, unsafe bool) (store.Safety, error) {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return store.Safety{}, fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it only reads
 	set, err := readSettings(ctx, conn)
 	if err != nil {
-		return err
+		return store.Safety{}, err
 	}
-	return set.refuse(db.unsafe)
+	return set.safety(), set.refuse(unsafe)
+}
+
+// Exists reports whether a store was made in a database already.
+func Exists(ctx context.Context, url string) (bool, error) {
+	config, err := parse(url)
+	if err != nil {
+		return false, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, fmt.Errorf("look into the database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it only reads
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT to_regclass('meta') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return false, err
+	}
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM meta WHERE name = 'master')`).Scan(&there)
+	return there, err
 }
 
 // refuse says why a server must not be written to; nil = it may be.
@@ -102,13 +129,13 @@ func (s *settings) refuse(unsafe bool) error {
 }
 
 // safety says what the settings mean for what was acknowledged.
-func (s *settings) safety() Safety {
+func (s *settings) safety() store.Safety {
 	switch {
 	case s.fsync != "on" || s.pages != "on":
-		return Safety{Why: "fsync or full_page_writes is off: a crash of PostgreSQL's machine can lose what was acknowledged"}
+		return store.Safety{Why: "fsync or full_page_writes is off: a crash of PostgreSQL's machine can lose what was acknowledged"}
 	case strings.TrimSpace(s.standbys) == "":
-		return Safety{Why: "no synchronous standby: what was acknowledged survives a crash, but not the loss of PostgreSQL's disk"}
+		return store.Safety{Why: "no synchronous standby: what was acknowledged survives a crash, but not the loss of PostgreSQL's disk"}
 	default:
-		return Safety{Remembers: true, Why: "synchronous standby: what was acknowledged is on two machines"}
+		return store.Safety{Remembers: true, Why: "synchronous standby: what was acknowledged is on two machines"}
 	}
 }

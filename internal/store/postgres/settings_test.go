@@ -60,11 +60,11 @@ func TestItSaysWhetherTheStoreCanForget(t *testing.T) {
 	for name, c := range map[string]struct {
 		settings []string
 		o        postgres.Options
-		want     postgres.Safety
+		want     store.Safety
 	}{
-		"one machine":         {nil, postgres.Options{}, postgres.Safety{Why: "no synchronous standby"}},
-		"commits not awaited": {[]string{"synchronous_commit=off"}, postgres.Options{}, postgres.Safety{Why: "no synchronous standby"}}, // ours are
-		"nothing is flushed":  {[]string{"fsync=off"}, postgres.Options{AllowUnsafe: true}, postgres.Safety{Why: "fsync"}},
+		"one machine":         {nil, postgres.Options{}, store.Safety{Why: "no synchronous standby"}},
+		"commits not awaited": {[]string{"synchronous_commit=off"}, postgres.Options{}, store.Safety{Why: "no synchronous standby"}}, // ours are
+		"nothing is flushed":  {[]string{"fsync=off"}, postgres.Options{AllowUnsafe: true}, store.Safety{Why: "fsync"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := postgrestest.Start(t, c.settings...)

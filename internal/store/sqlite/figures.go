@@ -77,3 +77,8 @@ func (w *writer) loadHead(ctx context.Context) error {
 	w.db.figures.signedUpTo(h)
 	return nil
 }
+
+// Safety says what can be lost of what was acknowledged.
+func (db *DB) Safety() store.Safety {
+	return store.Safety{Why: "one file on one disk: what was acknowledged survives a crash, but not the loss of the disk"}
+}
