@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/store/postgres"
 	"github.com/keybrake/keybrake/internal/store/postgres/postgrestest"
 	"github.com/keybrake/keybrake/internal/store/storetest"
