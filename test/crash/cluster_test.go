@@ -138,6 +138,7 @@ func (s *storm) round(round int) {
 	trouble := troubles[s.pick(round)]
 	s.last = trouble.name
 	s.seen[trouble.name]++
+	w.t.Logf("round %d: %s", round, trouble.name)
 	s.over.Store(false)
 	var spending sync.WaitGroup
 	for _, a := range s.agents {

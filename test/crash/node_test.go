@@ -57,10 +57,14 @@ func (n *node) start() {
 	n.w.t.Helper()
 	ready := filepath.Join(n.w.dir, n.name+".ready.json")
 	_ = os.Remove(ready) // the one of an earlier gateway
+	data := filepath.Join(n.w.dir, n.name)
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		n.w.t.Fatal(err)
+	}
 	n.process = n.w.run(nil, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready,
 		"--store", fmt.Sprintf("postgres://keybrake@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", n.lines[0].port(), n.lines[1].port(), database),
-		"--node", n.name, "--data", filepath.Join(n.w.dir, n.name), "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", filepath.Join(n.w.dir, "archive"),
-		"--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, n.w.flags...)...)
+		"--node", n.name, "--data", data, "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", filepath.Join(n.w.dir, "archive"),
+		"--log-calls=false", "--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, n.w.flags...)...)
 	for {
 		text, err := os.ReadFile(ready)
 		if err == nil {
@@ -109,7 +113,7 @@ func (n *node) signal(sig syscall.Signal) { _ = n.cmd.Process.Signal(sig) }
 
 // ready reports whether the node takes calls.
 func (n *node) ready() bool {
-	resp, err := http.Get(n.url.Load().(string) + "/keybrake/v1/readyz")
+	resp, err := http.Get(n.url.Load().(string) + "/readyz")
 	if err != nil {
 		return false
 	}

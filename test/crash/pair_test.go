@@ -27,8 +27,8 @@ func newPair(t testing.TB) *pair {
 	first.Exec(t, "CREATE DATABASE "+database)
 	p := &pair{t: t, moved: func(int, int) {}}
 	p.servers[0], p.followed[0], p.followed[1] = first, newLine(t, first.Port), newLine(t, 0)
+	first.Synchronous(t) // before it is copied: whoever takes over must wait for a standby, too
 	p.follow()
-	first.Synchronous(t)
 	first.Followed(t)
 	return p
 }
