@@ -58,7 +58,9 @@ func (w *world) withoutArchives() {
 	if err := os.RemoveAll(w.store() + ".archive"); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.books.read(w.t, w.store(), true); !strings.Contains(strings.Join(w.books.problems, " "), "have left the store") {
+	tx, end := w.snapshot()
+	defer end()
+	if w.books.read(w.t, tx, w.archive(), true); !strings.Contains(strings.Join(w.books.problems, " "), "have left the store") {
 		w.t.Errorf("nothing is said of files that are gone: %q", w.books.problems)
 	}
 }

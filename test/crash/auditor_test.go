@@ -29,7 +29,7 @@ func (w *world) audit(restarted, whole bool) []string {
 	w.readTruth()
 	tx, end := w.snapshot()
 	defer end()
-	w.books.read(w.t, tx, whole)
+	w.books.read(w.t, tx, w.archive(), whole)
 	a := &auditor{w: w, found: w.books.problems}
 	a.index()
 	a.reservations(restarted)
@@ -398,7 +398,8 @@ func (a *auditor) brakes() {
 			if !a.w.stopped(c.who, t.began, t.ended) {
 				continue
 			}
-			if t.status != 0 && t.code != "keybrake_key_killed" && (a.w.nodes == nil || !t.unavailable()) {
+			// A node of a cluster that has not heard of a stop has no lease: it refuses, for whatever reason it finds first.
+			if t.status != 0 && t.code != "keybrake_key_killed" && (a.w.nodes == nil || !t.ours || t.unknown()) {
 				a.report("call %s was sent to a stopped key and answered %d %s", c.id, t.status, t.code)
 			}
 			if i == 0 && len(a.arrived[c.name()]) > 0 && len(c.tries) == 1 {

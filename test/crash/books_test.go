@@ -133,11 +133,11 @@ func beginReading(t testing.TB, driver, address string, level sql.IsolationLevel
 	}
 }
 
-// read brings the books up to what a store holds. Records that were read before are read again with whole.
-func (b *books) read(t testing.TB, tx *sql.Tx, whole bool) {
+// read brings the books up to what a store and its archive folder hold. Records that were read before are read again with whole.
+func (b *books) read(t testing.TB, tx *sql.Tx, archive string, whole bool) {
 	t.Helper()
 	b.problems = nil
-	b.readChain(t, tx, path+".archive", whole)
+	b.readChain(t, tx, archive, whole)
 	b.readReservations(t, tx)
 	b.accounts = make(map[accountKey]account)
 	each(t, tx, "SELECT key, resource, per, unit, label, held, settled FROM accounts", func(scan func(...any)) {

@@ -63,7 +63,7 @@ func (n *node) start() {
 	}
 	n.process = n.w.run(nil, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready,
 		"--store", fmt.Sprintf("postgres://keybrake@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", n.lines[0].port(), n.lines[1].port(), database),
-		"--node", n.name, "--data", data, "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", filepath.Join(n.w.dir, "archive"),
+		"--node", n.name, "--data", data, "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", n.w.archive(),
 		"--log-calls=false", "--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, n.w.flags...)...)
 	for {
 		text, err := os.ReadFile(ready)

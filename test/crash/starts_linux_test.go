@@ -35,7 +35,7 @@ func TestKilledAtEveryStepOfAFirstStart(t *testing.T) {
 		w.start()
 		w.gateway.kill()
 		tx, end := w.snapshot()
-		if w.books.read(t, tx, true); len(w.books.brakes) > 0 {
+		if w.books.read(t, tx, w.archive(), true); len(w.books.brakes) > 0 {
 			t.Errorf("after step %d money is stopped: %v", step, w.books.brakes)
 		}
 		end()

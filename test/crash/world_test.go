@@ -196,6 +196,14 @@ func (p *process) waitFor(re *regexp.Regexp) string {
 // store is the file that all gateways of the world serve.
 func (w *world) store() string { return filepath.Join(w.dir, "kb.db") }
 
+// archive is the folder of the archive files.
+func (w *world) archive() string {
+	if w.pair != nil {
+		return filepath.Join(w.dir, "archive")
+	}
+	return w.store() + ".archive"
+}
+
 // snapshot reads the books as they stand; the second result ends it.
 func (w *world) snapshot() (*sql.Tx, func()) {
 	w.t.Helper()
