@@ -118,7 +118,10 @@ func replaceFile(path string, content []byte) (err error) {
 
 // leaveKillFile writes down a stop that holds in memory only, and says so.
 func (s *Service) leaveKillFile(who Actor, scopes []string, mode vault.Brake, why error) string {
-	const held = "the stop holds in this process but is not durable yet"
+	held := "the stop holds in this process but is not durable yet"
+	if s.Cluster != nil {
+		held = "the stop holds at this node but is not durable yet, and other nodes that reach the store do not know of it: stop there, too, if it is theirs as well"
+	}
 	if s.KillFile == "" || who.Name == killFileActor {
 		return fmt.Sprintf("%s (%v)", held, why)
 	}

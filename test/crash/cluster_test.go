@@ -174,11 +174,16 @@ func (s *storm) operateCluster(wg *sync.WaitGroup) *[]*act {
 		for !s.over.Load() {
 			time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)
 			p := s.w.keys[len(s.w.keys)-1-rng.IntN(len(kinds))]
-			ops := s.w.nodes[rng.IntN(len(s.w.nodes))].ops
+			n := s.w.nodes[rng.IntN(len(s.w.nodes))]
 			if rng.IntN(2) == 0 {
-				acts = append(acts, s.w.pullAt(ops, p))
+				a := s.w.pullAt(n.ops, p)
+				if a.warning != "" { // it was left beside the node, and others know of it once it is in the store
+					n.awaitTaken()
+					a.ended = time.Now()
+				}
+				acts = append(acts, a)
 			} else {
-				acts = append(acts, s.w.liftAt(ops, p))
+				acts = append(acts, s.w.liftAt(n.ops, p))
 			}
 		}
 	})

@@ -101,7 +101,7 @@ func (n *node) sane() {
 	n.w.calm(n.process)
 }
 
-// reaches does something to the node's ways to the store.
+// ways does something to the node's ways to the store.
 func (n *node) ways(do func(*line)) {
 	for _, l := range n.lines {
 		do(l)
@@ -110,6 +110,19 @@ func (n *node) ways(do func(*line)) {
 
 // signal sends the node's process a signal; it may be dead.
 func (n *node) signal(sig syscall.Signal) { _ = n.cmd.Process.Signal(sig) }
+
+// awaitTaken waits until the node has put what is in its KILL file into the store.
+func (n *node) awaitTaken() {
+	path := admin.KillFilePath(filepath.Join(n.w.dir, n.name, "keybrake"))
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		_, left := os.Stat(path)
+		_, taking := os.Stat(path + ".applying")
+		if left != nil && taking != nil {
+			return
+		}
+	}
+	n.w.t.Errorf("node %s does not take its KILL file", n.name)
+}
 
 // ready reports whether the node takes calls.
 func (n *node) ready() bool {
