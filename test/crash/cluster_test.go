@@ -37,7 +37,7 @@ func TestNothingIsLostOrOverspentWhateverHappensToACluster(t *testing.T) {
 			t.Fatalf("in round %d (%s), %s=%d", round, storm.last, seedVariable, seed)
 		}
 	}
-	storm.calm()
+	storm.end()
 	s.summary(time.Since(began))
 	t.Logf("%v", storm.seen)
 }
@@ -130,6 +130,7 @@ func (s *storm) pick(round int) int {
 func (s *storm) round(round int) {
 	w := s.w
 	w.t.Helper()
+	w.ops = w.nodes[0].ops // its node may be another process than in the last round
 	if round%generation == 0 {
 		s.generation()
 	}
@@ -190,8 +191,8 @@ func (s *storm) operateCluster(wg *sync.WaitGroup) *[]*act {
 	return &acts
 }
 
-// calm waits until nothing is on the wire any more, of dead nodes either, and has everything audited once more.
-func (s *storm) calm() {
+// end waits until nothing is on the wire any more, of dead nodes either, and has everything audited once more.
+func (s *storm) end() {
 	w := s.w
 	w.t.Helper()
 	w.awaitNodes()
@@ -211,7 +212,6 @@ func (s *storm) calm() {
 			break
 		}
 	}
-	w.ops = w.nodes[0].ops
 	s.season.last()
 	if v, err := w.ops.VerifyAudit(w.t.Context()); err != nil || !v.OK {
 		w.t.Errorf("the program's own verification: %+v %v", v, err)

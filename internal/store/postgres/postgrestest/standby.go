@@ -29,7 +29,7 @@ func (s *Server) Standby(t testing.TB, through int) *Server {
 }
 
 func (s *Server) standby(ctx context.Context, through int) (standby *Server, err error) {
-	dir, err := os.MkdirTemp("", "keybrake-postgres-")
+	dir, err := os.MkdirTemp(folder(), "keybrake-postgres-")
 	if err != nil {
 		return nil, err
 	}
