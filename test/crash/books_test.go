@@ -53,6 +53,7 @@ type record struct {
 	Seq         int64
 	At          time.Time
 	Kind        string
+	Action      string // of an operator
 	Ref         int64
 	Key         string
 	Verdict     string

@@ -104,12 +104,18 @@ func (w *world) goSend(c *call) <-chan struct{} {
 	return back
 }
 
-// where is a gateway's URL.
+// where is a gateway's URL: any node's, of those that a load balancer has not taken out.
 func (w *world) where() string {
-	if n := len(w.nodes); n > 0 {
-		return w.nodes[rand.IntN(n)].url.Load().(string)
+	if len(w.nodes) == 0 {
+		return w.url
 	}
-	return w.url
+	from := rand.IntN(len(w.nodes))
+	for i := range w.nodes {
+		if n := w.nodes[(from+i)%len(w.nodes)]; !n.away.Load() {
+			return n.url.Load().(string)
+		}
+	}
+	return w.nodes[from].url.Load().(string)
 }
 
 func (w *world) exchange(c *call, t *try) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,6 +24,7 @@ type node struct {
 	lines [2]*line
 	url   atomic.Value // string: of the agents' port
 	ops   *admin.Client
+	away  atomic.Bool // a load balancer sends it nothing
 
 	*process
 }
@@ -132,6 +134,26 @@ func (n *node) ready() bool {
 	}
 	_ = resp.Body.Close() // only the status matters
 	return resp.StatusCode == http.StatusOK
+}
+
+// balance is what a load balancer does until its end is called: it asks each node whether it is ready.
+func (w *world) balance() (end func()) {
+	done := make(chan struct{})
+	var asking sync.WaitGroup
+	for _, n := range w.nodes {
+		asking.Go(func() {
+			for {
+				n.away.Store(!n.ready())
+				select {
+				case <-done:
+					n.away.Store(false)
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		})
+	}
+	return func() { close(done); asking.Wait() }
 }
 
 // awaitNodes waits until every node takes calls.

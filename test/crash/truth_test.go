@@ -3,6 +3,7 @@ package crash
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -24,15 +25,27 @@ type arrival struct {
 	Seq            int
 	At             time.Time
 	Method, Path   string
+	Query          string
 	Body           []byte
 	IdempotencyKey string `json:"idempotency_key"`
+}
+
+// customer is whom a request names; empty: nobody.
+func (a *arrival) customer() string {
+	for _, text := range []string{a.Query, string(a.Body)} {
+		if form, err := url.ParseQuery(text); err == nil && form.Has("customer") {
+			return form.Get("customer")
+		}
+	}
+	return ""
 }
 
 // truth is everything that reached Stripe, and everything that moved there.
 type truth struct {
 	effects  []effect
 	arrivals []arrival
-	sent     map[string]*sent // by the idempotency key that Stripe got
+	sent     map[string]*sent       // by the idempotency key that Stripe got
+	came     map[string][]time.Time // when agents' calls came, reads too, by the customer whom they name
 	// How far the sandbox has been read.
 	lastEffect, lastArrival int
 }
@@ -69,6 +82,9 @@ func (w *world) readTruth() {
 			w.t.Fatalf("the sandbox forgot arrival %d before it was read", tr.lastArrival+1)
 		}
 		tr.lastArrival = a.Seq
+		if customer := a.customer(); customer != "" && !strings.HasPrefix(a.IdempotencyKey, ours) {
+			tr.came[customer] = append(tr.came[customer], a.At)
+		}
 		if a.Method != http.MethodPost || strings.HasPrefix(a.IdempotencyKey, ours) {
 			continue
 		}

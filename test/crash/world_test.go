@@ -107,7 +107,7 @@ func startWorldIn(t testing.TB, dir string) *world {
 
 // emptyWorld has a folder, and nothing runs in it.
 func emptyWorld(t testing.TB, dir string) *world {
-	w := &world{t: t, dir: dir, client: newClient(), truth: &truth{sent: make(map[string]*sent)}}
+	w := &world{t: t, dir: dir, client: newClient(), truth: &truth{sent: make(map[string]*sent), came: make(map[string][]time.Time)}}
 	t.Cleanup(w.client.CloseIdleConnections)
 	return w
 }
