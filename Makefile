@@ -63,7 +63,11 @@ bench-pages: build ## how long the console's pages take over 10,000 keys and 5 m
 # SEED=N makes the agents of the second want the same things again; how two programs' threads fall is nobody's to choose.
 crash: ## processes killed with SIGKILL under load: the store alone (200 times), the whole program (300 times, and 60 while records move into archives), or ROUNDS times
 	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -v -timeout 60m -run Kill ./internal/store/sqlite
-	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m ./crash
+	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m -skip 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash
+
+cluster: ## three gateways on a PostgreSQL with a standby through ROUNDS rounds of trouble (200), STOPS stops measured (1000), nodes restarted one by one
+	cd test && KEYBRAKE_CLUSTER_ROUNDS=$${ROUNDS:-200} KEYBRAKE_CLUSTER_STOPS=$${STOPS:-1000} KEYBRAKE_CRASH_SEED=$${SEED:-} \
+		$(GO) test -count=1 -v -timeout 90m -run 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash
 
 sim: ## the whole gateway under a scheduler: SEEDS seeds (default 2000) of CALLS calls (500), and all failures of a day; SEED=N SEEDS=1 STEPS=1 replays one
 	KEYBRAKE_SIM_SEEDS=$${SEEDS:-2000} KEYBRAKE_SIM_CALLS=$${CALLS:-500} KEYBRAKE_SIM_SEED=$${SEED:-1} KEYBRAKE_SIM_STEPS=$${STEPS:-0} \
@@ -79,4 +83,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, PART=K/N does a part, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -part $${PART:-1/1} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build dist setup pictures test generate check demo bench bench-go bench-load bench-pages crash sim fuzz mutate
+.PHONY: help run build dist setup pictures test generate check demo bench bench-go bench-load bench-pages crash cluster sim fuzz mutate

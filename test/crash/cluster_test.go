@@ -90,6 +90,15 @@ var troubles = []struct {
 		s.pass(1500)
 		s.w.pair.leader().Thaw()
 	}},
+	{"the store takes no more connections, and a node loses its own", 2, func(s *storm, n *node) {
+		end := s.w.pair.crowdOut()
+		n.ways((*line).cut)
+		s.pass(200)
+		more := s.w.pair.crowdOut() // what it lost
+		s.pass(1500)
+		more()
+		end()
+	}},
 	{"the standby cannot be reached", 2, func(s *storm, _ *node) {
 		line := s.w.pair.followed[s.w.pair.primary]
 		line.hole()

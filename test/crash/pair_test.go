@@ -1,7 +1,10 @@
 package crash
 
 import (
+	"context"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/keybrake/keybrake/internal/store/postgres/postgrestest"
 )
@@ -37,6 +40,24 @@ func (p *pair) leader() *postgrestest.Server { return p.servers[p.primary] }
 
 // url is the connection string of the primary, past all lines.
 func (p *pair) url() string { return p.leader().URL(database) }
+
+// crowdOut takes every connection that the primary has left, until its end is called.
+func (p *pair) crowdOut() (end func()) {
+	ctx := context.Background()
+	var taken []*pgx.Conn
+	for {
+		conn, err := pgx.Connect(ctx, p.url())
+		if err != nil {
+			break // there are none left
+		}
+		taken = append(taken, conn)
+	}
+	return func() {
+		for _, c := range taken {
+			_ = c.Close(ctx) // the server may have ended
+		}
+	}
+}
 
 // follow makes a new standby in the place that has none.
 func (p *pair) follow() {
