@@ -193,7 +193,7 @@ const (
 	Invalid     Kind = iota // the request itself is wrong
 	NotFound                // it names what does not exist
 	Conflict                // it does not go with how things stand
-	Unavailable             // the store could not take it; nothing was done
+	Unavailable             // the store could not take it
 	Forbidden               // the operator's role does not cover it
 	Stranger                // nobody knows who it is
 	TooMany                 // too often in too short a time
@@ -202,7 +202,8 @@ const (
 	Reused                  // its idempotency key belongs to another request
 )
 
-// Refusal is why an action was not done, for the operator: nothing was changed.
+// Refusal is why an action was not done, for the operator: nothing was changed, but where the store broke down in the
+// middle of it, which the message says.
 type Refusal struct {
 	Kind    Kind
 	Message string // says what to do
@@ -246,6 +247,8 @@ func understood(action string, err error) error {
 		return nil
 	case errors.As(err, &refused):
 		return refused
+	case errors.Is(err, store.ErrUncertain):
+		return refuse(Unavailable, "the store broke down while it was written; whether it was changed is seen when the store is open again: %v", err)
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrBusy):
 		return refuse(Unavailable, "the store could not take it, nothing was changed: %v", err)
 	case errors.Is(err, store.ErrExists), errors.Is(err, vault.ErrNameTaken):

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/keybrake/keybrake/internal/admin"
-	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
 )
@@ -31,6 +31,7 @@ type shot struct {
 	method, path, form string
 	idem               string
 	key                int
+	secret             string // a text of the key that is not its newest; empty: the newest
 }
 
 func newAgent(w *world, i int) *agent {
@@ -61,7 +62,7 @@ func (a *agent) send(s shot) {
 		begun: a.w.b.steps.Load(), at: a.w.engine.time(),
 	}
 	a.w.auditor.calls[c.run] = c
-	rec := a.w.request(context.WithValue(context.Background(), whoKey{}, c.run), p, k.secret, c.run, s)
+	rec := a.w.request(context.WithValue(context.Background(), whoKey{}, c.run), p, cmp.Or(s.secret, k.secret), c.run, s)
 	a.w.b.wait(c.run, "answered") // several may have waited for one record
 	if p.dead {
 		if s.class.must == "" {
@@ -110,7 +111,7 @@ func (w *world) request(ctx context.Context, p *process, secret, run string, s s
 	r.Header.Set("Authorization", "Bearer "+secret)
 	r.Header.Set("X-Agent-Run-Id", run)
 	if s.method != http.MethodGet {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Content-Type", contentType(s.path))
 	}
 	if s.idem != "" {
 		r.Header.Set("Idempotency-Key", s.idem)
@@ -126,6 +127,7 @@ var (
 	pinned    = class{name: "for what is left", may: []string{"keybrake_request_malformed"}} // refused when nothing is
 	outside   = class{name: "out of scope", must: "keybrake_scope_denied"}
 	foreign   = class{name: "foreign customer", must: "keybrake_customer_denied", may: []string{"keybrake_cap_exceeded"}}
+	shadowed  = class{name: "in the shadow", marked: true}
 	malformed = class{name: "malformed", must: "keybrake_request_malformed"}
 )
 
@@ -136,14 +138,21 @@ func (a *agent) choose() shot {
 		s := a.last[i]
 		a.last = slices.Delete(a.last, i, i+1)
 		s.class = repeated
-		if a.rng.IntN(12) == 0 && s.idem != "" {
-			s.form = strings.TrimPrefix(s.form+"&metadata[x]=1", "&") // the same key for another call
+		switch { // the same key for another call
+		case a.rng.IntN(12) > 0 || s.idem == "":
+		case strings.HasPrefix(s.path, "/v2/"):
+			s.form = strings.Replace(s.form, `"value":`, `"value":1`, 1)
+		default:
+			s.form = strings.TrimPrefix(s.form+"&metadata[x]=1", "&")
 		}
 		return s
 	}
 	key := int(a.name[1]-'0') % len(a.w.keys)
 	s := a.call(key)
 	s.key = key
+	if older := a.w.keys[key].older; len(older) > 0 && a.rng.IntN(10) == 0 {
+		s.secret = older[a.rng.IntN(len(older))].secret
+	}
 	if s.method == http.MethodPost && a.rng.IntN(5) > 0 {
 		s.idem = fmt.Sprintf("%s-k%d", a.name, a.n)
 	}
@@ -155,27 +164,36 @@ func (a *agent) call(key int) shot {
 		return shot{class: c, method: http.MethodPost, path: path, form: fmt.Sprintf(format, args...)}
 	}
 	customer := a.w.seeded.Customers[a.rng.IntN(2)]
-	if key == 1 {
+	if key == customerKey || key == shadowKey {
 		customer = a.w.seeded.Customers[0]
 	}
 	charge := customer.Charges[a.rng.IntN(len(customer.Charges))]
 	cents := 100 * (1 + a.rng.IntN(60))
+	out, other := outside, foreign
+	if key == shadowKey {
+		out, other = shadowed, shadowed
+	}
 	switch n := a.rng.IntN(100); {
 	case n < 4:
-		return post(outside, "/v1/transfers", "amount=%d&currency=usd&destination=acct_1", cents)
+		return post(out, "/v1/transfers", "amount=%d&currency=usd&destination=acct_1", cents)
+	case n < 7 && key == secondAPIKey:
+		return post(malformed, a.path(key), `{"amount":{"value":1,"value":%d,"currency":"usd"}}`, cents)
 	case n < 7:
 		return post(malformed, a.path(key), "amount=100&amount=%d&charge=%s", cents, charge)
-	case n < 10 && key == 1:
-		return post(foreign, "/v1/refunds", "charge=%s&amount=%d", a.w.seeded.Customers[1].Charges[0], cents)
+	case n < 10 && (key == customerKey || key == shadowKey):
+		return post(other, "/v1/refunds", "charge=%s&amount=%d", a.w.seeded.Customers[1].Charges[0], cents)
 	case n < 22:
 		return shot{class: ordinary, method: http.MethodGet, path: "/v1/charges/" + charge}
-	case key == 2 && n < 60:
+	case key == payoutsKey && n < 60:
 		return post(ordinary, "/v1/payouts", "amount=%d&currency=usd", cents)
-	case key == 0 || key == 1 && n < 50:
+	case key == secondAPIKey:
+		return post(ordinary, a.path(key), `{"amount":{"value":%d,"currency":"usd"},"from":{"financial_account":%q,"currency":"usd"},"to":{"recipient":%q}}`,
+			cents, a.w.seeded.FinancialAccount, a.w.payee)
+	case key == refundsKey || key == shadowKey || key == customerKey && n < 50:
 		if a.rng.IntN(12) == 0 {
 			return post(pinned, "/v1/refunds", "charge=%s", charge)
 		}
-		if key == 0 && a.rng.IntN(4) == 0 {
+		if key == refundsKey && a.rng.IntN(4) == 0 {
 			charge = a.w.abroad[a.rng.IntN(len(a.w.abroad))]
 			cents += a.rng.IntN(100) // so that dollars have to be rounded
 		}
@@ -186,7 +204,7 @@ func (a *agent) call(key int) shot {
 
 // path is where a key writes.
 func (a *agent) path(key int) string {
-	return []string{"/v1/refunds", "/v1/refunds", "/v1/payouts"}[key]
+	return []string{"/v1/refunds", "/v1/refunds", "/v1/payouts", "/v2/money_management/outbound_payments", "/v1/refunds"}[key]
 }
 
 // intent makes a payment intent, or goes on with one.
@@ -292,15 +310,23 @@ func (o *operator) resume(ctx context.Context, p *process, target admin.Target, 
 	}
 }
 
-// limits raises and lowers caps.
-func (o *operator) limits() {
+// changes edits keys. One person does it: two would wait for each other in the program, which the baton does not see.
+func (o *operator) changes() {
 	o.each(func(ctx context.Context, p *process) {
-		i := o.rng.IntN(len(o.w.keys))
-		cap := fmt.Sprintf("%s=%d", []string{"refunds/day", "refunds/week", "payouts/hour"}[i], 50+o.rng.IntN(800))
-		_, err := p.service.UpdateKey(ctx, admin.Actor{Name: o.name, Role: vault.RoleAdmin}, string(o.w.keys[i].id),
-			admin.KeyUpdate{PolicyEdit: admin.PolicyEdit{Caps: []string{cap}}, Reason: "season"})
-		o.w.b.notef("limits", o.name, "%s: error %v", cap, err)
+		if i := o.rng.IntN(len(o.w.keys)); o.rng.IntN(4) == 0 {
+			o.rotate(ctx, p, i)
+		} else {
+			o.limit(ctx, p, i)
+		}
 	})
+}
+
+// limit raises or lowers a cap.
+func (o *operator) limit(ctx context.Context, p *process, i int) {
+	cap := fmt.Sprintf("%s=%d", []string{"refunds/day", "refunds/week", "payouts/hour", "v2.money_management.outbound_payments/day", "refunds/day"}[i], 50+o.rng.IntN(800))
+	_, err := p.service.UpdateKey(ctx, admin.Actor{Name: o.name, Role: vault.RoleAdmin}, string(o.w.keys[i].id),
+		admin.KeyUpdate{PolicyEdit: admin.PolicyEdit{Caps: []string{cap}}, Reason: "season"})
+	o.w.b.notef("limits", o.name, "%s: error %v", cap, err)
 }
 
 // asker asks the vendor, now and then, what became of calls without an answer.
@@ -328,5 +354,3 @@ func (w *world) askOnce() {
 	err = p.reconcile.Follow(ctx)
 	w.b.notef("ask", "asker", "follow: error %v", err != nil)
 }
-
-var _ policy.KeyID

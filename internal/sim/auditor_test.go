@@ -41,12 +41,34 @@ type auditor struct {
 	accounts map[ledger.AccountKey][]standing
 	brakes   []*pulled
 	frozen   map[policy.KeyID]bool
+	texts    map[policy.KeyID]*textBook
 	// afterwards: it is told when all is over, so nothing is known of when accounts stood how.
 	afterwards bool
 	lost       int64 // folded denials whose record the store did not take
 	broken     []violation
-	// Figures of what was looked at.
+	figures
+}
+
+// figures say how much was looked at.
+type figures struct {
 	admitted, denied, exact, effects, departures int
+	rotated, ended, marked, heard                int
+}
+
+func (f *figures) add(o *figures) {
+	f.admitted, f.denied, f.exact, f.effects, f.departures = f.admitted+o.admitted, f.denied+o.denied, f.exact+o.exact, f.effects+o.effects, f.departures+o.departures
+	f.rotated, f.ended, f.marked, f.heard = f.rotated+o.rotated, f.ended+o.ended, f.marked+o.marked, f.heard+o.heard
+}
+
+func (f *figures) String() string {
+	return fmt.Sprintf("%d admitted, %d of them in the shadow of a policy that would not, %d refused and recorded (%d figures of full caps checked), "+
+		"%d movements of money, %d requests to the vendor, %d new texts of keys, %d refusals of old ones, %d pushed messages that taught something",
+		f.admitted, f.marked, f.denied, f.exact, f.effects, f.departures, f.rotated, f.ended, f.heard)
+}
+
+// reached reports whether everything that is looked at happened.
+func (f *figures) reached() bool {
+	return min(f.admitted, f.denied, f.exact, f.effects, f.departures, f.rotated, f.ended, f.marked, f.heard) > 0
 }
 
 // violation is a broken invariant of reliability's list.
@@ -67,6 +89,7 @@ type keyBook struct {
 	caps     []limit
 	zone     *time.Location
 	repeats  bool // a call may be repeated while its outcome is unknown
+	shadow   bool // what the policy says is told, and stops nothing
 	claims   []*claim
 }
 
@@ -100,6 +123,8 @@ type claim struct {
 	kept int64 // what the books keep of it after they learned that; -1: they did not
 	ran  int64 // minor units that moved at the vendor under it
 	runs int
+	// remembered is how long a call with its idempotency key is surely the same call to the vendor.
+	remembered time.Duration
 }
 
 // rates are what a minor unit is worth in micro-dollars with the margin of typed rates (5 %), worked out by hand from
@@ -158,7 +183,7 @@ func newAuditor(steps, now func() int64) *auditor {
 	return &auditor{
 		steps: steps, now: now, keys: make(map[policy.KeyID]*keyBook), claims: make(map[ledger.ReservationID]*claim),
 		byIdem: make(map[string][]*claim), intents: make(map[string]int64), objects: make(map[string][]*claim), lies: make(map[string]int64), foreign: make(map[string]string), calls: make(map[string]*call),
-		accounts: make(map[ledger.AccountKey][]standing), frozen: make(map[policy.KeyID]bool),
+		accounts: make(map[ledger.AccountKey][]standing), frozen: make(map[policy.KeyID]bool), texts: make(map[policy.KeyID]*textBook),
 	}
 }
 
@@ -177,6 +202,7 @@ func (a *auditor) wrote(row store.KeyRow) {
 	}
 	k.caps = nil
 	k.repeats = strings.Contains(string(row.Policy), "repeat_unknown: allow")
+	k.shadow = strings.Contains(string(row.Policy), "enforcement: shadow")
 	for _, m := range capLine.FindAllStringSubmatch(string(row.Policy), -1) {
 		l := limit{resource: m[1], per: m[2], calls: m[3] == "calls"}
 		if l.calls {
@@ -269,16 +295,9 @@ func (a *auditor) reserved(rsv *ledger.Reservation) {
 	if err := json.Unmarshal(rsv.Sent, &sent); err != nil {
 		a.fail("I-21", "reservation %d: what it sends cannot be read: %v", rsv.ID, err)
 	}
-	form, _ := url.ParseQuery(sent.B)
-	amount, _ := strconv.ParseInt(form.Get("amount"), 10, 64)
-	cl := &claim{rate: a.rate(form.Get("charge"), form.Get("currency")), id: rsv.ID, key: k, at: rsv.At, path: sent.P, body: sent.B, idem: sent.K, minor: amount, books: rsv, bucket: "payment_intents", kept: -1}
-	switch sent.P {
-	case "/v1/refunds":
-		cl.bucket = "refunds"
-	case "/v1/payouts":
-		cl.bucket = "payouts"
-	}
-	if cl.gross() && amount == 0 {
+	cl := &claim{id: rsv.ID, key: k, at: rsv.At, path: sent.P, body: sent.B, idem: sent.K, books: rsv, bucket: "payment_intents", kept: -1, remembered: 22 * time.Hour}
+	a.asks(cl)
+	if cl.gross() && cl.minor == 0 {
 		a.fail("I-03", "reservation %d: %s leaves without an amount", rsv.ID, sent.P)
 	}
 	if n := len(k.claims); n > 0 && k.claims[n-1].at.After(cl.at) {
@@ -289,10 +308,37 @@ func (a *auditor) reserved(rsv *ledger.Reservation) {
 	k.claims = append(k.claims, cl)
 }
 
+// asks reads what a claim's request asks for.
+func (a *auditor) asks(cl *claim) {
+	form, _ := url.ParseQuery(cl.body)
+	cl.minor, _ = strconv.ParseInt(form.Get("amount"), 10, 64)
+	cl.rate = a.rate(form.Get("charge"), form.Get("currency"))
+	switch cl.path {
+	case "/v1/refunds":
+		cl.bucket = "refunds"
+	case "/v1/payouts":
+		cl.bucket = "payouts"
+	case "/v1/transfers":
+		cl.bucket = "transfers"
+	case "/v2/money_management/outbound_payments":
+		var body struct {
+			Amount struct {
+				Value    int64
+				Currency string
+			}
+		}
+		if err := json.Unmarshal([]byte(cl.body), &body); err != nil {
+			a.fail("I-21", "reservation %d: what it sends is no JSON: %v", cl.id, err)
+		}
+		cl.bucket, cl.minor, cl.rate = "v2.money_management.outbound_payments", body.Amount.Value, rates[body.Amount.Currency]
+		cl.remembered = 28 * 24 * time.Hour
+	}
+}
+
 // once checks that a call that is admitted does not stand for one that is held already.
 func (a *auditor) once(cl *claim) {
 	for _, other := range a.byIdem[cl.idem] {
-		if other != cl && other.state != ledger.Released && cl.at.Sub(other.at) < 22*time.Hour {
+		if other != cl && other.state != ledger.Released && cl.at.Sub(other.at) < cl.remembered {
 			a.fail("I-10", "reservation %d holds once more for the call of reservation %d", cl.id, other.id)
 		}
 	}
@@ -313,6 +359,7 @@ func (a *auditor) record(rec *audit.Record, c *change, touched map[*keyBook]bool
 	switch rec.Kind {
 	case audit.KindIntent:
 		a.admitted++
+		a.presented(rec)
 		made := func(r *ledger.Reservation) bool { return int64(r.ID) == rec.Reservation }
 		if rec.Repeat == "attached" && !slices.ContainsFunc(c.ledger.Created, made) || rec.Reservation == 0 {
 			return
@@ -322,6 +369,9 @@ func (a *auditor) record(rec *audit.Record, c *change, touched map[*keyBook]bool
 		} else {
 			touched[cl.key] = true
 			a.once(cl)
+			if cl.key.shadow {
+				a.shadowed(rec, cl)
+			}
 		}
 	case audit.KindDenied:
 		a.denied++
@@ -498,31 +548,54 @@ func handed(cl *claim, k ledger.AccountKey) (open, settled int64) {
 func (a *auditor) withinCaps(k *keyBook, c *change) {
 	for _, rsv := range c.ledger.Created {
 		cl := a.claims[rsv.ID]
-		if cl == nil || cl.key != k {
+		if cl == nil || cl.key != k || k.shadow {
 			continue
 		}
-		for i := range k.caps {
-			l := &k.caps[i]
-			label := window(l.per, cl.at, k.zone)
-			if l.per == "call" {
-				if l.resource == cl.bucket && cl.usd(cl.minor) > l.max {
-					a.fail("I-01", "reservation %d takes %d where one call may take %d", cl.id, cl.usd(cl.minor), l.max)
-				}
-				continue
-			}
-			o, s := a.counts(cl, l, label)
-			if o+s == 0 {
-				continue
-			}
-			var sum int64
-			for _, other := range k.claims {
-				o, s := a.counts(other, l, label)
-				sum += o + s
-			}
-			if sum > l.max {
-				a.fail("I-01", "%s: %s per %s stands at %d of %d after reservation %d", k.id, l.resource, l.per, sum, l.max, cl.id)
-			}
+		for _, broken := range a.over(cl, k.claims) {
+			a.fail("I-01", "%s", broken)
 		}
+	}
+}
+
+// over tells the caps that stand above their limits with a claim beside others.
+func (a *auditor) over(cl *claim, others []*claim) (out []string) {
+	k := cl.key
+	for i := range k.caps {
+		l := &k.caps[i]
+		label := window(l.per, cl.at, k.zone)
+		if l.per == "call" {
+			if l.resource == cl.bucket && cl.usd(cl.minor) > l.max {
+				out = append(out, fmt.Sprintf("reservation %d takes %d where one call may take %d", cl.id, cl.usd(cl.minor), l.max))
+			}
+			continue
+		}
+		o, s := a.counts(cl, l, label)
+		if o+s == 0 {
+			continue
+		}
+		var sum int64
+		for _, other := range others {
+			o, s := a.counts(other, l, label)
+			sum += o + s
+		}
+		if sum > l.max {
+			out = append(out, fmt.Sprintf("%s: %s per %s stands at %d of %d after reservation %d", k.id, l.resource, l.per, sum, l.max, cl.id))
+		}
+	}
+	return out
+}
+
+// shadowed checks that a call which the policy would have refused is on record as such, and no other.
+func (a *auditor) shadowed(rec *audit.Record, cl *claim) {
+	before := slices.DeleteFunc(slices.Clone(cl.key.claims), func(o *claim) bool { return o.id > cl.id })
+	over := a.over(cl, before)
+	class := a.calls[rec.RunID].class
+	refused := len(over) > 0 || class.marked
+	if refused {
+		a.marked++
+	}
+	if refused != rec.Shadowed && (refused || class.name != repeated.name) {
+		a.fail("I-20", "intent %d of %s (%s): shadowed %t, by its caps %q", rec.Seq, rec.RunID, class.name, rec.Shadowed, over)
 	}
 }
 
@@ -582,11 +655,13 @@ func (a *auditor) happened(r *request, rec *recorder, effects []sandbox.Effect) 
 	for _, e := range effects {
 		a.effects++
 		switch e.Kind {
-		case sandbox.EffectRefund, sandbox.EffectPayout:
+		case sandbox.EffectRefund, sandbox.EffectPayout, sandbox.EffectOutbound:
 			cl.ran += e.Amount
 			if a.objects[e.Object] == nil {
 				a.objects[e.Object] = []*claim{cl}
-				a.made = append(a.made, e.Object)
+				if e.Kind != sandbox.EffectOutbound { // of the second API nothing is heard later
+					a.made = append(a.made, e.Object)
+				}
 			}
 		case sandbox.EffectPayment, sandbox.EffectAuthorization:
 			cl.ran += e.Amount
@@ -621,7 +696,7 @@ func (a *auditor) answered(c *call, rec *recorder, reason string) {
 	case !ours:
 	case strings.HasPrefix(reason, "keybrake_upstream_unknown"), reason == "keybrake_upstream_credential":
 	case reason == "keybrake_upstream_unreachable":
-	case c.departures > 0 && c.write && reason != "keybrake_key_killed" && reason != "keybrake_key_readonly":
+	case c.departures > 0 && c.write && !slices.Contains([]string{"keybrake_key_killed", "keybrake_key_readonly", "keybrake_key_expired"}, reason):
 		a.fail("I-32", "%s was answered %d %s though a write had left", c.run, rec.code, reason)
 	}
 	if rec.code == http.StatusServiceUnavailable {
@@ -633,4 +708,4 @@ func (a *auditor) answered(c *call, rec *recorder, reason string) {
 }
 
 // excuses are what may come instead of the reason that a call has to be refused for.
-var excuses = []string{"keybrake_key_killed", "keybrake_key_readonly", "keybrake_unavailable", "keybrake_upstream_unreachable", "keybrake_key_frozen"}
+var excuses = []string{"keybrake_key_killed", "keybrake_key_readonly", "keybrake_unavailable", "keybrake_upstream_unreachable", "keybrake_key_frozen", "keybrake_key_expired", "keybrake_key_invalid"}

@@ -113,7 +113,7 @@ func (e *engine) commit(turns []*turn, fault string) {
 		err = errors.New("disk full")
 	default:
 		if c, err = e.decide(turns); err == nil && fault == "unknown" {
-			err = errors.Join(errors.New("flush failed"), e.keep(c))
+			err = errors.Join(errors.New("flush failed"), store.ErrUncertain, e.keep(c))
 			e.broken = err
 		} else if err == nil {
 			err = e.flush(c)

@@ -18,7 +18,8 @@ func (w *world) run() {
 			w.start(newAgent(w, i).work)
 		}
 		w.start(newOperator(w, "brakes", 11).brakes)
-		w.start(newOperator(w, "limits", 12).limits)
+		w.start(newOperator(w, "limits", 12).changes)
+		w.start(w.postman)
 		w.start(w.asker)
 	}
 	for {

@@ -29,6 +29,7 @@ type vendor struct {
 	running map[string]int    // idempotency keys that are slow to run
 	wires   map[*request]bool // what is on the wire
 	rate    float64           // how often the line fails
+	pushed  []string          // objects that messages are about
 	plan    func(write bool) plan
 }
 
@@ -192,6 +193,9 @@ func (v *vendor) later() {
 		set = v.sandbox.SetPayoutStatus
 	}
 	err := set(id, "failed")
+	if err == nil {
+		v.pushed = append(v.pushed, id)
+	}
 	effects := v.sandbox.Effects()
 	v.auditor.later(effects[v.seen:])
 	v.seen = len(effects)

@@ -17,6 +17,8 @@ type class struct {
 	name string
 	must string   // the reason it has to be refused for
 	may  []string // further reasons it may be refused for
+	// marked: the policy would refuse it, and does not enforce anything.
+	marked bool
 }
 
 // refused checks that a denial has the right reason, with the right figures.
@@ -39,6 +41,8 @@ func (a *auditor) refused(rec *audit.Record, c *change) {
 		right = slices.ContainsFunc(k.claims, func(cl *claim) bool { return cl.state == ledger.Unresolved || cl.closed >= made.begun })
 	case policy.CodeIdemInUse, policy.CodeIdemMismatch:
 		right = slices.Contains(made.class.may, string(code)) && len(k.claims) > 0
+	case policy.CodeKeyExpired:
+		right = a.hadEnded(rec)
 	case policy.CodeFrozen:
 		right = a.frozen[k.id]
 	case "keybrake_unavailable", "keybrake_upstream_unreachable", "keybrake_upstream_credential":

@@ -37,11 +37,10 @@ type options struct {
 
 // result is what came of a run.
 type result struct {
-	calls, crashes, steps            int
-	hash                             string
-	admitted, denied, exact, effects int
-	departures                       int
-	broken                           []violation
+	calls, crashes, steps int
+	hash                  string
+	figures
+	broken []violation
 }
 
 // world is a whole Keybrake with its agents, operators and vendor, under one baton.
@@ -61,6 +60,7 @@ type world struct {
 	p        *process
 	keys     []agentKey
 	abroad   []string     // charges that are not in dollars
+	payee    string       // an account that money can be paid out to through the second API
 	working  atomic.Int64 // agents and operators that are not done
 	agents   atomic.Int64 // agents that are not done
 	calls    int
@@ -75,6 +75,7 @@ type agentKey struct {
 	id     policy.KeyID
 	name   string
 	secret string
+	older  []text
 }
 
 // process is one life of the program.
@@ -128,6 +129,7 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	w.seeded = w.sandbox.Seed()
 	w.auditor = newAuditor(func() int64 { return w.b.steps.Load() }, w.now)
 	w.sellAbroad(t)
+	w.payOutTo(t)
 	w.vendor = &vendor{
 		b: w.b, sandbox: w.sandbox, rng: rand.New(rand.NewPCG(seed, 2)), auditor: w.auditor,
 		seen: len(w.sandbox.Effects()), running: make(map[string]int), wires: make(map[*request]bool), rate: []float64{0.02, 0.1, 0.3}[w.rng.IntN(3)],
@@ -152,17 +154,45 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 // sellAbroad makes charges that are not in dollars.
 func (w *world) sellAbroad(t testing.TB) {
 	for _, form := range []string{"amount=30000&currency=eur", "amount=30000&currency=eur", "amount=90000&currency=jpy"} {
-		rec := &recorder{head: make(http.Header)}
-		r, err := http.NewRequest(http.MethodPost, "https://api.stripe.example/v1/charges", strings.NewReader(form+"&source=tok_visa"))
-		must(t, err)
-		r.Header.Set("Authorization", "Bearer sk_test_simulated")
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		w.sandbox.ServeHTTP(rec, r)
 		var charge struct{ ID, Currency string }
-		must(t, json.Unmarshal(rec.body.Bytes(), &charge))
+		w.atVendor(t, "/v1/charges", form+"&source=tok_visa", "", &charge)
 		w.abroad = append(w.abroad, charge.ID)
 		w.auditor.foreign[charge.ID] = charge.Currency
 	}
+}
+
+// payOutTo makes an account that money can be paid out to.
+func (w *world) payOutTo(t testing.TB) {
+	var to struct{ ID string }
+	w.atVendor(t, "/v2/core/accounts", `{"contact_email":"paid@example.com","display_name":"A recipient","identity":{"country":"us",`+
+		`"entity_type":"company"},"configuration":{"recipient":{"capabilities":{"bank_accounts":{"ach":{"requested":true}}}}}}`, "", &to)
+	w.atVendor(t, "/v2/money_management/outbound_setup_intents", `{"payout_method_data":{"type":"bank_account","bank_account":{"account_number":`+
+		`"000123456789","routing_number":"110000000","country":"us","currency":"usd"}},"usage_intent":"payment"}`, to.ID, &struct{}{})
+	w.payee = to.ID
+}
+
+// atVendor makes something at the vendor before the run begins.
+func (w *world) atVendor(t testing.TB, path, body, account string, into any) {
+	rec := &recorder{head: make(http.Header)}
+	r, err := http.NewRequest(http.MethodPost, "https://api.stripe.example"+path, strings.NewReader(body))
+	must(t, err)
+	r.Header.Set("Authorization", "Bearer sk_test_simulated")
+	r.Header.Set("Content-Type", contentType(path))
+	if account != "" {
+		r.Header.Set("Stripe-Context", account)
+	}
+	w.sandbox.ServeHTTP(rec, r)
+	if rec.code != http.StatusOK {
+		t.Fatalf("%s: %s", path, rec)
+	}
+	must(t, json.Unmarshal(rec.body.Bytes(), into))
+}
+
+func contentType(path string) string {
+	if strings.HasPrefix(path, "/v2/") {
+		return "application/json"
+	}
+	return "application/x-www-form-urlencoded"
 }
 
 func must(t testing.TB, err error) {
@@ -208,8 +238,32 @@ caps:
   - {resource: "*", per: day, calls: ` + fmt.Sprint(30+w.rng.IntN(200)) + `}
 customers: any
 timezone: ` + zone + "\n",
+		`scopes: {charges: read, v2.money_management.outbound_payments: write}
+caps:
+  - {resource: v2.money_management.outbound_payments, per: day, usd: ` + usd(100, 900) + `}
+  - {resource: "*", per: hour, calls: ` + fmt.Sprint(5+w.rng.IntN(40)) + `}
+customers: any
+no_customer: [v2.money_management.outbound_payments.create]
+timezone: ` + zone + "\n" + repeat,
+		`scopes: {charges: read, payment_intents: read, refunds: write}
+caps:
+  - {resource: refunds, per: day, usd: ` + usd(20, 200) + `}
+  - {resource: refunds, per: hour, calls: ` + fmt.Sprint(2+w.rng.IntN(20)) + `}
+  - {resource: refunds, per: call, usd: ` + usd(20, 50) + `}
+customers: [` + w.seeded.Customers[0].ID + `]
+enforcement: shadow
+`,
 	}
 }
+
+// What the keys of a run are for, by their place in it.
+const (
+	refundsKey = iota
+	customerKey
+	payoutsKey
+	secondAPIKey
+	shadowKey
+)
 
 // setUp adds an upstream and keys, as operators do before agents come.
 func (w *world) setUp(ctx context.Context, s *admin.Service) error {
@@ -219,6 +273,9 @@ func (w *world) setUp(ctx context.Context, s *admin.Service) error {
 	}
 	_, err := s.AddUpstream(ctx, who, admin.UpstreamRequest{Name: "stripe", Secret: "sk_test_simulated", BaseURL: "https://api.stripe.example"})
 	if err != nil {
+		return err
+	}
+	if _, err := s.SetWebhook(ctx, who, "stripe", admin.SigningSecret{Secret: signing}); err != nil {
 		return err
 	}
 	for i, text := range w.policies() {
@@ -266,7 +323,7 @@ func (w *world) boot() {
 			Adapter: w.fault.adapter(w.adapter), Ring: ring, Store: db, Client: client, Rates: p.service.Rates, Log: log,
 			LookupsPerSecond: 1e6, LookupsPerUpstream: 1e6,
 		})
-		p.reconcile = reconcile.New(reconcile.Config{Vendor: w.adapter, Ring: p.ring, Store: db, Client: client, Log: log, PerSecond: 1e6})
+		p.reconcile = reconcile.New(reconcile.Config{Vendor: w.fault.vendor(w.adapter), Ring: p.ring, Store: db, Client: client, Log: log, PerSecond: 1e6})
 		watch, stop := context.WithCancel(context.WithValue(context.Background(), whoKey{}, "sync"))
 		p.stop = stop
 		go p.service.WatchKillFile(watch, "")
@@ -326,7 +383,6 @@ func (w *world) result() result {
 	}
 	a := w.auditor
 	return result{
-		calls: w.calls, crashes: w.crashes, steps: int(w.b.steps.Load()), hash: w.b.hash(), admitted: a.admitted, denied: a.denied,
-		exact: a.exact, effects: a.effects, departures: a.departures, broken: a.broken,
+		calls: w.calls, crashes: w.crashes, steps: int(w.b.steps.Load()), hash: w.b.hash(), figures: a.figures, broken: a.broken,
 	}
 }

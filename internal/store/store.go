@@ -26,6 +26,8 @@ var (
 	// durable, and it is safe to say so to an agent. One case is open: after a failed flush the work may be there
 	// at the next start, as a hold whose outcome is unknown; the store takes nothing more until then.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrUncertain comes with ErrUnavailable in that case: whether the work is there will be seen at the next start.
+	ErrUncertain = errors.New("the end of the transaction is not known")
 	// ErrBusy: the queue is full or the wait was too long; nothing was made durable.
 	ErrBusy = errors.New("store busy")
 	// ErrOnTheWire: the call may still be on its way, so nobody can say what becomes of it.

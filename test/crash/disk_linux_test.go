@@ -272,6 +272,32 @@ func TestAfterAFailedWriteOrFlushThereIsNoMoneyUntilARestart(t *testing.T) {
 	}
 }
 
+// TestAnActionWhoseFlushFailedIsNotToldToHaveChangedNothing: it may be there at the next start, and here it is.
+func TestAnActionWhoseFlushFailedIsNotToldToHaveChangedNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.kill()
+	g := w.startBehindGate(openly)
+	failed := false
+	flush := logging(unix.SYS_FDATASYNC, "")
+	g.set(func(a *attempt) answer {
+		if failed || !flush(a) {
+			return pass
+		}
+		failed = true
+		return fail(unix.EIO)
+	})
+	_, err := w.ops.SetRates(t.Context(), admin.RateInputs{IfMatch: "*", Rates: []admin.RateInput{{Currency: "EUR", Rate: "1.09"}}})
+	if err == nil || !strings.Contains(err.Error(), "whether it was changed") || strings.Contains(err.Error(), "nothing was changed") {
+		t.Errorf("the operator is told: %v", err)
+	}
+	w.kill()
+	w.start()
+	if rates, err := w.ops.Rates(t.Context()); err != nil || len(rates.Items) != 1 {
+		t.Errorf("after a restart there are %d rates: %v", len(rates.Items), err)
+	}
+}
+
 // TestAReadOnlyFileSystemIsRefusedAtTheStart: better no gateway than one that cannot write.
 func TestAReadOnlyFileSystemIsRefusedAtTheStart(t *testing.T) {
 	t.Parallel()

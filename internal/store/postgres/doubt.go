@@ -23,7 +23,7 @@ type doubt struct {
 
 var (
 	// errUncertain: nobody knows whether the transaction was committed.
-	errUncertain = errors.New("the commit was not answered")
+	errUncertain = fmt.Errorf("%w: the commit was not answered", store.ErrUncertain)
 	// errNotCommitted: it was not.
 	errNotCommitted = errors.New("the transaction was not committed")
 )

@@ -34,7 +34,7 @@ func (w *writer) Control(_ store.Lane, f func(store.Tx) error) error {
 			w.remember()
 			return nil
 		}
-		err = w.failed("commit", err)
+		err = w.unflushed(err)
 	} else if engineFault(err) {
 		err = w.failed("update", err)
 	}

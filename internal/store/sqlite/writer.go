@@ -132,7 +132,7 @@ func (w *writer) Commit(units []*queue.Unit) (err error) {
 	err = w.stmts.commit(ctx)
 	flush = time.Since(decided)
 	if err != nil {
-		return w.failed("commit", err)
+		return w.unflushed(err)
 	}
 	committed = true
 	w.adopt(b, changes)
@@ -148,6 +148,14 @@ func (w *writer) failed(what string, err error) error {
 		w.db.stuck.Store(&err)
 	}
 	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, what, err)
+}
+
+// unflushed is failed for a commit. One that a full disk stopped is taken back; after any other nobody knows.
+func (w *writer) unflushed(err error) error {
+	if primary(err) == sqlite3.SQLITE_FULL {
+		return w.failed("commit", err)
+	}
+	return fmt.Errorf("%w: %w", store.ErrUncertain, w.failed("commit", err))
 }
 
 // look breaks the store down if the error says that the disk cannot be trusted.
