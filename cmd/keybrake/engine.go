@@ -103,11 +103,22 @@ func (s *server) join(ctx context.Context) error {
 	})
 	s.admin.Cluster = s.member
 	s.gateway.Lease = s.member.Held
-	if err := s.member.Look(ctx); err != nil {
-		return fmt.Errorf("join the nodes that serve the store: %w", err)
+	for until := time.Now().Add(joinWait); ; pause(ctx, joinAgain) {
+		err := s.member.Look(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(until) {
+			return fmt.Errorf("join the nodes that serve the store: %w", err)
+		}
 	}
-	return nil
 }
+
+const (
+	// joinWait is how long a start may take to get a first lease: a store that is busy, or just changing hands, comes back.
+	joinWait  = 30 * time.Second
+	joinAgain = 100 * time.Millisecond
+)
 
 // leadEvery is how often a node asks whether it does what one of them does for all.
 const leadEvery = time.Second
