@@ -138,7 +138,11 @@ func (d *doctor) checkStore(ctx context.Context) {
 		case st.Trouble != "":
 			d.say(check, failure, st.Trouble, "money calls are refused until that is mended")
 		default:
-			d.say(check, fine, fmt.Sprintf("%d records, signed up to %d; `keybrake audit verify` reads the chain", st.Height, st.Signed), "")
+			found := fmt.Sprintf("%d records, signed up to %d; `keybrake audit verify` reads the chain", st.Height, st.Signed)
+			if st.Safety != "" {
+				found += "; " + st.Safety
+			}
+			d.say(check, fine, found, "")
 		}
 		return
 	}

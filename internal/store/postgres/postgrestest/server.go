@@ -67,7 +67,7 @@ func Database(t testing.TB) string {
 	t.Helper()
 	shared.Lock()
 	if shared.server == nil && shared.err == nil {
-		shared.server, shared.err = start()
+		shared.server, shared.err = New(folder())
 	}
 	s, err := shared.server, shared.err
 	shared.Unlock()
@@ -78,7 +78,7 @@ func Database(t testing.TB) string {
 // Start starts a server for one test, with settings ("fsync=off") beside the usual ones.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := start(settings...)
+	s, err := New(folder(), settings...)
 	need(t, err)
 	t.Cleanup(s.End)
 	return s
@@ -171,13 +171,14 @@ func binaries() (string, error) {
 	return filepath.Dir(slices.Max(found)), nil
 }
 
-// start makes a new server.
-func start(settings ...string) (s *Server, err error) {
+// New makes and starts a server whose data lies in a new folder of its own within a folder (empty: the temporary one), with
+// settings beside the usual ones. End ends it.
+func New(within string, settings ...string) (s *Server, err error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(folder(), "keybrake-postgres-")
+	dir, err := os.MkdirTemp(within, "keybrake-postgres-")
 	if err != nil {
 		return nil, err
 	}
@@ -317,5 +318,5 @@ func (s *Server) run() error {
 // End ends the server and removes what it had.
 func (s *Server) End() {
 	s.Kill()
-	_ = os.RemoveAll(s.dir) // it lies in the temporary folder
+	_ = os.RemoveAll(s.dir) // it is of no use to anybody
 }
