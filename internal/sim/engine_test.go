@@ -68,13 +68,18 @@ type engine struct {
 	// unflushed is what a doctored store acknowledged before it was durable.
 	unflushed []*change
 	lazy      bool
+	// journal keeps what became durable, for other engines; nil: nobody wants it.
+	journal *journal
 }
 
 var _ store.DB = (*engine)(nil)
 
 // reopen starts on what is durable, as a new process would.
 func (e *engine) reopen() (*engine, error) {
-	n := &engine{b: e.b, clock: e.clock, signer: e.signer, seen: e.seen, lost: e.lost, panicked: e.panicked, faulty: e.faulty, lazy: e.lazy, durable: e.durable, live: e.durable.clone()}
+	n := &engine{b: e.b, clock: e.clock, signer: e.signer, seen: e.seen, lost: e.lost, panicked: e.panicked, faulty: e.faulty, lazy: e.lazy, journal: e.journal, durable: e.durable, live: e.durable.clone()}
+	if n.journal != nil {
+		n.journal.steps = append(n.journal.steps, step{at: n.time(), restart: true})
+	}
 	return n, n.takeOver()
 }
 
@@ -112,11 +117,15 @@ func (e *engine) commit(turns []*turn, fault string) {
 	case fault == "unavailable":
 		err = errors.New("disk full")
 	default:
+		written := e.write(turns)
 		if c, err = e.decide(turns); err == nil && fault == "unknown" {
 			err = errors.Join(errors.New("flush failed"), store.ErrUncertain, e.keep(c))
 			e.broken = err
 		} else if err == nil {
 			err = e.flush(c)
+		}
+		if c != nil && e.journal != nil {
+			e.journal.steps = append(e.journal.steps, written(c)...)
 		}
 	}
 	for _, t := range turns {
@@ -130,6 +139,28 @@ func (e *engine) commit(turns []*turn, fault string) {
 	}
 	e.b.notef("commit", "store", "%d units, fault %q, error %v, chain %d %x", len(turns), fault, err != nil, e.live.chain.Seq, e.live.chain.Hash[:4])
 	e.b.waiting = append(e.b.waiting, turns...)
+}
+
+// write keeps what is asked for as it is now, and returns how it goes into the journal once it is durable.
+func (e *engine) write(turns []*turn) func(*change) []step {
+	if e.journal == nil {
+		return nil
+	}
+	var steps []step
+	if turns[0].unit.update == nil {
+		for _, t := range turns {
+			steps = append(steps, step{do: copyOf(t.unit)})
+		}
+	}
+	return func(c *change) []step {
+		if c.action != nil {
+			return []step{{at: c.at, do: c.action}}
+		}
+		for i := range steps {
+			steps[i].at = c.at
+		}
+		return steps
+	}
 }
 
 // decide runs the batch function, or one operator's action.
@@ -166,12 +197,12 @@ func (e *engine) decide(turns []*turn) (c *change, err error) {
 
 func (e *engine) act(u *unit) (*change, error) {
 	staged := e.live.control.clone()
-	t := &tx{rows: e.live, control: &staged, now: e.time(), chain: e.live.chain, signer: e.signer}
+	t := &scribe{tx: &tx{rows: e.live, control: &staged, now: e.time(), chain: e.live.chain, signer: e.signer}}
 	if err := u.update(t); err != nil {
 		u.err = err // what was asked for does not go: nobody else is concerned
 		return &change{chain: e.live.chain}, nil
 	}
-	return &change{entries: t.entries, heads: t.heads, chain: t.chain, control: &staged, at: t.now}, nil
+	return &change{entries: t.entries, heads: t.heads, chain: t.chain, control: &staged, at: t.now, action: t.again}, nil
 }
 
 func (e *engine) flush(c *change) error {
@@ -337,7 +368,7 @@ func (e *engine) time() time.Time {
 }
 
 func (e *engine) SignHead(ctx context.Context) error {
-	return e.Update(ctx, store.LaneControl, func(t store.Tx) error { return t.(*tx).signHead() })
+	return e.Update(ctx, store.LaneControl, func(t store.Tx) error { return t.(*scribe).signHead() })
 }
 
 // Archive is not simulated: the record stays where it is.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -83,6 +84,8 @@ type change struct {
 	joins   []store.Join
 	control *control // operators' rows as they are afterwards; nil: as before
 	at      time.Time
+	// action is what an operator did, for the journal.
+	action func(context.Context, store.DB) error
 }
 
 func (r *rows) apply(c *change) error {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// setting reads one of KEYBRAKE_SIM_SEED, _SEEDS, _CALLS, _STEPS.
+// setting reads one of KEYBRAKE_SIM_SEED, _SEEDS, _ENGINE_SEEDS, _CALLS, _STEPS.
 func setting(t *testing.T, name string, otherwise int) int {
 	text := os.Getenv("KEYBRAKE_SIM_" + name)
 	if text == "" {

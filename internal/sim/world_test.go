@@ -33,6 +33,7 @@ type options struct {
 	verbose func(format string, args ...any)
 	sweep   *sweep       // a scripted day with one failure, in place of chance
 	after   func(*world) // looks at what is left, once everything is over
+	journal *journal     // keeps what became durable; nil: nobody wants it
 }
 
 // result is what came of a run.
@@ -147,7 +148,7 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	w.adapter, err = stripe.New()
 	must(t, err)
 	w.engine = &engine{b: w.b, clock: w.clock.ours, signer: w.master, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n },
-		panicked: func(what string) { w.auditor.fail("assertion", "%s", what) }, durable: newRows(), live: newRows(), faulty: w.readFails}
+		panicked: func(what string) { w.auditor.fail("assertion", "%s", what) }, durable: newRows(), live: newRows(), faulty: w.readFails, journal: o.journal}
 	return w
 }
 
