@@ -19,7 +19,7 @@ const (
 // TestNothingIsLostOrOverspentWhateverHappensToACluster lets three gateways on one PostgreSQL, with a standby that every
 // commit waits for, go through one trouble after the other under load, and has the books audited after each.
 func TestNothingIsLostOrOverspentWhateverHappensToACluster(t *testing.T) {
-	rounds, seed := int(numberFrom(clusterVariable, 6)), numberFrom(seedVariable, rand.Uint64())
+	rounds, seed := int(numberFrom(clusterVariable, 5)), numberFrom(seedVariable, rand.Uint64())
 	t.Logf("%s=%d", seedVariable, seed)
 	began := time.Now()
 	w := newCluster(t, 3, "--upstream-deadline", "1", "--reconcile-per-second", "1000", "--store-wait", "1")

@@ -54,15 +54,27 @@ func newCluster(t testing.TB, gateways int, flags ...string) *world {
 	return w
 }
 
-// start starts the node's gateway and waits until it serves.
+// start starts the node's gateway and waits until it serves. One that finds no store in time ends, and is started again as a
+// supervisor does.
 func (n *node) start() {
 	n.w.t.Helper()
-	ready := filepath.Join(n.w.dir, n.name+".ready.json")
-	_ = os.Remove(ready) // the one of an earlier gateway
 	data := filepath.Join(n.w.dir, n.name)
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		n.w.t.Fatal(err)
 	}
+	for range 10 {
+		if n.serve(data) {
+			return
+		}
+	}
+	n.w.t.Fatalf("node %s ended:\n%s", n.name, &n.out)
+}
+
+// serve starts a gateway and reports whether it serves in the end.
+func (n *node) serve(data string) bool {
+	n.w.t.Helper()
+	ready := filepath.Join(n.w.dir, n.name+".ready.json")
+	_ = os.Remove(ready) // the one of an earlier gateway
 	n.process = n.w.run(nil, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready,
 		"--store", fmt.Sprintf("postgres://keybrake@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", n.lines[0].port(), n.lines[1].port(), database),
 		"--node", n.name, "--data", data, "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", n.w.archive(),
@@ -71,11 +83,12 @@ func (n *node) start() {
 		text, err := os.ReadFile(ready)
 		if err == nil {
 			n.announced(text)
-			return
+			return true
 		}
 		select {
 		case <-n.gone:
-			n.w.t.Fatalf("node %s ended:\n%s", n.name, &n.out)
+			n.sane()
+			return false
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
