@@ -29,7 +29,7 @@ type writer struct {
 	calls  *session
 	brakes *session
 
-	// mine are the reservations that this node has made and that are open, as it left them. They tell what a batch will
+	// mine are the reservations that are on the wire of this node, as it left them. They tell what a batch will
 	// have to read; what they say decides nothing. Only the calls' goroutine touches them.
 	mine map[ledger.ReservationID]*ledger.Reservation
 	// unsent are reservations that were committed after their callers had been told that they were not.
@@ -239,10 +239,11 @@ func (w *writer) adopt(after *locked, c ledger.Changes) {
 		w.mine[r.ID] = r
 	}
 	for _, r := range c.Updated {
-		if _, is := w.mine[r.ID]; is {
-			w.mine[r.ID] = r
+		if _, is := w.mine[r.ID]; !is {
+			continue
 		}
-		if !r.State.Open() {
+		w.mine[r.ID] = r
+		if r.State != ledger.Reserved { // another node may settle it later, of which this one would not hear
 			delete(w.mine, r.ID)
 		}
 	}
