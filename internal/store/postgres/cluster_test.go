@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
@@ -149,7 +150,7 @@ func TestWhatADeadNodeLeftOnTheWireIsTakenOver(t *testing.T) {
 	kept, err := alive.Admit(t.Context(), admission(version, nil, 100))
 	must(t, err)
 	dead.Die()
-	exec(t, url, `UPDATE nodes SET seen = 0 WHERE id = '`+dead.Node()+`'`)
+	exec(t, url, `UPDATE nodes SET alive = 0, seen = 0 WHERE id = '`+dead.Node()+`'`)
 	must(t, alive.TakeOver())
 	must(t, alive.View(t.Context(), func(tx store.Tx) error {
 		for id, want := range map[ledger.ReservationID]ledger.State{lost.Reservation.ID: ledger.Unresolved, kept.Reservation.ID: ledger.Reserved} {
@@ -163,6 +164,16 @@ func TestWhatADeadNodeLeftOnTheWireIsTakenOver(t *testing.T) {
 		}
 		return nil
 	}))
+	for until := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // it is noticed within a second or so
+		seen, err := alive.Nodes(t.Context())
+		must(t, err)
+		if !seen.Nodes[0].Ended.IsZero() && seen.Nodes[1].Ended.IsZero() {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("a node that is silent for long has not ended: %+v", seen.Nodes)
+		}
+	}
 	before := booked(t, alive, url).records
 	must(t, alive.TakeOver())
 	if again := booked(t, alive, url).records; again != before {
