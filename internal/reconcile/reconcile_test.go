@@ -1,11 +1,14 @@
 package reconcile_test
 
 import (
+	"context"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/ledger"
+	"github.com/keybrake/keybrake/internal/reconcile"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream/stripe/sandbox"
 )
@@ -281,4 +284,27 @@ func TestACallThatAnotherMadeGoodIsNotTakenForDone(t *testing.T) {
 		w.pass(given)
 		w.wantState(r, ledger.Settled, "", 600)
 	})
+}
+
+// With one look in a quarter of an hour the second one is refused at once: the context ends before its turn.
+func TestLooksAreBoundedPerSecondAndTheOldestCallIsAskedAboutFirst(t *testing.T) {
+	w := newWorld(t)
+	charges := w.seeded.Customers[0].Charges
+	for _, charge := range charges[:3] {
+		w.lost(true, "/v1/refunds", "charge="+charge+"&amount=700")
+	}
+	w.offset.Add(int64(given))
+	slow := reconcile.New(reconcile.Config{
+		Vendor: w.adapter, Ring: w.ring, Store: w.store, Client: w.client, Log: slog.New(slog.DiscardHandler), PerSecond: 1.0 / 900,
+	})
+	before := w.sandbox.Arrivals()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := slow.Open(ctx); err == nil || !strings.Contains(err.Error(), "wait for a turn") {
+		t.Errorf("three calls were asked about: %v", err)
+	}
+	journal := w.sandbox.Journal()
+	if n := w.sandbox.Arrivals() - before; n != 1 || !strings.Contains(journal[len(journal)-1].Query, charges[0]) {
+		t.Errorf("%d looks, the last at %+v", n, journal[len(journal)-1])
+	}
 }
