@@ -90,7 +90,8 @@ func (s *season) summary(took time.Duration) {
 	}
 	w.t.Logf("%d kills, %d calls in %d tries, %d effects at Stripe, %d reservations of which %d are open, %d records, %d looks at Stripe for what was open, %d brakes pulled or lifted, %s",
 		w.kills, len(w.calls), tries, len(w.truth.effects), len(w.books.reservations), open, len(w.books.records), learned, len(w.acts), took.Round(time.Second))
-	if len(w.truth.effects) == 0 || open+learned == 0 {
+	// A cluster may lose nobody's answer in a few rounds; a process that is killed under load does.
+	if len(w.truth.effects) == 0 || w.kills > 0 && open+learned == 0 {
 		w.t.Error("nothing moved, or nothing was on the wire when something broke")
 	}
 }
