@@ -43,6 +43,11 @@ func TestEveryInvariantAndCaseNamesItsTest(t *testing.T) {
 			t.Errorf("%s: nothing shows it, and nothing says why: %s", cells[1], cells[3])
 		}
 	}
+	for _, m := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(string(text), -1) {
+		if !tests[m[1]] {
+			t.Errorf("there is no %s", m[1])
+		}
+	}
 	for kind, last := range map[string]int{"I": 32, "F": 95} {
 		for n := 1; n <= last; n++ {
 			if name := fmt.Sprintf("%s%02d", kind, n); !told[name] {
