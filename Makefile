@@ -56,6 +56,10 @@ bench-load: build ## real processes under load; makes a 5 GB store in the tempor
 	cd test && $(GO) build -o ../build/bench ./bench && $(GO) build -o ../build/caddy ./bench/caddy
 	build/bench run -keybrake build/keybrake -caddy build/caddy -what $(BENCH)
 
+bench-nodes: build ## two nodes and two gateways on one PostgreSQL, beside one transaction per call
+	cd test && $(GO) build -o ../build/bench ./bench
+	build/bench run -keybrake build/keybrake -what nodes,gateways
+
 bench-pages: build ## how long the console's pages take over 10,000 keys and 5 million records; makes a 5 GB store, once
 	cd test && $(GO) build -o ../build/bench ./bench
 	build/bench run -keybrake build/keybrake -what pages -keys 10000
@@ -83,4 +87,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, PART=K/N does a part, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -part $${PART:-1/1} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build dist setup pictures test generate check demo bench bench-go bench-load bench-pages crash cluster sim fuzz mutate
+.PHONY: help run build dist setup pictures test generate check demo bench bench-go bench-load bench-nodes bench-pages crash cluster sim fuzz mutate

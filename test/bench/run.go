@@ -62,7 +62,7 @@ func run(args []string) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *options) error
-	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"export", export}, {"pages", pages}, {"compare", compare}, {"nodes", nodes}} {
+	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"export", export}, {"pages", pages}, {"compare", compare}, {"nodes", nodes}, {"gateways", gateways}} {
 		if !slices.Contains(o.what, part.name) {
 			continue
 		}
@@ -86,6 +86,7 @@ type rig struct {
 	idle             memory        // of the gateway then
 	// Keys: one that may create payment intents, one that may refund and read.
 	creator, refunder string
+	serve             []string // flags that say which store
 	closers           []func() error
 }
 
@@ -119,6 +120,7 @@ func newRig(ctx context.Context, o *options, dir string) (_ *rig, err error) {
 		}
 		r.closers = append(r.closers, func() error { return os.RemoveAll(r.dir) })
 	}
+	r.serve = []string{"--store", "sqlite:" + storePath(r.dir)}
 	if err := r.startSandbox(o); err != nil {
 		return nil, err
 	}
@@ -199,9 +201,9 @@ func (r *rig) startGateway(o *options) error {
 		return err
 	}
 	begin := time.Now()
-	cmd := exec.Command(o.keybrake, "serve", "--store", "sqlite:"+storePath(r.dir), "--ready-file", ready,
+	cmd := exec.Command(o.keybrake, append([]string{"serve", "--ready-file", ready,
 		"--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-		"--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000")
+		"--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, r.serve...)...)
 	cmd.Env = append(append(os.Environ(), "XDG_STATE_HOME="+r.dir), o.environment...)
 	p, err := start("gateway", cmd)
 	if err != nil {
