@@ -27,7 +27,7 @@ type policyFlags struct {
 func (f *policyFlags) bind(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.file, "policy", "", "policy file (YAML), - for standard input")
 	cmd.Flags().StringArrayVar(&f.caps, "cap", nil, "add or replace a cap: refunds/day=500 or refunds/hour=30calls (repeat)")
-	cmd.Flags().StringArrayVar(&f.customers, "customer", nil, "the customers, in place of the policy's: an id, or `any` alone (repeat)")
+	cmd.Flags().StringArrayVar(&f.customers, "customer", nil, "the customers, in place of the policy's: an `id`, or \"any\" alone (repeat)")
 	cmd.Flags().StringVar(&f.expires, "expires", "", "a span from the key's creation like 90d, or a date")
 	cmd.Flags().StringVar(&f.rotate, "rotate-every", "", "after how long the key's text is due for another, like 90d")
 }

@@ -45,7 +45,7 @@ func outputFlag(cmd *cobra.Command) *format {
 // ifMatchFlag lets an edit say which version it was made for, whose etag a reading command shows. Without it the edit is about
 // whatever is there: who types a command says what shall be.
 func ifMatchFlag(cmd *cobra.Command, to *string, what, reads string) {
-	cmd.Flags().StringVar(to, "if-match", "", fmt.Sprintf("refuse if the %s is not at this version (etag of `%s -o json`)", what, reads))
+	cmd.Flags().StringVar(to, "if-match", "", fmt.Sprintf("refuse if the %s is not at this version (the `etag` of keybrake %s -o json)", what, reads))
 }
 
 // print writes v as indented JSON, or lets people write what people read.

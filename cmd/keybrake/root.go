@@ -73,7 +73,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServe(s), newSandbox(s), newUpstream(s), newKey(s), newKill(s), newResume(s), newSpend(s),
+	root.AddCommand(newServe(s), newSandbox(s), newUpstream(s), newKey(s), newApply(s), newKill(s), newResume(s), newSpend(s),
 		newAudit(s), newRates(s), newScopes(s), newVerify(s), newReconcile(s), newBackup(s), newToken(s), newOperator(s), newSession(s),
 		newReplay(s), newStoreCommand(s), newHealthcheck(s), newMan(s), newDoctor(s), newAlerts(s), newNodes(s), newVersion(s))
 	usage(root)
