@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -70,7 +69,7 @@ func flatten(p *Policy) map[string]string {
 		out["network."+n.String()] = "allowed"
 	}
 	set("expires", p.Expires.String(), p.Expires != Expiry{})
-	set("rotate_every", fmt.Sprint(p.RotateEvery), p.RotateEvery != 0)
+	set("rotate_every", FormatSpan(p.RotateEvery), p.RotateEvery != 0)
 	set("timezone", zoneName(p.Timezone), true)
 	set("enforcement", "shadow", p.Enforcement == Shadow)
 	return out

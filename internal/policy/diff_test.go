@@ -20,9 +20,11 @@ func TestDiff(t *testing.T) {
 	after.Caps = []Cap{{"refunds", PerDay, UnitUSD, 200_000_000}}
 	after.Customers = Customers{List: []CustomerID{"cus_A"}}
 	after.Timezone = time.FixedZone("Here", 3600)
+	after.RotateEvery = 90 * 24 * time.Hour
 	want := []Change{
 		{"caps.refunds/day/usd", "100.00", "200.00"},
 		{"customers.cus_B", "allowed", ""},
+		{"rotate_every", "", "90d"},
 		{"scopes.payouts", "", "read"},
 		{"scopes.refunds", "write", "read"},
 		{"timezone", "UTC", "Here"},
