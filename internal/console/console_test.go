@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -8,6 +9,9 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/audit"
+	"github.com/keybrake/keybrake/internal/policy"
+	"github.com/keybrake/keybrake/internal/store"
 )
 
 func TestWhoHasNotSignedInSeesOnlyTheWayIn(t *testing.T) {
@@ -162,6 +166,42 @@ func TestMoneyAndTimesAreWordedTheSameEverywhere(t *testing.T) {
 	} {
 		if got := span(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
+// TestARefusalIsNotSaidToBeShadowsUnlessItWas: rules that shadow would only mark refuse where they are enforced.
+func TestARefusalIsNotSaidToBeShadowsUnlessItWas(t *testing.T) {
+	s := newSite(t)
+	for _, shadowed := range []bool{false, true} {
+		rec := &audit.Record{
+			Kind: audit.KindDenied, Operation: "refunds.create", Verdict: "deny",
+			Failures: []policy.Failure{{Code: policy.CodeCustomerDenied, Rule: "customers", Message: "Add it to the policy's `customers`.", Soft: true}},
+		}
+		if shadowed {
+			rec.Kind, rec.Verdict, rec.Shadowed = audit.KindIntent, "allow", true
+		}
+		var entry audit.Entry
+		err := s.db.Update(t.Context(), store.LaneControl, func(tx store.Tx) (err error) {
+			entry, err = tx.Append(rec)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := s.get(fmt.Sprintf("/audit/aud_1_%d", entry.Seq))
+		if page.status != http.StatusOK || strings.Contains(page.body, "(shadow: not enforced)") != shadowed || !strings.Contains(page.body, "policy&#39;s <code>customers</code>.") {
+			t.Errorf("shadowed %v: %d %s", shadowed, page.status, shown(page.body))
+		}
+	}
+}
+
+func TestWhatASentenceQuotesIsShownAsCode(t *testing.T) {
+	for in, want := range map[string]string{
+		"no `a<b` here, `c`": "no <code>a&lt;b</code> here, <code>c</code>", "one ` alone": "one ` alone", "": "", "``": "<code></code>", "<b>": "&lt;b&gt;",
+	} {
+		if got := string(prose(in)); got != want {
+			t.Errorf("%q is %q, want %q", in, got, want)
 		}
 	}
 }

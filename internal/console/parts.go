@@ -13,7 +13,7 @@ import (
 // parts are what templates make of values, whatever the page.
 var parts = template.FuncMap{
 	"atform": atForm, "breaks": breaks, "browser": browser, "dollars": dollars, "count": count, "plural": plural, "sentence": sentence, "icon": icon, "chip": chip, "brakeChip": brakeChip, "nodeChip": nodeChip, "verdictChip": verdictChip,
-	"riskChip": riskChip, "diff": diffLines,
+	"riskChip": riskChip, "diff": diffLines, "prose": prose,
 	"ms": milliseconds, "took": took, "hash": shortHash,
 	"list":  func(items ...string) []string { return items },
 	"int":   func(n int64) int { return int(n) },
@@ -23,6 +23,18 @@ var parts = template.FuncMap{
 // breaks lets a long name break after its underscores, where a column is narrow.
 func breaks(name string) template.HTML {
 	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(name), "_", "_<wbr>"))
+}
+
+// prose shows what a sentence quotes in backticks as code.
+func prose(text string) template.HTML {
+	parts := strings.Split(template.HTMLEscapeString(text), "`")
+	if len(parts)%2 == 0 {
+		return template.HTML(strings.Join(parts, "`"))
+	}
+	for i := 1; i < len(parts); i += 2 {
+		parts[i] = "<code>" + parts[i] + "</code>"
+	}
+	return template.HTML(strings.Join(parts, ""))
 }
 
 // atForm are the errors beside fields, for the form that they are of; nil for another one.

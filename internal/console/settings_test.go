@@ -280,3 +280,19 @@ func TestARefusedReasonStaysInTheFormThatItWasTypedInto(t *testing.T) {
 		}
 	}
 }
+
+func TestARefusedResumptionStaysWithTheBrakeThatWasChosen(t *testing.T) {
+	s := newSite(t)
+	one, two := s.key("agent-support-refunds-one"), s.key("agent-support-refunds-two")
+	for _, k := range []admin.KeyCreated{one, two} {
+		if _, err := s.api.Kill(t.Context(), admin.KillRequest{Target: admin.Target{Keys: []string{k.ID}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, k := range []admin.KeyCreated{one, two} {
+		got := s.post("/resume", url.Values{"target": {"key:" + k.ID}, "reason": {" "}})
+		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `value="key:`+k.ID+`" checked`) || strings.Count(got.body, " checked required>") != 1 || !strings.Contains(got.body, `<input id="why" aria-invalid="true"`) {
+			t.Errorf("%s: %d, %s", k.Name, got.status, shown(got.body))
+		}
+	}
+}

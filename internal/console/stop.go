@@ -97,8 +97,9 @@ type stoppedPage struct {
 	Measured *measured // nil: it was not made here, or long ago
 	Brakes   []brakeView
 	Open     []admin.OpenCall
-	Problem  string // of a resumption
-	Reason   string // as it was typed
+	// At and Problem say why a resumption was refused, Target and Reason what was chosen and typed.
+	At                      map[string]string
+	Problem, Target, Reason string
 }
 
 // brakeView is a brake with its time read.
@@ -117,10 +118,10 @@ func viewBrake(b admin.Brake) brakeView {
 	return v
 }
 
-func (v *visit) stopped() (*page, error) { return v.stoppedWith("", "") }
+func (v *visit) stopped() (*page, error) { return v.stoppedWith(stoppedPage{}) }
 
-func (v *visit) stoppedWith(problem, reason string) (*page, error) {
-	d := stoppedPage{Measured: v.stops.find(v.r.FormValue("stop")), Problem: problem, Reason: reason}
+func (v *visit) stoppedWith(d stoppedPage) (*page, error) {
+	d.Measured = v.stops.find(v.r.FormValue("stop"))
 	all := false
 	for _, b := range v.status.Brakes {
 		d.Brakes = append(d.Brakes, viewBrake(b))
@@ -147,8 +148,9 @@ func (v *visit) stoppedWith(problem, reason string) (*page, error) {
 
 // resume lifts one brake.
 func (v *visit) resume() (*page, error) {
-	req := admin.ResumeRequest{Target: target(v.r.PostFormValue("target")), Reason: v.r.PostFormValue("reason")}
-	kind, id, _ := strings.Cut(v.r.PostFormValue("target"), ":")
+	d := stoppedPage{Target: v.r.PostFormValue("target"), Reason: v.r.PostFormValue("reason")}
+	req := admin.ResumeRequest{Target: target(d.Target), Reason: d.Reason}
+	kind, id, _ := strings.Cut(d.Target, ":")
 	switch kind {
 	case "freeze":
 		req.Target = admin.Target{Keys: []string{id}}
@@ -156,8 +158,9 @@ func (v *visit) resume() (*page, error) {
 		req.Books = true
 	}
 	_, err := v.api.Resume(v.ctx(), req)
-	if problem, ok := refused(err); ok {
-		return typedAgain(v.stoppedWith(problem, req.Reason))
+	if _, ok := refused(err); ok {
+		d.At, d.Problem = beside(err, "body.reason")
+		return typedAgain(v.stoppedWith(d))
 	}
 	if err != nil {
 		return nil, err

@@ -18,6 +18,9 @@ type clock struct {
 func (c *clock) words() template.FuncMap {
 	return template.FuncMap{
 		"clock": func(t time.Time) template.HTML { return timeTag(t, t.In(c.zone).Format("15:04:05")) },
+		"moment": func(t time.Time) template.HTML {
+			return timeTag(t, day(t.In(c.zone), c.now.In(c.zone))+t.In(c.zone).Format(":05"))
+		},
 		"when":  func(t time.Time) template.HTML { return timeTag(t, day(t.In(c.zone), c.now.In(c.zone))) },
 		"date":  func(t time.Time) template.HTML { return timeTag(t, t.In(c.zone).Format("2 Jan 2006")) },
 		"ago":   func(t time.Time) string { return span(c.now.Sub(t)) + " ago" },
