@@ -23,7 +23,7 @@ test: setup ## everything that must be green: vet, tests, race detector on the c
 	$(GO) vet ./...
 	$(GO) test ./...
 	$(GO) test -race -short ./internal/ledger ./internal/vault ./internal/store/... ./internal/gateway/... ./internal/admin ./internal/alert
-	cd test && $(GO) vet ./... && $(GO) test -count=1 $$($(GO) list ./... | grep -v /contract$$) # not from the cache: it cannot see the binary that they build
+	cd test && $(GO) vet ./... && $(GO) test -count=1 -timeout 20m $$($(GO) list ./... | grep -v /contract$$) # not from the cache: it cannot see the binary that they build
 	cd test && $(GO) test -count=1 -v ./contract # -v: it says how many operations it tried, and which differ
 	cd test && $(GO) run ./mutate -pkg money,ledger -sample 8
 

@@ -32,12 +32,18 @@ func TestConsole(t *testing.T) {
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
 			cmd := exec.Command("node", "--test", "--test-reporter=spec", file)
+			cmd.Env = os.Environ()
 			where := []string{"--dev"}
-			if file == "first.test.js" { // somebody's first start, with nothing in the store
+			switch file {
+			case "first.test.js": // somebody's first start, with nothing in the store
 				where = []string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "keybrake.db")}
+			case "pages.test.js": // where people work
+				l := liveIn(t)
+				where = []string{"--store", "sqlite:" + l.Store}
+				cmd.Env = append(cmd.Env, "KEYBRAKE_LIVED="+l.write(t))
 			}
 			server := binary.Serve(t, program, where...)
-			cmd.Env = append(os.Environ(), "KEYBRAKE_READY="+server.ReadyFile, "KEYBRAKE_PRINTED="+server.Printed)
+			cmd.Env = append(cmd.Env, "KEYBRAKE_READY="+server.ReadyFile, "KEYBRAKE_PRINTED="+server.Printed)
 			out, err := cmd.CombinedOutput()
 			t.Logf("%s", out)
 			if err != nil {

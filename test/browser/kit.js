@@ -9,8 +9,9 @@ import Stripe from "stripe";
 const require = createRequire(import.meta.url);
 const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-// The server's addresses and the token that signs in.
-export const server = JSON.parse(fs.readFileSync(process.env.KEYBRAKE_READY));
+// The server's addresses and the token that signs in; in a store that was lived in also the texts of its keys.
+const told = (name) => process.env[name] ? JSON.parse(fs.readFileSync(process.env[name])) : {};
+export const server = { ...told("KEYBRAKE_READY"), ...told("KEYBRAKE_LIVED") };
 
 // Where pictures go, if somewhere: KEYBRAKE_SHOTS names a folder.
 const shots = process.env.KEYBRAKE_SHOTS;
