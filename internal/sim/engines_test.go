@@ -95,6 +95,7 @@ func onSQLite(t *testing.T) opening {
 }
 
 func onPostgres(url string) opening {
+	url += "&connect_timeout=30" // on a busy machine
 	return func(ctx context.Context, p *played, clock func() time.Time) (store.DB, error) {
 		return postgres.Open(ctx, postgres.Options{URL: url, Signer: p.master, MasterCheck: p.master.CheckValue(), Clock: clock, Wait: time.Minute})
 	}
