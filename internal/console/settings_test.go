@@ -296,3 +296,34 @@ func TestARefusedResumptionStaysWithTheBrakeThatWasChosen(t *testing.T) {
 		}
 	}
 }
+
+func TestWhenASecretIsDueAndWhatIsStagedIsShown(t *testing.T) {
+	s := newSite(t)
+	k := s.key("agent-support-refunds-one")
+	if _, err := s.api.UpdateUpstream(t.Context(), "stripe-test", admin.UpstreamUpdate{RotateEvery: "90d"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.api.RotateUpstream(t.Context(), "stripe-test", admin.UpstreamSecret{Secret: "rk_test_51StagedStagedStaged", Stage: true, SwitchRequest: admin.SwitchRequest{SameAccount: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.api.UpdateKey(t.Context(), k.ID, admin.KeyUpdate{PolicyEdit: admin.PolicyEdit{RotateEvery: "30d"}}); err != nil {
+		t.Fatal(err)
+	}
+	soon, late := s.get("/upstreams/stripe-test").body, s.get("/keys/"+k.ID).body
+	if !strings.Contains(soon, "every 90d, due ") || !strings.Contains(soon, "in 89 days") || !strings.Contains(soon, "keybrake upstream rotate stripe-test --switch") || strings.Contains(soon, "StagedStaged") {
+		t.Error(shown(soon))
+	}
+	if !strings.Contains(late, "every 30d, due ") || !strings.Contains(late, "in 29 days") {
+		t.Error(shown(late))
+	}
+	if list := s.get("/upstreams").body; !strings.Contains(list, "a secret is staged") || strings.Contains(list, "overdue") {
+		t.Error(shown(list))
+	}
+	s.clock.pass(91 * 24 * time.Hour)
+	s.signIn(vault.RoleAdmin)
+	for _, path := range []string{"/upstreams", "/upstreams/stripe-test", "/keys/" + k.ID} {
+		if body := s.get(path).body; !strings.Contains(body, "overdue") {
+			t.Errorf("%s: %s", path, shown(body))
+		}
+	}
+}
