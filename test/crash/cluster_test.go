@@ -221,6 +221,7 @@ func (s *storm) end() {
 			break
 		}
 	}
+	w.ops = w.nodes[0].ops // its node may be another process than in the last round
 	s.season.last()
 	if v, err := w.ops.VerifyAudit(w.t.Context()); err != nil || !v.OK {
 		w.t.Errorf("the program's own verification: %+v %v", v, err)
