@@ -239,3 +239,12 @@ func TestTheNodeThatStartedFirstLeads(t *testing.T) {
 		t.Error("nobody leads after the first has ended")
 	}
 }
+
+func TestAStoreThatIsNotToBeHadIsSaidToBe(t *testing.T) {
+	server := postgrestest.Start(t)
+	n := join(t, server.Database(t), "a")
+	server.Kill()
+	if _, err := n.List(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+}

@@ -32,7 +32,7 @@ func (db *DB) Beat(ctx context.Context, b store.Beat) error {
 	tag, err := db.pulse.Exec(ctx, `UPDATE nodes SET seen = `+serverMicros+`, braked = $2, control = $3, lease = $4, calls = $5, in_flight = $6, ended = 0 WHERE id = $1`,
 		db.node, b.Braked, b.Control, b.Lease.Microseconds(), b.Calls, b.InFlight)
 	if err != nil {
-		return fmt.Errorf("say that this node is there: %w", err)
+		return fmt.Errorf("%w: say that this node is there: %w", store.ErrUnavailable, err)
 	}
 	if tag.RowsAffected() == 0 {
 		return fmt.Errorf("say that this node is there: %w: its row is gone", store.ErrUnavailable)
@@ -59,7 +59,7 @@ func (db *DB) Nodes(ctx context.Context) (store.Nodes, error) {
 			return err
 		})
 	if err := db.pulse.SendBatch(ctx, batch).Close(); err != nil {
-		return store.Nodes{}, fmt.Errorf("list the nodes: %w", err)
+		return store.Nodes{}, fmt.Errorf("%w: list the nodes: %w", store.ErrUnavailable, err)
 	}
 	out.Now = codec.FromMicros(now)
 	return out, nil
