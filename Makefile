@@ -30,10 +30,10 @@ test: setup ## everything that must be green: vet, tests, race detector on the c
 generate: ## the parts of docs/ that show the catalog and the presets
 	$(GO) test -count=1 ./docs -run TestGenerated -update
 
-check: ## under a minute: format, vet, staticcheck, repo rules, short tests
+check: ## format, vet and staticcheck over both modules, repo rules, short tests
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
+	cd test && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 	$(GO) test -short ./internal/arch ./internal/money ./internal/policy ./internal/ledger ./internal/vault ./internal/audit
 
 pictures: setup ## every page of the console at two widths, light and dark, into build/pictures

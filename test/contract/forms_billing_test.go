@@ -16,10 +16,6 @@ var (
 	subscribed = []step{{"POST", "/v1/subscriptions", subscription}}
 	discounted = []step{{"POST", "/v1/customers/{customer}/subscriptions", monthly + "&discounts[0][coupon]={/v1/coupons}"}}
 	scheduled  = []step{{"POST", "/v1/subscription_schedules", schedule}}
-	drafted    = []step{
-		{"POST", "/v1/invoices", "customer={customer}"},
-		{"POST", "/v1/invoiceitems", "customer={customer}&invoice={}&amount=1000&currency=usd"},
-	}
 )
 
 // billingMade are the steps behind the names in braces.

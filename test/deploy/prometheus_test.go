@@ -82,7 +82,7 @@ func check(t *testing.T, where, expr string) {
 		}
 		named = append(named, own...)
 		for _, m := range v.LabelMatchers {
-			if m.Name != labels.MetricName && m.Name != "job" && m.Name != "instance" && !slices.Contains(own, m.Name) {
+			if m.Name != model.MetricNameLabel && m.Name != "job" && m.Name != "instance" && !slices.Contains(own, m.Name) {
 				t.Errorf("%s: %s has no label %s", where, v.Name, m.Name)
 			}
 		}
