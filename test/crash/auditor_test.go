@@ -334,8 +334,9 @@ func (a *auditor) answers(c *call) {
 		if t.unavailable() && (c.kind != read || a.w.nodes != nil) {
 			continue // it may have no record: the store could not be written
 		}
-		// A node that was paused for long finds that it cannot reach Stripe in time; then nothing may have reached it.
-		if t.status >= 500 && t.ours && !t.unknown() && (a.w.nodes == nil || t.code != "keybrake_upstream_unreachable") {
+		// A process that was paused for long, or has no share of a busy machine, finds that it cannot reach Stripe in time; then
+		// nothing may have reached it, which calls looks at.
+		if t.status >= 500 && t.ours && !t.unknown() && t.code != "keybrake_upstream_unreachable" {
 			a.report("call %s was answered %d %s", c.id, t.status, t.code)
 		}
 		rec := a.w.books.record(t.record)
