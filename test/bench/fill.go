@@ -25,6 +25,8 @@ import (
 const (
 	keysPerTransaction = 5_000
 	rowsPerTransaction = 20_000
+	// fillWait is for the disk of a machine that does much else.
+	fillWait = 5 * time.Minute
 )
 
 // books is a store with its master key, opened while no server runs on it.
@@ -48,7 +50,7 @@ func openBooks(ctx context.Context, dir string) (*books, error) {
 		return nil, err
 	}
 	if b.store, err = sqlite.Open(ctx, sqlite.Options{
-		Path: storePath(dir), Signer: b.master, MasterCheck: b.master.CheckValue(),
+		Path: storePath(dir), Signer: b.master, MasterCheck: b.master.CheckValue(), Wait: fillWait,
 	}); err != nil {
 		return nil, err
 	}
