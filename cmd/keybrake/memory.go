@@ -12,7 +12,7 @@ const (
 	// leastMemory is what the Go part of the process may always take before the collector works harder. With
 	// SQLite's caches and the program itself, which are not part of it, 100,000 keys and some hundred busy
 	// connections stay under 200 MB. Without a limit the collector lets the heap grow to twice what is in use.
-	leastMemory = 140 << 20
+	leastMemory = 128 << 20
 	// memoryEvery is how often the limit follows what is in use.
 	memoryEvery = 10 * time.Second
 )
