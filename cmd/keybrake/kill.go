@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// killTries is how long kill waits for the admin port before it leaves the KILL file.
-	killTries = time.Second
+	// killTries is how long kill waits for the admin port before it leaves the KILL file: the store's wait and the longest lease
+	// of a node that was just lost.
+	killTries = 2 * time.Second
 	// killFileWait is how long it then waits for a server to take the file: five polls. Somebody waits at a terminal.
 	killFileWait = 500 * time.Millisecond
 )

@@ -303,8 +303,8 @@ func (s *settings) check() error {
 	if err := s.checkSignIn(); err != nil {
 		return err
 	}
-	if s.Lease < int(cluster.MinLease.Milliseconds()) {
-		return fmt.Errorf("--lease %d: write at least %d milliseconds", s.Lease, cluster.MinLease.Milliseconds())
+	if least, most := cluster.MinLease.Milliseconds(), cluster.MaxLease.Milliseconds(); int64(s.Lease) < least || int64(s.Lease) > most {
+		return fmt.Errorf("--lease %d: write %d to %d milliseconds", s.Lease, least, most)
 	}
 	_, err := s.place()
 	return err

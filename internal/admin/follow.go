@@ -14,6 +14,11 @@ import (
 // Obeying begins a look at the store's brakes. What it returns makes the ring obey those that were read since; when that has
 // returned, no call that departs later passes one of them. Neither waits for anybody.
 func (s *Service) Obeying() (obey func([]store.BrakeRow)) {
+	s.looked.Store(s.deeds.Load())
+	return s.obeying()
+}
+
+func (s *Service) obeying() (obey func([]store.BrakeRow)) {
 	s.brakes.mu.Lock()
 	epoch := s.brakes.epoch
 	s.brakes.mu.Unlock()
@@ -38,23 +43,28 @@ func (s *Service) Obeying() (obey func([]store.BrakeRow)) {
 // Follow acts on what operators changed at other nodes: keys, upstreams, rates, and who may come in. It returns false if an
 // operator's change is just being made here; then nothing was done, and the caller tells it again.
 func (s *Service) Follow(_ context.Context, c store.Changed) (bool, error) {
+	admitted, err := s.followRoster(c)
+	if err != nil || !admitted {
+		return false, err
+	}
 	if !s.changes.TryLock() {
 		return false, nil
 	}
 	defer s.changes.Unlock()
-	if !s.rosterMu.TryLock() {
+	if s.deeds.Load() != s.looked.Load() { // what was read may be older than what was done here since
 		return false, nil
 	}
-	defer s.rosterMu.Unlock()
-	next, err := newRoster(c.Operators, c.Tokens, c.Passes)
-	if err != nil {
-		return false, err
-	}
-	s.roster.Store(next)
 	s.rates.Store(money.NewTable(c.Rates))
 	there := make(map[policy.UpstreamID]bool, len(c.Upstreams))
 	for _, row := range c.Upstreams {
 		there[row.ID] = true
+	}
+	for _, u := range s.Ring.Upstreams() {
+		if !there[u.ID] {
+			_ = s.Ring.RemoveUpstream(u.ID) // its name may be another's now; one that still has keys is told below
+		}
+	}
+	for _, row := range c.Upstreams {
 		if err := s.takeUpstream(row); err != nil {
 			return false, err
 		}
@@ -75,6 +85,23 @@ func (s *Service) Follow(_ context.Context, c store.Changed) (bool, error) {
 	return true, nil
 }
 
+// followRoster lets in who may come in now, also while an operator's change of something else goes on here.
+func (s *Service) followRoster(c store.Changed) (bool, error) {
+	if !s.rosterMu.TryLock() {
+		return false, nil
+	}
+	defer s.rosterMu.Unlock()
+	if s.deeds.Load() != s.looked.Load() {
+		return false, nil
+	}
+	next, err := newRoster(c.Operators, c.Tokens, c.Passes)
+	if err != nil {
+		return false, err
+	}
+	s.roster.Store(next)
+	return true, nil
+}
+
 // takeUpstream puts an upstream into the ring, under the brake that it has.
 func (s *Service) takeUpstream(row store.UpstreamRow) error {
 	u, err := decodeUpstream(row)
@@ -82,8 +109,14 @@ func (s *Service) takeUpstream(row store.UpstreamRow) error {
 		return err
 	}
 	u.Brake = s.brakeOf(store.UpstreamScope(u.ID))
-	_, err = s.Ring.PutUpstream(u)
-	return err
+	if _, err = s.Ring.PutUpstream(u); err != nil {
+		return err
+	}
+	// A stop may have come since its brake was read, and then the ring did not have the upstream yet.
+	s.brakes.mu.Lock()
+	defer s.brakes.mu.Unlock()
+	s.show(store.UpstreamScope(u.ID))
+	return nil
 }
 
 // takeKey puts a key into the ring, under the brake and the freeze that it has. A policy that this program does not understand

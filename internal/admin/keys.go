@@ -227,6 +227,10 @@ func (s *Service) changeKey(ctx context.Context, who Actor, action, idOrName str
 		if next, err = storedKey(tx, present.ID, present.Policy); err != nil {
 			return err
 		}
+		if next.Version != present.Version {
+			// Its policy is another one than ours, which this would bring back.
+			return refuse(Conflict, "the vault key %s was just changed at another node; look at it and try again", present.Name)
+		}
 		if err := f(next, tx, rec); err != nil {
 			return err
 		}

@@ -98,8 +98,14 @@ func (s *Service) spread(ctx context.Context) {
 	if s.Cluster == nil {
 		return
 	}
-	if _, err := s.Cluster.Acknowledged(ctx, false); err != nil {
+	acks, err := s.Cluster.Acknowledged(ctx, false)
+	if err != nil {
 		s.Log.Warn("not every node acts on a change yet", "err", err)
+	}
+	for _, a := range acks {
+		if a.Expired {
+			s.Log.Warn("a node does not act on a change yet", "node", a.Name)
+		}
 	}
 }
 

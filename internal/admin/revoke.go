@@ -92,7 +92,15 @@ func (s *Service) revokeAll(ctx context.Context, who Actor, keys []*vault.Key, r
 		ended = ended[:0]
 		var names []string
 		for _, present := range keys {
-			k, err := storedKey(tx, present.ID, present.Policy)
+			row, err := tx.Key(present.ID)
+			if err != nil {
+				return fmt.Errorf("read vault key %s: %w", present.ID, err)
+			}
+			p, err := s.storedPolicy(row) // another node may have given it another one
+			if err != nil {
+				p = present.Policy // it ends, whatever it permitted
+			}
+			k, err := store.DecodeKey(row, p)
 			if err != nil {
 				return err
 			}

@@ -89,6 +89,7 @@ func (s *Service) changeRoster(ctx context.Context, who Actor, action string, f 
 		return err
 	}
 	s.roster.Store(next)
+	s.deeds.Add(1)
 	s.lately.keep(next)
 	return nil
 }
@@ -275,7 +276,14 @@ func (s *Service) later(f func(store.Tx, *roster) error) {
 		defer s.rosterMu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), noteWait)
 		defer cancel()
-		if err := s.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error { return f(tx, s.roster.Load()) }); err != nil {
+		err := s.Store.Update(ctx, store.LaneControl, func(tx store.Tx) error {
+			present, err := readRoster(tx) // another node may have ended a session that we remember
+			if err != nil {
+				return err
+			}
+			return f(tx, present)
+		})
+		if err != nil {
 			s.Log.Debug("it could not be written down that an operator is here", "error", err)
 		}
 	})

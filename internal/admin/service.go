@@ -114,6 +114,9 @@ type Service struct {
 
 	// rosterMu keeps changes of who may come in, in order. It is apart from changes: to lock somebody out waits for nobody.
 	rosterMu sync.Mutex
+	// deeds counts what was changed here, and looked is where it stood when the store was last looked at for what others
+	// changed: what was read then may be older than what was done here since.
+	deeds, looked atomic.Int64
 
 	localMu sync.Mutex
 	local   []vault.Operator // tokens that live as long as the process
@@ -235,6 +238,7 @@ func (s *Service) act(ctx context.Context, lane store.Lane, who Actor, action st
 		}
 		return nil
 	})
+	s.deeds.Add(1)
 	return understood(action, err)
 }
 

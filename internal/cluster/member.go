@@ -21,6 +21,8 @@ const (
 	DefaultLease = 750 * time.Millisecond
 	// MinLease leaves room for a few looks that take long before the node stops.
 	MinLease = 300 * time.Millisecond
+	// MaxLease keeps a stop under a second and a little, whatever node was just lost, and below what `keybrake kill` waits.
+	MaxLease = time.Second
 	// looksPerLease is how often the store is looked at within a lease, whoever woke the node: a hint may be lost.
 	looksPerLease = 3.75
 	// ackPoll is how often the store is asked whether all nodes act on a change.
@@ -75,6 +77,9 @@ func New(c Config) *Member {
 // Held reports whether the node may act: every call asks right before it is sent.
 func (m *Member) Held() bool { return m.lease.Held() }
 
+// errBackwards: the store knows of fewer changes than this node does, so it was set back, or another server answered.
+var errBackwards = errors.New("the store knows of fewer changes than this node")
+
 // ErrLease: the node has not heard from the store for so long that it acts no more.
 var ErrLease = errors.New("this node has not heard from the store within its lease, so it lets nothing pass")
 
@@ -121,6 +126,10 @@ func (m *Member) Look(ctx context.Context) error {
 	changed, err := m.Store.Changes(ctx, m.control)
 	if err != nil {
 		return err
+	}
+	if changed.Control < m.control {
+		m.braked, m.control = 0, 0 // the next look reads everything
+		return errBackwards
 	}
 	obey(changed.Brakes)
 	news := changed.Control != m.braked
@@ -247,6 +256,8 @@ func (m *Member) Leads(ctx context.Context) bool {
 	if !m.Held() {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(ctx, m.Lease)
+	defer cancel()
 	seen, err := m.Store.Nodes(ctx)
 	if err != nil {
 		return false
@@ -260,4 +271,8 @@ func (m *Member) Leads(ctx context.Context) bool {
 }
 
 // List lists the nodes.
-func (m *Member) List(ctx context.Context) (store.Nodes, error) { return m.Store.Nodes(ctx) }
+func (m *Member) List(ctx context.Context) (store.Nodes, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.Lease)
+	defer cancel()
+	return m.Store.Nodes(ctx)
+}

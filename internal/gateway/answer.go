@@ -336,7 +336,10 @@ func (g *Gateway) stoppedAtLastLook(ctx context.Context, j *journey, f *policy.F
 		fate = j.unchanged(f.Message)
 	}
 	record.Proof = string(fate.Proof)
-	g.settle(context.WithoutCancel(ctx), j, &store.Resolution{Reservation: j.reservation(), Record: record, Fate: fate})
+	g.settle(context.WithoutCancel(ctx), j, &store.Resolution{
+		Reservation: j.reservation(), Record: record, Fate: fate,
+		OnWire: j.resend == nil, // another node may have taken it over from this one, and sent it again
+	})
 	return g.finish(j, response)
 }
 

@@ -16,7 +16,7 @@ import (
 func (db *DB) Changes(ctx context.Context, since int64) (store.Changed, error) {
 	var c store.Changed
 	batch := &pgx.Batch{}
-	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
+	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE`)
 	batch.Queue(`SELECT control, at FROM books WHERE one = 1`).QueryRow(func(row pgx.Row) error {
 		var at int64
 		err := row.Scan(&c.Control, &at)
@@ -32,6 +32,7 @@ func (db *DB) Changes(ctx context.Context, since int64) (store.Changed, error) {
 	read(batch, &c.Operators, scanOperator, `SELECT `+operatorColumns+` FROM operators WHERE `+changed+` ORDER BY name`, since)
 	read(batch, &c.Tokens, scanToken, `SELECT `+tokenColumns+` FROM tokens WHERE `+changed+` ORDER BY name`, since)
 	read(batch, &c.Passes, scanPass, `SELECT `+passColumns+` FROM passes WHERE `+changed+` ORDER BY created, digest`, since)
+	batch.Queue(made)
 	batch.Queue(`COMMIT`)
 	if err := db.pulse.SendBatch(ctx, batch).Close(); err != nil {
 		return store.Changed{}, fmt.Errorf("read what has changed: %w", err)

@@ -67,6 +67,24 @@ func (db *DB) pool(ctx context.Context, n int32) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, c)
 }
 
+// pulsePool makes the connections on which this node and the others tell each other. What they say must be as durable as an
+// admission.
+func (db *DB) pulsePool(ctx context.Context) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return nil, err
+	}
+	c.ConnConfig, c.MaxConns = db.config.Copy(), pulses
+	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		set, err := readSettings(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return set.refuse(db.unsafe)
+	}
+	return pgxpool.NewWithConfig(ctx, c)
+}
+
 // session is a connection that writes. It belongs to one goroutine.
 type session struct {
 	db   *DB
@@ -100,6 +118,10 @@ func (s *session) begin(ctx context.Context, reads func(*pgx.Batch)) (*locked, e
 		return nil, err
 	}
 	s.warned.Store(false)
+	// Read before the lock is taken: the node's other session may go on while the answer is on its way.
+	s.db.mu.RLock()
+	seen := s.db.seen
+	s.db.mu.RUnlock()
 	l := &locked{chain: audit.NewChain(audit.FirstChain)}
 	var at, server int64
 	b := &pgx.Batch{}
@@ -119,7 +141,7 @@ func (s *session) begin(ctx context.Context, reads func(*pgx.Batch)) (*locked, e
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	l.now = s.db.told(at, server)
-	if err := s.db.checkPosition(&l.chain); err != nil {
+	if err := checkPosition(seen, &l.chain); err != nil {
 		s.rollback()
 		return nil, err
 	}

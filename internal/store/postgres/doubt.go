@@ -62,7 +62,7 @@ func (w *writer) settle(ctx context.Context, s *session, awaited bool) error {
 	}
 	s.doubt = nil
 	d.then()
-	if !awaited {
+	if !awaited && len(d.made) > 0 { // only the calls' session makes any, and only its goroutine touches unsent
 		w.unsent = append(w.unsent, d.made...)
 	}
 	return nil
@@ -79,8 +79,8 @@ func (w *writer) releaseUnsent() error {
 	var units []*queue.Unit
 	for _, r := range w.unsent[:min(len(w.unsent), queue.MaxBatch)] {
 		units = append(units, queue.Resolve(&store.Resolution{
-			Reservation: r.ID,
-			Fate:        ledger.Fate{State: ledger.Released, Proof: ledger.ProofNotSent, Why: why},
+			Reservation: r.ID, OnWire: true, // another node may have taken it over, and sent it again
+			Fate: ledger.Fate{State: ledger.Released, Proof: ledger.ProofNotSent, Why: why},
 			Record: &audit.Record{
 				Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream,
 				Fate: "refused", Proof: string(ledger.ProofNotSent), Reason: why,

@@ -22,11 +22,8 @@ type backwards struct{ why string }
 
 func (e *backwards) Error() string { return e.why }
 
-// checkPosition holds the books, as a transaction finds them, against the last record that this node knows.
-func (db *DB) checkPosition(chain *audit.Chain) error {
-	db.mu.RLock()
-	seen := db.seen
-	db.mu.RUnlock()
+// checkPosition holds the books, as a transaction finds them, against the last record that this node knew before.
+func checkPosition(seen mark.Position, chain *audit.Chain) error {
 	switch {
 	case chain.Seq < seen.Seq:
 		return &backwards{fmt.Sprintf("the books went backwards: the record ends at %d, and %d had been written", chain.Seq, seen.Seq)}

@@ -12,6 +12,10 @@ import (
 	"github.com/keybrake/keybrake/internal/store/codec"
 )
 
+// made makes a transaction that only reads one that is committed as an admission is: a server that was cut off from its
+// standby, which others have left for the standby, does not answer.
+const made = `SELECT pg_logical_emit_message(true, 'keybrake', '')`
+
 const (
 	// pulses is the number of connections on which this node says that it is there and hears of the others. They are apart
 	// from those of calls and of operators: however busy these are, the node keeps its lease.
@@ -58,6 +62,7 @@ func (db *DB) Nodes(ctx context.Context) (store.Nodes, error) {
 			})
 			return err
 		})
+	batch.Queue(made)
 	if err := db.pulse.SendBatch(ctx, batch).Close(); err != nil {
 		return store.Nodes{}, fmt.Errorf("%w: list the nodes: %w", store.ErrUnavailable, err)
 	}

@@ -177,7 +177,7 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if db.side, err = db.pool(ctx, 2); err != nil {
 		return err
 	}
-	if db.pulse, err = db.pool(ctx, pulses); err != nil {
+	if db.pulse, err = db.pulsePool(ctx); err != nil {
 		return err
 	}
 	if err := db.name(ctx, o.MasterCheck); err != nil {

@@ -110,6 +110,10 @@ func (db *DB) View(ctx context.Context, f func(store.Tx) error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	defer conn.Release()
-	defer conn.Exec(context.WithoutCancel(ctx), `ROLLBACK`) //nolint:errcheck // a read has nothing to lose
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), reach)
+		defer cancel()
+		_, _ = conn.Exec(end, `ROLLBACK`) // a read has nothing to lose
+	}()
 	return f(&tx{ctx: ctx, q: conn.Conn(), db: db, now: db.Now()})
 }

@@ -45,7 +45,7 @@ func (db *DB) lookAfter() {
 
 // register says that this node is there, as of now by the server's clock.
 func (db *DB) register(ctx context.Context) error {
-	_, err := db.reads.Exec(ctx, `INSERT INTO nodes (id, name, version, started, alive, seen, braked, control, lease, calls, in_flight, ended)
+	_, err := db.pulse.Exec(ctx, `INSERT INTO nodes (id, name, version, started, alive, seen, braked, control, lease, calls, in_flight, ended)
 		VALUES ($1, $2, $3, `+serverMicros+`, `+serverMicros+`, 0, 0, 0, 0, 0, 0, 0)
 		ON CONFLICT (id) DO UPDATE SET alive = excluded.alive, ended = 0`, db.node, text(db.named), text(db.version))
 	if err != nil {
@@ -97,7 +97,7 @@ func (w *writer) takeOver() error {
 // absent reads reservations that are on the wire of nodes that have ended or are silent.
 func (db *DB) absent(ctx context.Context, n int) ([]*ledger.Reservation, error) {
 	rows, err := db.reads.Query(ctx, `SELECT `+joinedColumns+` FROM reservations r LEFT JOIN nodes n ON n.id = r.node
-		WHERE r.state < 2 AND r.state = 0 AND (n.id IS NULL OR n.ended > 0 OR n.alive < `+serverMicros+` - $1) ORDER BY r.id LIMIT $2`,
+		WHERE r.state < 2 AND r.state = 0 AND (n.id IS NULL OR n.ended > 0 OR greatest(n.alive, n.seen + n.lease) < `+serverMicros+` - $1) ORDER BY r.id LIMIT $2`,
 		nodeSilent.Microseconds(), n)
 	if err != nil {
 		return nil, err
