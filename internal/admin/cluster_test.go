@@ -2,12 +2,14 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/cluster"
 	"github.com/keybrake/keybrake/internal/money"
 	"github.com/keybrake/keybrake/internal/store"
@@ -161,5 +163,48 @@ func TestNodesAreListedWithHowTheyStand(t *testing.T) {
 	b.leave()
 	if got, want := states(), []string{"a live", "b ended"}; !slices.Equal(got, want) {
 		t.Errorf("after one left: %q, want %q", got, want)
+	}
+}
+
+// TestAnEditAtANodeThatIsBehindIsRefused: it would bring back the policy that this node remembers.
+func TestAnEditAtANodeThatIsBehindIsRefused(t *testing.T) {
+	master, err := vault.EphemeralMaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, v := postgrestest.Database(t), newVendor(t)
+	a, b := joinNode(t, url, "a", master, v), joinNode(t, url, "b", master, v)
+	if _, err := a.client.AddUpstream(t.Context(), UpstreamRequest{Name: "stripe-test", Secret: testSecret}); err != nil {
+		t.Fatal(err)
+	}
+	made, err := a.client.CreateKey(t.Context(), KeyRequest{
+		Name: "agent", Preset: "refund-support", PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=100"}, Customers: []string{"cus_A"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing := func(*vault.Key, store.Tx, *audit.Record) error { return nil }
+	who := Actor{Name: "dana", Role: vault.RoleAdmin}
+	a.changes.Lock() // something goes on here, so that this node cannot follow
+	b.changes.Lock()
+	err = b.changeKey(t.Context(), who, "key.note", made.ID, nothing)
+	b.changes.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = a.changeKey(t.Context(), who, "key.note", made.ID, nothing)
+	a.changes.Unlock()
+	var refused *Refusal
+	if !errors.As(err, &refused) || refused.Kind != Conflict {
+		t.Errorf("an edit at a node that is behind: %v; want a conflict", err)
+	}
+	if err := a.member.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.changes.Lock()
+	err = a.changeKey(t.Context(), who, "key.note", made.ID, nothing)
+	a.changes.Unlock()
+	if err != nil {
+		t.Errorf("once it has followed: %v", err)
 	}
 }

@@ -238,7 +238,9 @@ func (s *Service) act(ctx context.Context, lane store.Lane, who Actor, action st
 		}
 		return nil
 	})
-	s.deeds.Add(1)
+	if err == nil || errors.Is(err, store.ErrUncertain) {
+		s.deeds.Add(1)
+	}
 	return understood(action, err)
 }
 
