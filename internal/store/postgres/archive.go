@@ -39,7 +39,7 @@ var _ record.Tx = (*tx)(nil)
 func (db *DB) Archive(ctx context.Context, before time.Time) (int64, error) {
 	db.archiving.Lock()
 	defer db.archiving.Unlock()
-	if db.booksFrozen() {
+	if db.trouble.Frozen() {
 		return 0, nil // nothing moves until somebody has looked at the books
 	}
 	mine, err := db.takeTurn(ctx)

@@ -293,6 +293,6 @@ func (db *DB) unavailable(what string, err error) error {
 	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrBusy) {
 		wrapped = err
 	}
-	db.stuck.Store(&wrapped)
+	db.trouble.Stuck(wrapped)
 	return wrapped
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/store/codec"
 	"github.com/keybrake/keybrake/internal/store/mark"
-	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // backwards says in what the store is not the one that this node knew: a standby that had not got everything was
@@ -89,10 +88,10 @@ func (db *DB) advance(after *locked) {
 		return
 	}
 	if err := db.mark.Write(after.chain.Seq, after.chain.Hash); err != nil {
-		db.markTrouble.Store(&err)
+		db.trouble.Mark(err)
 		return
 	}
-	db.markTrouble.Store(nil)
+	db.trouble.Mark(nil)
 }
 
 // flushMark flushes the mark, beside the calls and not after each of them.
@@ -103,7 +102,7 @@ func (db *DB) flushMark() {
 		return
 	}
 	if err := db.mark.Flush(); err != nil {
-		db.markTrouble.Store(&err)
+		db.trouble.Mark(err)
 	}
 }
 
@@ -124,7 +123,7 @@ func (db *DB) watchBooks(ctx context.Context, path string) error {
 		if damage == "" {
 			return nil
 		}
-		return freezeBooks(t, damage)
+		return store.FreezeBooks(t, damage)
 	})
 	if err != nil {
 		return err
@@ -145,7 +144,7 @@ func (w *writer) freeze(ctx context.Context, s *session, why *backwards) error {
 	w.db.seen = mark.Position{}
 	w.db.mu.Unlock()
 	w.db.last.Store(0)
-	_, err := w.control(ctx, s, func(t store.Tx) error { return freezeBooks(t, why.why) })
+	_, err := w.control(ctx, s, func(t store.Tx) error { return store.FreezeBooks(t, why.why) })
 	if err != nil {
 		w.db.mu.Lock()
 		w.db.seen = known // or nobody would notice any more
@@ -153,15 +152,6 @@ func (w *writer) freeze(ctx context.Context, s *session, why *backwards) error {
 		return fmt.Errorf("freeze the books: %w", err)
 	}
 	return nil
-}
-
-// freezeBooks writes the freeze of all money with its record.
-func freezeBooks(t store.Tx, why string) error {
-	if err := t.PutBrake(store.BrakeRow{Scope: store.ScopeBooks, Mode: vault.ReadOnly, Reason: why, Actor: "keybrake", At: t.Now()}); err != nil {
-		return err
-	}
-	_, err := t.Append(&audit.Record{Kind: audit.KindSystem, Action: "books.freeze", Reason: why})
-	return err
 }
 
 // loadBooks reads whether the books are frozen, for readiness.
@@ -173,6 +163,6 @@ func (db *DB) loadBooks(ctx context.Context) error {
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("read whether the books are frozen: %w", err)
 	}
-	db.books.Store(&why)
+	db.trouble.Books(why)
 	return nil
 }

@@ -110,13 +110,9 @@ type DB struct {
 	archiving sync.Mutex // held while records are moved into a file
 	thinning  record.Thinning
 
-	broken atomic.Pointer[error]
-	stuck  atomic.Pointer[error] // the last transaction failed for a reason of PostgreSQL's; nil once one succeeds
-	// books is why all money is frozen; nil or empty if it is not. markTrouble is why the mark could not be written.
-	books       atomic.Pointer[string]
-	markTrouble atomic.Pointer[error]
-	safety      atomic.Pointer[store.Safety]
-	figures     figures
+	trouble store.Trouble
+	safety  atomic.Pointer[store.Safety]
+	figures figures
 
 	last   atomic.Int64 // microseconds of the newest record that this node knows: the clock never goes behind it
 	offset atomic.Int64 // microseconds that the server's clock is ahead of ours
@@ -243,17 +239,8 @@ func (db *DB) ownTime() time.Time {
 
 // Check implements store.DB.
 func (db *DB) Check(ctx context.Context) error {
-	if err := db.broken.Load(); err != nil {
-		return *err
-	}
-	if err := db.stuck.Load(); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
-	}
-	if why := db.books.Load(); why != nil && *why != "" {
-		return fmt.Errorf("money is frozen: %s; look at it, then `keybrake resume --books --reason ...`", *why)
-	}
-	if err := db.markTrouble.Load(); err != nil {
-		return *err
+	if err := db.trouble.Err(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, db.wait)
 	defer cancel()
@@ -261,19 +248,8 @@ func (db *DB) Check(ctx context.Context) error {
 	return looking(ctx, func() error { return db.reads.QueryRow(ctx, "SELECT 1").Scan(&one) })
 }
 
-// booksFrozen reports whether all money is frozen.
-func (db *DB) booksFrozen() bool {
-	why := db.books.Load()
-	return why != nil && *why != ""
-}
-
 // Node is what this process calls itself in the store.
 func (db *DB) Node() string { return db.node }
-
-// breakDown stops money for good: after a broken invariant nobody knows what the books mean. A restart reads them anew.
-func (db *DB) breakDown(err error) {
-	db.broken.CompareAndSwap(nil, &err)
-}
 
 // Close implements store.DB: it finishes what is queued and ends the connections. A second call does nothing.
 func (db *DB) Close() (err error) {

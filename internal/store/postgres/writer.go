@@ -46,12 +46,7 @@ func newWriter(db *DB) *writer {
 }
 
 // Broken implements queue.Engine.
-func (w *writer) Broken() error {
-	if broken := w.db.broken.Load(); broken != nil {
-		return *broken
-	}
-	return nil
-}
+func (w *writer) Broken() error { return w.db.trouble.Broken() }
 
 // undecided is the error of one unit, which need not be the others'.
 type undecided struct{ err error }
@@ -68,7 +63,7 @@ func (w *writer) Apart(err error) bool {
 // Tick implements queue.Engine.
 func (w *writer) Tick() {
 	w.db.flushMark()
-	if w.db.stuck.Load() == nil && len(w.unsent) == 0 && w.calls.doubt == nil {
+	if !w.db.trouble.IsStuck() && len(w.unsent) == 0 && w.calls.doubt == nil {
 		return
 	}
 	// Readiness is red while PostgreSQL is not to be had, so nobody may send the call that would find out that it is back.
@@ -85,7 +80,7 @@ func (w *writer) patiently(s *session, what string, attempt func(ctx context.Con
 	for pause := pauseFirst; ; pause = min(2*pause, pauseLast) {
 		begun, err := w.once(ctx, s, attempt)
 		if err == nil {
-			w.db.stuck.Store(nil)
+			w.db.trouble.Stuck(nil)
 			return nil
 		}
 		why, behind := errors.AsType[*backwards](err)
@@ -212,12 +207,7 @@ func (w *writer) batch(ctx context.Context, units []*queue.Unit, flush *time.Dur
 
 // decide does the units' work in memory.
 func (w *writer) decide(f *facts, at *locked, units []*queue.Unit) (b *store.Batch, c ledger.Changes, err error) {
-	defer func() {
-		if r := recover(); r != nil { // a broken invariant of the ledger
-			err = fmt.Errorf("%w: %v", store.ErrUnavailable, r)
-			w.db.breakDown(err)
-		}
-	}()
+	defer w.db.trouble.Recover(&err)
 	if err := f.lookFurther(units); err != nil {
 		return nil, c, fmt.Errorf("read what is decided by: %w", err)
 	}
@@ -317,12 +307,7 @@ func (w *writer) control(ctx context.Context, s *session, f func(store.Tx) error
 
 // guarded runs an action and turns a broken invariant into the end of all writing, as in a batch.
 func (w *writer) guarded(t *tx, f func(store.Tx) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", store.ErrUnavailable, r)
-			w.db.breakDown(err)
-		}
-	}()
+	defer w.db.trouble.Recover(&err)
 	return f(t)
 }
 

@@ -24,7 +24,7 @@ var _ record.Tx = (*tx)(nil)
 func (db *DB) Archive(ctx context.Context, before time.Time) (int64, error) {
 	db.archiving.Lock()
 	defer db.archiving.Unlock()
-	if why := db.books.Load(); why != nil && *why != "" {
+	if db.trouble.Frozen() {
 		return 0, nil // nothing moves until somebody has looked at the books
 	}
 	return db.mover().Archive(ctx, before)

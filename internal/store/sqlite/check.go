@@ -94,7 +94,7 @@ func (db *DB) checkTail(ctx context.Context) error {
 // probe writes something while the last transaction is known to have failed: readiness is red then, so nobody may
 // send the call that would find out that space has come back.
 func (w *writer) probe() {
-	if w.db.stuck.Load() == nil || w.db.broken.Load() != nil {
+	if !w.db.trouble.IsStuck() || w.db.trouble.Broken() != nil {
 		return
 	}
 	ctx := context.Background()
@@ -111,7 +111,7 @@ func (w *writer) probe() {
 		w.rollback(ctx)
 		return
 	}
-	w.db.stuck.Store(nil)
+	w.db.trouble.Stuck(nil)
 }
 
 // CheckFile reads a whole database file that no process has open, page by page, and changes nothing: nil if SQLite finds

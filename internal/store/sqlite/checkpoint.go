@@ -40,7 +40,7 @@ func (db *DB) copyLog() {
 // forgets the pages that it could not write, a second flush would succeed without them, and the log, which
 // alone still had them, would be written over.
 func (db *DB) copyOnce(q logCopier) int64 {
-	if db.broken.Load() != nil {
+	if db.trouble.Broken() != nil {
 		return 0
 	}
 	frames, err := checkpoint(q)

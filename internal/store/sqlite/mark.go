@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/store/mark"
-	"github.com/keybrake/keybrake/internal/vault"
 )
 
 // markSuffix is what the mark's name has behind the store's.
@@ -24,10 +22,10 @@ func (w *writer) remember() {
 		return
 	}
 	if err := w.mark.Write(w.chain.Seq, w.chain.Hash); err != nil {
-		w.db.markTrouble.Store(&err)
+		w.db.trouble.Mark(err)
 		return
 	}
-	w.db.markTrouble.Store(nil)
+	w.db.trouble.Mark(nil)
 }
 
 // flushMark flushes the mark, beside the calls and not after each of them.
@@ -36,7 +34,7 @@ func (w *writer) flushMark() {
 		return
 	}
 	if err := w.mark.Flush(); err != nil {
-		w.db.markTrouble.Store(&err)
+		w.db.trouble.Mark(err)
 	}
 }
 
@@ -113,20 +111,11 @@ func (w *writer) behind(ctx context.Context, path string, at mark.Position) (str
 
 // freezeBooks stops all writes until an operator has looked: durably, and on record.
 func (w *writer) freezeBooks(why string) error {
-	err := w.Control(store.LaneControl, func(t store.Tx) error { return freezeBooks(t, why) })
+	err := w.Control(store.LaneControl, func(t store.Tx) error { return store.FreezeBooks(t, why) })
 	if err != nil {
 		return fmt.Errorf("freeze the books: %w", err)
 	}
 	return nil
-}
-
-// freezeBooks writes the freeze of all money with its record.
-func freezeBooks(t store.Tx, why string) error {
-	if err := t.PutBrake(store.BrakeRow{Scope: store.ScopeBooks, Mode: vault.ReadOnly, Reason: why, Actor: "keybrake", At: t.Now()}); err != nil {
-		return err
-	}
-	_, err := t.Append(&audit.Record{Kind: audit.KindSystem, Action: "books.freeze", Reason: why})
-	return err
 }
 
 // loadBooks reads whether the books are frozen, for readiness.
@@ -136,6 +125,6 @@ func (w *writer) loadBooks(ctx context.Context) error {
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("read whether the books are frozen: %w", err)
 	}
-	w.db.books.Store(&why)
+	w.db.trouble.Books(why)
 	return nil
 }

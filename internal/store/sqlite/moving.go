@@ -25,7 +25,7 @@ func (db *DB) Moving(ctx context.Context, f func(move.Source) error) error {
 
 // FreezeBooks freezes all money with a reason, until an operator resumes it.
 func (db *DB) FreezeBooks(ctx context.Context, why string) error {
-	return db.Update(ctx, store.LaneBrake, func(t store.Tx) error { return freezeBooks(t, why) })
+	return db.Update(ctx, store.LaneBrake, func(t store.Tx) error { return store.FreezeBooks(t, why) })
 }
 
 // Rows implements move.Source.

@@ -80,7 +80,7 @@ func (db *DB) scrub() {
 // the disk may be full, and the next round is a day away.
 func (db *DB) freezeFound(why string) {
 	for {
-		err := db.Update(context.Background(), store.LaneBrake, func(t store.Tx) error { return freezeBooks(t, why) })
+		err := db.Update(context.Background(), store.LaneBrake, func(t store.Tx) error { return store.FreezeBooks(t, why) })
 		if err == nil {
 			return
 		}

@@ -33,7 +33,7 @@ func (w *writer) index() {
 		chunk = lagChunk
 	}
 	for first := true; first && chunk == lagChunk || w.resting(); first = false {
-		if w.db.broken.Load() != nil || w.indexed >= w.chain.Seq {
+		if w.db.trouble.Broken() != nil || w.indexed >= w.chain.Seq {
 			return
 		}
 		if err := w.indexChunk(context.Background(), chunk); err != nil {

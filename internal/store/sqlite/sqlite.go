@@ -106,12 +106,8 @@ type DB struct {
 	observer store.Observer
 	figures  figures
 
-	last   atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
-	broken atomic.Pointer[error]
-	stuck  atomic.Pointer[error] // the last transaction failed for want of space, say; nil once one succeeds
-	// books is why all money is frozen; nil or empty if it is not. markTrouble is why the mark could not be written.
-	books       atomic.Pointer[string]
-	markTrouble atomic.Pointer[error]
+	last    atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
+	trouble store.Trouble
 
 	closing   sync.Once
 	archiving sync.Mutex // held while records are moved into a file
@@ -354,28 +350,13 @@ func (db *DB) Now() time.Time {
 
 // Check implements store.DB.
 func (db *DB) Check(ctx context.Context) error {
-	if err := db.broken.Load(); err != nil {
-		return *err
-	}
-	if err := db.stuck.Load(); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, *err)
-	}
-	if why := db.books.Load(); why != nil && *why != "" {
-		return fmt.Errorf("money is frozen: %s; look at it, then `keybrake resume --books --reason ...`", *why)
-	}
-	if err := db.markTrouble.Load(); err != nil {
-		return *err
+	if err := db.trouble.Err(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, db.wait)
 	defer cancel()
 	var one int
 	return db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
-}
-
-// breakDown stops money for good: after a failed flush nobody knows what is on the disk, and after a
-// broken invariant nobody knows what the books mean. A restart reads them anew.
-func (db *DB) breakDown(err error) {
-	db.broken.CompareAndSwap(nil, &err)
 }
 
 // Close implements store.DB: it finishes what is queued and closes the files. A second call does nothing.

@@ -53,17 +53,12 @@ func engineFault(err error) bool {
 
 // guarded runs an action and turns a broken invariant into the end of all writing, as in a batch.
 func (w *writer) guarded(t *tx, f func(store.Tx) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", store.ErrUnavailable, r)
-			w.db.breakDown(err)
-		}
-	}()
+	defer w.db.trouble.Recover(&err)
 	return f(t)
 }
 
 func (w *writer) adoptControl(t *tx) {
-	w.db.stuck.Store(nil)
+	w.db.trouble.Stuck(nil)
 	if t.chain.Seq != w.chain.Seq {
 		w.db.last.Store(t.now.UnixMicro())
 	}

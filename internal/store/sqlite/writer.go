@@ -77,12 +77,7 @@ func (w *writer) Tick() {
 }
 
 // Broken implements queue.Engine.
-func (w *writer) Broken() error {
-	if broken := w.db.broken.Load(); broken != nil {
-		return *broken
-	}
-	return nil
-}
+func (w *writer) Broken() error { return w.db.trouble.Broken() }
 
 // Apart implements queue.Engine: whatever the error was, a smaller transaction may pass.
 func (w *writer) Apart(error) bool { return true }
@@ -109,14 +104,11 @@ func (w *writer) Commit(units []*queue.Unit) (err error) {
 	}
 	committed := false
 	defer func() {
-		if r := recover(); r != nil { // a broken invariant of the ledger
-			err = fmt.Errorf("%w: %v", store.ErrUnavailable, r)
-			w.db.breakDown(err)
-		}
 		if !committed {
 			w.rollback(ctx)
 		}
 	}()
+	defer w.db.trouble.Recover(&err)
 	f := newFacts(ctx, w)
 	b := &store.Batch{Now: w.db.Now(), Book: ledger.NewBook(f, w.next), Chain: w.chain, Facts: f}
 	for _, u := range units {
@@ -145,7 +137,7 @@ func (w *writer) Commit(units []*queue.Unit) (err error) {
 func (w *writer) failed(what string, err error) error {
 	w.db.look(what, err)
 	if engineFault(err) {
-		w.db.stuck.Store(&err)
+		w.db.trouble.Stuck(err)
 	}
 	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, what, err)
 }
@@ -162,7 +154,7 @@ func (w *writer) unflushed(err error) error {
 func (db *DB) look(what string, err error) {
 	switch primary(err) {
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		db.breakDown(fmt.Errorf("%s: %w (restart after looking at the disk)", what, err))
+		db.trouble.Break(fmt.Errorf("%s: %w (restart after looking at the disk)", what, err))
 	}
 }
 
@@ -182,7 +174,7 @@ func (w *writer) rollback(ctx context.Context) {
 // adopt makes the committed state the writer's own.
 func (w *writer) adopt(b *store.Batch, c ledger.Changes) {
 	w.chain, w.next = b.Chain, c.Next
-	w.db.stuck.Store(nil)
+	w.db.trouble.Stuck(nil)
 	if n := len(b.Entries); n > 0 {
 		w.db.last.Store(b.Now.UnixMicro())
 	}
