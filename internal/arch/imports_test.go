@@ -40,7 +40,7 @@ var may = map[string][]string{
 	"internal/store/sqlite":                engine(),
 	"internal/store/postgres":              engine(),
 	"internal/store/postgres/postgrestest": {},
-	"internal/store/storetest":             append(below("internal/store"), "internal/store", "internal/store/codec"),
+	"internal/store/storetest":             append(below("internal/store"), "internal/store", "internal/store/codec", "internal/store/record"),
 	"internal/upstream":                    below("internal/store"),
 	"internal/upstream/stripe":             append(below("internal/store"), "internal/upstream"),
 	"internal/upstream/stripe/sandbox":     {}, // a witness must know nothing of what it witnesses

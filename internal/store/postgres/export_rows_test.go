@@ -9,33 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keybrake/keybrake/internal/store"
-	"github.com/keybrake/keybrake/internal/store/record"
+	"github.com/keybrake/keybrake/internal/store/storetest"
 )
 
-// ArchiveUpTo does so many of the steps of a move, as a process does that is killed after them; beyond the last step but
-// one also so many chunks of the removal. It returns how many steps there are.
+// ArchiveUpTo is storetest's on this store.
 func (db *DB) ArchiveUpTo(t testing.TB, before time.Time, steps, chunks int) int {
 	t.Helper()
-	m, err := db.mover().Next(t.Context(), before)
-	if err != nil || m == nil {
-		t.Fatalf("nothing to archive: %v", err)
-	}
-	all := m.Steps()
-	for _, step := range all[:min(steps, len(all)-1)] {
-		if err := step(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range chunks {
-		err := db.Update(t.Context(), store.LaneControl, func(u store.Tx) error {
-			_, err := record.RemoveChunk(u.(*tx))
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return len(all)
+	return storetest.ArchiveUpTo(t, db, db.mover(), before, steps, chunks)
 }
 
 // TakeTurn takes the turn to archive, as a process does that is killed then.

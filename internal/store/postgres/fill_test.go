@@ -104,16 +104,7 @@ func fill(ctx context.Context, from *sqlite.DB, url string, between func(move.So
 
 func moved(t *testing.T, url, archives string) *postgres.DB {
 	t.Helper()
-	db, err := postgres.Open(t.Context(), postgres.Options{URL: url, Signer: storetest.NewSigner("test"), MasterCheck: "master", Archives: archives})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
+	return node(t, postgres.Options{URL: url, MasterCheck: "master", Archives: archives})
 }
 
 // everything is what can be read of a store.

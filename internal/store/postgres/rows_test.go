@@ -286,18 +286,7 @@ func oldStore(t *testing.T, shared bool) (db, other *postgres.DB, before time.Ti
 	begin := time.Date(2026, 2, 1, 12, 0, 0, 0, time.UTC)
 	now := begin
 	open := func(folder string) *postgres.DB {
-		db, err := postgres.Open(t.Context(), postgres.Options{
-			URL: at, Signer: storetest.NewSigner("test"), Archives: folder, ArchiveRecords: storetest.ArchiveRecords, Clock: func() time.Time { return now },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return db
+		return node(t, postgres.Options{URL: at, Archives: folder, ArchiveRecords: storetest.ArchiveRecords, Clock: func() time.Time { return now }})
 	}
 	db = open(folder)
 	storetest.Old(t, db, &now, false)

@@ -13,6 +13,7 @@ import (
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
+	"github.com/keybrake/keybrake/internal/store/record"
 )
 
 // ArchiveRecords is how many records an archive of the stores under test may have.
@@ -259,4 +260,30 @@ func archivesGone(t *testing.T, open Open) {
 	if _, err := query(store.RecordQuery{From: 3 * ArchiveRecords, To: 3 * ArchiveRecords}); !errors.As(err, &gap) || gap.Path != at[2].Path {
 		t.Errorf("the file before it under its name: %v", err)
 	}
+}
+
+// ArchiveUpTo does so many of the steps of a move, as a process does that is killed after them; beyond the last step but
+// one also so many chunks of the removal. It returns how many steps there are.
+func ArchiveUpTo(t testing.TB, db store.DB, m *record.Mover, before time.Time, steps, chunks int) int {
+	t.Helper()
+	move, err := m.Next(t.Context(), before)
+	if err != nil || move == nil {
+		t.Fatalf("nothing to archive: %v", err)
+	}
+	all := move.Steps()
+	for _, step := range all[:min(steps, len(all)-1)] {
+		if err := step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range chunks {
+		err := db.Update(t.Context(), store.LaneControl, func(u store.Tx) error {
+			_, err := record.RemoveChunk(u.(record.Tx))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return len(all)
 }
