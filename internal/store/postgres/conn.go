@@ -57,32 +57,23 @@ func parse(url string) (*pgx.ConnConfig, error) {
 	return c, nil
 }
 
-// pool makes connections that only read.
-func (db *DB) pool(ctx context.Context, n int32) (*pgxpool.Pool, error) {
+// pool makes connections beside those of the writer. each, if it is not nil, prepares every one.
+func (db *DB) pool(ctx context.Context, n int32, each func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return nil, err
 	}
-	c.ConnConfig, c.MaxConns = db.config.Copy(), n
+	c.ConnConfig, c.MaxConns, c.AfterConnect = db.config.Copy(), n, each
 	return pgxpool.NewWithConfig(ctx, c)
 }
 
-// pulsePool makes the connections on which this node and the others tell each other. What they say must be as durable as an
-// admission.
-func (db *DB) pulsePool(ctx context.Context) (*pgxpool.Pool, error) {
-	c, err := pgxpool.ParseConfig("")
+// fit makes sure that what is committed on a connection is as durable as an admission.
+func (db *DB) fit(ctx context.Context, conn *pgx.Conn) error {
+	set, err := readSettings(ctx, conn)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c.ConnConfig, c.MaxConns = db.config.Copy(), pulses
-	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		set, err := readSettings(ctx, conn)
-		if err != nil {
-			return err
-		}
-		return set.refuse(db.unsafe)
-	}
-	return pgxpool.NewWithConfig(ctx, c)
+	return set.refuse(db.unsafe)
 }
 
 // session is a connection that writes. It belongs to one goroutine.

@@ -164,16 +164,16 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if err := migrate(ctx, db.config); err != nil {
 		return err
 	}
-	if db.reads, err = db.pool(ctx, readers); err != nil {
+	if db.reads, err = db.pool(ctx, readers, nil); err != nil {
 		return err
 	}
-	if db.views, err = db.pool(ctx, viewers); err != nil {
+	if db.views, err = db.pool(ctx, viewers, nil); err != nil {
 		return err
 	}
-	if db.side, err = db.pool(ctx, 2); err != nil {
+	if db.side, err = db.pool(ctx, 2, nil); err != nil {
 		return err
 	}
-	if db.pulse, err = db.pulsePool(ctx); err != nil {
+	if db.pulse, err = db.pool(ctx, pulses, db.fit); err != nil {
 		return err
 	}
 	if err := db.name(ctx, o.MasterCheck); err != nil {
