@@ -74,7 +74,7 @@ func New(c Config) *Member {
 	return &Member{Config: c, lease: Lease{length: c.Lease, clock: c.clock}}
 }
 
-// Held reports whether the node may act: every call asks right before it is sent.
+// Held reports whether the node may act.
 func (m *Member) Held() bool { return m.lease.Held() }
 
 // errBackwards: the store knows of fewer changes than this node does, so it was set back, or another server answered.
@@ -83,8 +83,8 @@ var errBackwards = errors.New("the store knows of fewer changes than this node")
 // ErrLease: the node has not heard from the store for so long that it acts no more.
 var ErrLease = errors.New("this node has not heard from the store within its lease, so it lets nothing pass")
 
-// Ready is ErrLease while the node does not act.
-func (m *Member) Ready(context.Context) error {
+// Ready is ErrLease while the node does not act: every call asks right before it is sent.
+func (m *Member) Ready() error {
 	if !m.Held() {
 		return ErrLease
 	}

@@ -176,7 +176,7 @@ func TestALeaseRunsOutUnlessTheStoreIsLookedAt(t *testing.T) {
 		t.Error("the lease ran out before its time")
 	}
 	pass(1)
-	if n.Held() || !errors.Is(n.Ready(t.Context()), ErrLease) {
+	if n.Held() || !errors.Is(n.Ready(), ErrLease) {
 		t.Error("the lease did not run out: a node that was paused would act on what it believed")
 	}
 	look(t, n)

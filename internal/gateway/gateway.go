@@ -9,7 +9,6 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -75,9 +74,9 @@ type Config struct {
 	SlotWait time.Duration
 	// StoreWait is how long an agent's answer waits for its settlement to be written, which goes on behind; 0 = 5 s.
 	StoreWait time.Duration
-	// Lease reports whether this process may act on what it knows of the store, right before a call is sent; nil: always,
+	// Lease says why this process may not act on what it knows of the store, right before a call is sent; nil: it always may,
 	// because no other process changes it.
-	Lease func() bool
+	Lease func() error
 	// Ended is told of each call when its answer was handed over. It runs on the call's own goroutine, so it must be quick
 	// and wait for nothing, and it must be safe for concurrent use. Nil: nobody is told.
 	Ended func(*Ended)
@@ -157,8 +156,13 @@ func (g *Gateway) Close() {
 	g.giveUp()
 }
 
-// errLease is why a node that has not heard from its store is not ready.
-var errLease = errors.New("this node has not heard from the store within its lease, so it lets nothing pass")
+// unleased is why this process may not act on what it knows; nil: it may.
+func (g *Gateway) unleased() error {
+	if g.Lease == nil {
+		return nil
+	}
+	return g.Lease()
+}
 
 // Ready reports what stands against taking money calls; nil = ready.
 func (g *Gateway) Ready(ctx context.Context) error {
@@ -167,8 +171,8 @@ func (g *Gateway) Ready(ctx context.Context) error {
 		return errStopping
 	default:
 	}
-	if g.Lease != nil && !g.Lease() {
-		return errLease
+	if err := g.unleased(); err != nil {
+		return err
 	}
 	if n := g.unsettled.Load(); n > 0 {
 		return errUnsettled(n)

@@ -51,7 +51,7 @@ func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, wri
 		return upstream.Answer{}, stopped
 	}
 	defer flight.Land()
-	if g.Lease != nil && !g.Lease() { // read after the brakes: they are not older than the lease
+	if g.unleased() != nil { // read after the brakes: they are not older than the lease
 		return upstream.Answer{}, &unheard
 	}
 	if present, ok := g.Ring.Upstream(j.upstream.ID); ok {
