@@ -42,7 +42,7 @@ func (b *brakes) of(scope string) vault.Brake {
 
 // syncBrakes reads the rows and makes the ring follow. It is called every killPoll.
 func (s *Service) syncBrakes(ctx context.Context) error {
-	obey := s.obeying()
+	obey := s.Obeying()
 	var rows []store.BrakeRow
 	err := s.Store.View(ctx, func(tx store.Tx) (err error) {
 		rows, err = tx.Brakes()
@@ -63,7 +63,6 @@ func (s *Service) apply(rows []store.BrakeRow) {
 	}
 	before := s.brakes.applied
 	s.brakes.applied = now
-	s.brakes.epoch++ // who read before this may only tighten
 	for scope, row := range now {
 		if old, ok := before[scope]; !ok || old.Mode != row.Mode || old.Reason != row.Reason {
 			s.show(scope)

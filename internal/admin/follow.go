@@ -12,13 +12,9 @@ import (
 )
 
 // Obeying begins a look at the store's brakes. What it returns makes the ring obey those that were read since; when that has
-// returned, no call that departs later passes one of them. Neither waits for anybody.
+// returned, no call that departs later passes one of them. Neither waits for anybody. One look ends before the next begins.
 func (s *Service) Obeying() (obey func([]store.BrakeRow)) {
 	s.looked.Store(s.deeds.Load())
-	return s.obeying()
-}
-
-func (s *Service) obeying() (obey func([]store.BrakeRow)) {
 	s.brakes.mu.Lock()
 	epoch := s.brakes.epoch
 	s.brakes.mu.Unlock()

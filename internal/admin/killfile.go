@@ -140,15 +140,18 @@ const killFileActor = "kill-file"
 
 // WatchKillFile applies the KILL file at path whenever there is one, and keeps the brakes in memory as the
 // store has them, every 100 ms until ctx ends. The two do not wait for each other: a store that hangs does
-// not keep the file from stopping calls.
+// not keep the file from stopping calls. In a cluster the brakes are the member's to read, under its lease: of two readers the
+// one with older rows could loosen what the other has tightened.
 func (s *Service) WatchKillFile(ctx context.Context, path string) {
-	s.background.Go(func() {
-		every(ctx, func() {
-			if err := s.syncBrakes(ctx); err != nil && ctx.Err() == nil {
-				s.Log.Error("the brakes of the store could not be read; those in memory stay as they are", "error", err)
-			}
+	if s.Cluster == nil {
+		s.background.Go(func() {
+			every(ctx, func() {
+				if err := s.syncBrakes(ctx); err != nil && ctx.Err() == nil {
+					s.Log.Error("the brakes of the store could not be read; those in memory stay as they are", "error", err)
+				}
+			})
 		})
-	})
+	}
 	if path == "" {
 		<-ctx.Done()
 		return
