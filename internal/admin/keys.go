@@ -224,11 +224,11 @@ func (s *Service) changeKey(ctx context.Context, who Actor, action, idOrName str
 	var next *vault.Key
 	err = s.act(ctx, store.LaneControl, who, action, func(tx store.Tx, rec *audit.Record) error {
 		var err error
-		if next, err = storedKey(tx, present.ID, present.Policy); err != nil {
+		if next, err = s.storedKey(tx, present); err != nil {
 			return err
 		}
 		if next.Version != present.Version {
-			// Its policy is another one than ours, which this would bring back.
+			// What is edited is what this node remembers of it.
 			return refuse(Conflict, "the vault key %s was just changed at another node; look at it and try again", present.Name)
 		}
 		if err := f(next, tx, rec); err != nil {

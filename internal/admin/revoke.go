@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/keybrake/keybrake/internal/audit"
-	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
 )
@@ -92,15 +91,7 @@ func (s *Service) revokeAll(ctx context.Context, who Actor, keys []*vault.Key, r
 		ended = ended[:0]
 		var names []string
 		for _, present := range keys {
-			row, err := tx.Key(present.ID)
-			if err != nil {
-				return fmt.Errorf("read vault key %s: %w", present.ID, err)
-			}
-			p, err := s.storedPolicy(row) // another node may have given it another one
-			if err != nil {
-				p = present.Policy // it ends, whatever it permitted
-			}
-			k, err := store.DecodeKey(row, p)
+			k, err := s.storedKey(tx, present)
 			if err != nil {
 				return err
 			}
@@ -123,11 +114,18 @@ func (s *Service) revokeAll(ctx context.Context, who Actor, keys []*vault.Key, r
 	return ended, err
 }
 
-// storedKey reads a key as it is stored, which may be newer than the ring's value.
-func storedKey(tx store.Tx, id policy.KeyID, p *policy.Policy) (*vault.Key, error) {
-	row, err := tx.Key(id)
+// storedKey reads a key as it is stored, which may be newer than the ring's value and have another policy. One that this program
+// does not understand is left as the ring has it.
+func (s *Service) storedKey(tx store.Tx, present *vault.Key) (*vault.Key, error) {
+	row, err := tx.Key(present.ID)
 	if err != nil {
-		return nil, fmt.Errorf("read vault key %s: %w", id, err)
+		return nil, fmt.Errorf("read vault key %s: %w", present.ID, err)
+	}
+	p := present.Policy
+	if row.Digest != present.PolicyDigest {
+		if other, err := s.storedPolicy(row); err == nil {
+			p = other
+		}
 	}
 	return store.DecodeKey(row, p)
 }
