@@ -105,7 +105,7 @@ func (d *doctor) checkFiles() {
 			wrong++
 		}
 	}
-	for _, path := range []string{store, store + "-wal", store + ".mark", master, d.settings.ReadyFile, d.settings.TLSKey} {
+	for _, path := range []string{store, store + "-wal", place.mark(), master, d.settings.ReadyFile, d.settings.TLSKey} {
 		if path != "" {
 			look(path, 0o077, "others can read or change it", "chmod 600 "+path)
 		}

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/keybrake/keybrake/internal/admin"
 )
 
 // place is where a store is, and where what belongs to it and is not in it lies.
@@ -52,10 +55,10 @@ func (s *settings) storePath() (string, error) {
 
 // showStore is --store without a password.
 func (s *settings) showStore() string {
-	if before, after, found := strings.Cut(s.Store, "@"); found && strings.Contains(before, ":") {
-		return before[:strings.Index(before, ":")] + "://...@" + after
+	if u, err := url.Parse(s.Store); err == nil {
+		return u.Redacted()
 	}
-	return s.Store
+	return "..." // whatever it is, there may be one in it
 }
 
 func folderExists(flag, folder string) error {
@@ -70,4 +73,4 @@ func folderExists(flag, folder string) error {
 func (p place) masterKey(s *settings) string { return firstOf(s.MasterKeyFile, p.base+".key") }
 func (p place) mark() string                 { return p.base + ".mark" }
 func (p place) archives(s *settings) string  { return firstOf(s.AuditArchive, p.base+".archive") }
-func (p place) killFile() string             { return p.base + ".KILL" }
+func (p place) killFile() string             { return admin.KillFilePath(p.base) }
