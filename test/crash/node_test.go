@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -74,46 +73,17 @@ func (n *node) start() {
 func (n *node) serve(data string) bool {
 	n.w.t.Helper()
 	ready := filepath.Join(n.w.dir, n.name+".ready.json")
-	_ = os.Remove(ready) // the one of an earlier gateway
-	n.process = n.w.run(nil, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready,
+	n.process = n.w.serve(nil, ready,
 		"--store", fmt.Sprintf("postgres://keybrake@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", n.lines[0].port(), n.lines[1].port(), database),
-		"--node", n.name, "--data", data, "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", n.w.archive(),
-		"--log-calls=false", "--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, n.w.flags...)...)
-	for {
-		text, err := os.ReadFile(ready)
-		if err == nil {
-			n.announced(text)
-			return true
-		}
-		select {
-		case <-n.gone:
-			n.sane()
-			return false
-		case <-time.After(2 * time.Millisecond):
-		}
+		"--node", n.name, "--data", data, "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", n.w.archive(), "--log-calls=false")
+	at, ok := n.awaitServing(ready, nil)
+	if !ok {
+		n.sane()
+		return false
 	}
-}
-
-func (n *node) announced(text []byte) {
-	n.w.t.Helper()
-	var f struct {
-		Gateway, Admin string
-		AdminToken     string `json:"admin_token"`
-	}
-	if err := json.Unmarshal(text, &f); err != nil {
-		n.w.t.Fatal(err)
-	}
-	n.url.Store(f.Gateway)
-	var err error
-	if n.ops, err = admin.NewClient(f.Admin, f.AdminToken); err != nil {
-		n.w.t.Fatal(err)
-	}
-}
-
-// sane fails the test if the node had more to say than it should.
-func (n *node) sane() {
-	n.w.t.Helper()
-	n.w.calm(n.process)
+	n.url.Store(at.agents)
+	n.ops = at.ops
+	return true
 }
 
 // ways does something to the node's ways to the store.

@@ -216,9 +216,16 @@ func (w *world) snapshot() (*sql.Tx, func()) {
 // launch starts a gateway and does not wait until it serves.
 func (w *world) launch(before func(*exec.Cmd)) *process {
 	w.t.Helper()
-	_ = os.Remove(w.ready()) // the one of an earlier gateway
-	return w.run(before, append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:" + w.store(),
-		"--ready-file", w.ready(), "--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, w.flags...)...)
+	return w.serve(before, w.ready(), "--store", "sqlite:"+w.store())
+}
+
+// serve starts a gateway that writes the file ready once it serves.
+func (w *world) serve(before func(*exec.Cmd), ready string, flags ...string) *process {
+	w.t.Helper()
+	_ = os.Remove(ready) // the one of an earlier gateway
+	flags = append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready,
+		"--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, flags...)
+	return w.run(before, append(flags, w.flags...)...)
 }
 
 func (w *world) ready() string { return filepath.Join(w.dir, "ready.json") }
@@ -235,36 +242,51 @@ func (w *world) start() {
 // awaitServing waits until the gateway serves; false if it ended, or something else came first.
 func (w *world) awaitServing(first <-chan struct{}) bool {
 	w.t.Helper()
+	at, ok := w.gateway.awaitServing(w.ready(), first)
+	if ok {
+		w.url, w.operators, w.ops = at.agents, at.operators, at.ops
+	}
+	return ok
+}
+
+// serving is where a gateway listens.
+type serving struct {
+	agents, operators string
+	ops               *admin.Client
+}
+
+// awaitServing waits until a gateway has written its file; false if it ended, or something else came first.
+func (p *process) awaitServing(ready string, first <-chan struct{}) (at serving, ok bool) {
+	p.t.Helper()
 	for {
-		text, err := os.ReadFile(w.ready())
+		text, err := os.ReadFile(ready)
 		if err == nil {
-			w.announced(text)
-			return true
+			return p.announced(text), true
 		}
 		select {
-		case <-w.gateway.gone:
-			return false
+		case <-p.gone:
+			return at, false
 		case <-first:
-			return false
+			return at, false
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
 
-func (w *world) announced(text []byte) {
-	w.t.Helper()
+func (p *process) announced(text []byte) serving {
+	p.t.Helper()
 	var f struct {
 		Gateway, Admin string
 		AdminToken     string `json:"admin_token"`
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		w.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	w.url, w.operators = f.Gateway, f.Admin
-	var err error
-	if w.ops, err = admin.NewClient(f.Admin, f.AdminToken); err != nil {
-		w.t.Fatal(err)
+	ops, err := admin.NewClient(f.Admin, f.AdminToken)
+	if err != nil {
+		p.t.Fatal(err)
 	}
+	return serving{f.Gateway, f.Admin, ops}
 }
 
 // kill ends the gateway and waits until Stripe has done what had reached it.
@@ -272,7 +294,7 @@ func (w *world) kill() {
 	w.t.Helper()
 	w.gateway.kill()
 	w.kills++
-	w.calm(w.gateway)
+	w.gateway.sane()
 	w.client.CloseIdleConnections()
 	w.command("DELETE", "faults", "")
 	for w.health().Running > 0 {
@@ -280,11 +302,11 @@ func (w *world) kill() {
 	}
 }
 
-// calm fails the test if a gateway had more to say than it should.
-func (w *world) calm(p *process) {
-	w.t.Helper()
+// sane fails the test if a gateway had more to say than it should.
+func (p *process) sane() {
+	p.t.Helper()
 	if out := p.out.String(); strings.Contains(out, "panic:") || strings.Contains(out, "DATA RACE") {
-		w.t.Errorf("the gateway had more to say than it should: %s", out)
+		p.t.Errorf("the gateway had more to say than it should: %s", out)
 	}
 }
 
