@@ -1,6 +1,11 @@
 package store
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/keybrake/keybrake/internal/audit"
+)
 
 // Observer is told what an engine does. Its functions run on the engine's own goroutine, between two transactions: they
 // must be quick and wait for nothing. A nil one is not called.
@@ -21,6 +26,33 @@ type Figures struct {
 	// sent at Oldest (zero if there is none).
 	Open, Unresolved int64
 	Oldest           time.Time
+}
+
+// Gauges hold an engine's figures for who reads them without waiting. Times are microseconds; 0 = none. Safe for concurrent use.
+type Gauges struct {
+	Height, Open, Unresolved, Oldest atomic.Int64
+	signed, signedAt                 atomic.Int64
+}
+
+// SignedUpTo notes the last signed head.
+func (g *Gauges) SignedUpTo(h audit.Head) {
+	g.signed.Store(h.Seq)
+	g.signedAt.Store(h.At.UnixMicro())
+}
+
+// Figures are the figures, with what waits.
+func (g *Gauges) Figures(queued, actions int) Figures {
+	return Figures{
+		Queued: queued, Actions: actions, Height: g.Height.Load(), Signed: g.signed.Load(), SignedAt: instant(g.signedAt.Load()),
+		Open: g.Open.Load(), Unresolved: g.Unresolved.Load(), Oldest: instant(g.Oldest.Load()),
+	}
+}
+
+func instant(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
 }
 
 // Safety is what can be lost of what was acknowledged.

@@ -4,35 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/store"
-	"github.com/keybrake/keybrake/internal/store/codec"
 )
 
-// figures are how the store stands, as this node knows. Times are microseconds; 0 = none.
-type figures struct {
-	height, signed, signedAt, open, unresolved, oldest atomic.Int64
-}
-
 // Figures tells how the store stands: what waits, on this node; the rest, of all nodes, as of a second ago at most.
-func (db *DB) Figures() store.Figures {
-	f := &db.figures
-	queued, actions := db.queue.Waiting()
-	return store.Figures{
-		Queued: queued, Actions: actions,
-		Height: f.height.Load(), Signed: f.signed.Load(), SignedAt: codec.FromMicros(f.signedAt.Load()),
-		Open: f.open.Load(), Unresolved: f.unresolved.Load(), Oldest: codec.FromMicros(f.oldest.Load()),
-	}
-}
-
-// signedUpTo notes the last signed head.
-func (f *figures) signedUpTo(h audit.Head) {
-	f.signed.Store(h.Seq)
-	f.signedAt.Store(h.At.UnixMicro())
-}
+func (db *DB) Figures() store.Figures { return db.figures.Figures(db.queue.Waiting()) }
 
 // readFigures reads how the store stands.
 func (db *DB) readFigures(ctx context.Context) error {
@@ -45,10 +24,10 @@ func (db *DB) readFigures(ctx context.Context) error {
 		return fmt.Errorf("read how the store stands: %w", err)
 	}
 	f := &db.figures
-	f.height.Store(max(height, f.height.Load()))
-	f.open.Store(open)
-	f.unresolved.Store(unresolved)
-	f.oldest.Store(oldest)
+	f.Height.Store(max(height, f.Height.Load()))
+	f.Open.Store(open)
+	f.Unresolved.Store(unresolved)
+	f.Oldest.Store(oldest)
 	if doc == nil {
 		return nil
 	}
@@ -56,6 +35,6 @@ func (db *DB) readFigures(ctx context.Context) error {
 	if err := json.Unmarshal(doc, &head); err != nil {
 		return fmt.Errorf("decode the last signed head: %w", err)
 	}
-	f.signedUpTo(head)
+	f.SignedUpTo(head)
 	return nil
 }

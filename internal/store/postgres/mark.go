@@ -83,7 +83,7 @@ func (db *DB) advance(after *locked) {
 		return
 	}
 	db.seen.Seq, db.seen.Hash = after.chain.Seq, after.chain.Hash
-	db.figures.height.Store(after.chain.Seq)
+	db.figures.Height.Store(after.chain.Seq)
 	if db.mark == nil {
 		return
 	}

@@ -112,7 +112,7 @@ type DB struct {
 
 	trouble store.Trouble
 	safety  atomic.Pointer[store.Safety]
-	figures figures
+	figures store.Gauges
 
 	last   atomic.Int64 // microseconds of the newest record that this node knows: the clock never goes behind it
 	offset atomic.Int64 // microseconds that the server's clock is ahead of ours

@@ -314,7 +314,7 @@ func (w *writer) guarded(t *tx, f func(store.Tx) error) (err error) {
 func (w *writer) adoptControl(t *tx, after *locked) {
 	w.db.advance(after)
 	if t.signed != nil {
-		w.db.figures.signedUpTo(*t.signed)
+		w.db.figures.SignedUpTo(*t.signed)
 	}
 	w.db.mu.Lock()
 	for _, k := range t.touchedAccounts {

@@ -7,40 +7,26 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/store"
 )
 
-// figures are what the writer tells of its state after each transaction. Times are microseconds; 0 = none.
-type figures struct {
-	height, signed, signedAt, open, unresolved, oldest atomic.Int64
-}
-
 // Figures tells how the store stands, as of its last transaction.
-func (db *DB) Figures() store.Figures {
-	f := &db.figures
-	queued, actions := db.writer.queue.Waiting()
-	return store.Figures{
-		Queued: queued, Actions: actions,
-		Height: f.height.Load(), Signed: f.signed.Load(), SignedAt: fromMicros(f.signedAt.Load()),
-		Open: f.open.Load(), Unresolved: f.unresolved.Load(), Oldest: fromMicros(f.oldest.Load()),
-	}
-}
+func (db *DB) Figures() store.Figures { return db.figures.Figures(db.writer.queue.Waiting()) }
 
 // publish tells how the committed state stands.
 func (w *writer) publish() {
 	f := &w.db.figures
-	f.height.Store(w.chain.Seq)
-	f.open.Store(int64(len(w.open)))
-	f.unresolved.Store(int64(len(w.unresolved)))
+	f.Height.Store(w.chain.Seq)
+	f.Open.Store(int64(len(w.open)))
+	f.Unresolved.Store(int64(len(w.unresolved)))
 	oldest := int64(0)
 	if len(w.unresolved) > 0 {
 		oldest = w.open[w.unresolved[0]].FirstSent.UnixMicro()
 	}
-	f.oldest.Store(oldest)
+	f.Oldest.Store(oldest)
 }
 
 // count keeps the numbers of the reservations whose outcome is unknown, in order.
@@ -52,12 +38,6 @@ func (w *writer) count(r *ledger.Reservation) {
 	case !unknown && has:
 		w.unresolved = slices.Delete(w.unresolved, i, i+1)
 	}
-}
-
-// signedUpTo notes the last signed head.
-func (f *figures) signedUpTo(h audit.Head) {
-	f.signed.Store(h.Seq)
-	f.signedAt.Store(h.At.UnixMicro())
 }
 
 // loadHead reads the last signed head that an earlier process left.
@@ -74,7 +54,7 @@ func (w *writer) loadHead(ctx context.Context) error {
 	if err := json.Unmarshal(doc, &h); err != nil {
 		return fmt.Errorf("decode the last signed head: %w", err)
 	}
-	w.db.figures.signedUpTo(h)
+	w.db.figures.SignedUpTo(h)
 	return nil
 }
 

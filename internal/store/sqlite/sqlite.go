@@ -104,7 +104,7 @@ type DB struct {
 	scrubbed chan struct{} // closed when scrub has ended
 
 	observer store.Observer
-	figures  figures
+	figures  store.Gauges
 
 	last    atomic.Int64 // microseconds of the newest committed record: the clock never goes behind it
 	trouble store.Trouble

@@ -75,7 +75,7 @@ func (w *writer) adoptControl(t *tx) {
 		}
 	}
 	if t.signed != nil {
-		w.db.figures.signedUpTo(*t.signed)
+		w.db.figures.SignedUpTo(*t.signed)
 	}
 	w.publish()
 	if len(t.touchedAccounts) > 0 {
