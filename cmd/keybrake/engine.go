@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/cluster"
@@ -140,19 +140,25 @@ func (s *server) whileLeading(run func(context.Context)) func(context.Context) {
 
 // lead runs something until another node does it, or ctx ends.
 func (s *server) lead(ctx context.Context, run func(context.Context)) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		run(ctx)
-	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	running.Go(func() { run(ctx) })
 	for ctx.Err() == nil {
 		if pause(ctx, leadEvery); !s.member.Leads(ctx) {
-			cancel(errors.New("another node leads"))
+			cancel()
 		}
 	}
-	<-ended
-	cancel(nil)
+	running.Wait()
+}
+
+// forAll runs what one node does for all.
+func (s *server) forAll(ctx context.Context) {
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context){s.signHeads, s.reconcile, s.archive} {
+		running.Go(func() { run(ctx) })
+	}
+	running.Wait()
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -338,9 +338,7 @@ func (s *server) watch(ctx context.Context) {
 		func(ctx context.Context) { limitMemory(ctx, s.settings.MemoryLimit) },
 		func(ctx context.Context) { s.admin.WatchKillFile(ctx, s.admin.KillFile) },
 		func(ctx context.Context) { s.stopOnSignal(ctx, stopAll) },
-		s.whileLeading(s.signHeads),
-		s.whileLeading(s.reconcile),
-		s.whileLeading(s.archive),
+		s.whileLeading(s.forAll),
 	}
 	if s.member != nil {
 		watches = append(watches, s.member.Run)
