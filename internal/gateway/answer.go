@@ -63,8 +63,8 @@ func (g *Gateway) finishWrite(ctx context.Context, j *journey, answer *upstream.
 	response, guarded := g.show(j, answer, &outcome, seen)
 	record := g.outcomeRecord(j, answer, outcome)
 	record.Guarded, record.Withheld, record.Status = guarded.Tripped, guarded.Withheld, response.Status
-	resolution := &store.Resolution{Reservation: j.reservation(), Record: record, Joins: joins}
-	resolution.Fate = g.fate(j, answer, &outcome)
+	resolution := j.resolution(record, g.fate(j, answer, &outcome))
+	resolution.Joins = joins
 	record.Proof = string(resolution.Fate.Proof)
 	if guarded.Tripped && outcome.Fate != upstream.Refused && j.policy.Enforcement == policy.Enforce {
 		resolution.Freeze = "the answer to " + string(j.call.Operation.Name) + " showed a customer that is not allowed"
@@ -169,8 +169,8 @@ func (g *Gateway) show(j *journey, answer *upstream.Answer, o *upstream.Outcome,
 	failure := func(code policy.Code, retry bool, message string) (upstream.Response, upstream.Guarded) {
 		d := g.denial(j, policy.Failure{Code: code, Rule: "upstream", Message: message})
 		d.Retry = retry
-		if o.Fate == upstream.Unknown && j.reservation() != 0 {
-			d.Reservation = "rsv_" + strconv.FormatInt(int64(j.reservation()), 10)
+		if r := j.admitted.Reservation; o.Fate == upstream.Unknown && r != nil {
+			d.Reservation = "rsv_" + strconv.FormatInt(int64(r.ID), 10)
 		}
 		return g.Adapter.Refuse(d), upstream.Guarded{}
 	}
@@ -275,6 +275,10 @@ func (g *Gateway) settled(j *journey, r *store.Resolution, done store.Resolved) 
 		g.Log.Error("the upstream moved more than was held; the key's writes are frozen",
 			"key", j.key.ID, "bucket", o.Bucket, "held_usd", o.Held.String(), "moved_usd", o.Moved.String(), "audit_id", j.auditID())
 	}
+	if done.Forgotten {
+		g.Log.Error("the store has forgotten a call that was on the wire when it was set back; unless nothing moved, the key's writes are frozen",
+			"key", j.key.ID, "fate", r.Record.Fate, "outcome", audit.ID(audit.FirstChain, done.Entry.Seq))
+	}
 	if r.Freeze != "" {
 		g.Log.Error("a key's writes are frozen", "key", j.key.ID, "why", r.Freeze, "audit_id", j.auditID())
 	}
@@ -336,10 +340,9 @@ func (g *Gateway) stoppedAtLastLook(ctx context.Context, j *journey, f *policy.F
 		fate = j.unchanged(f.Message)
 	}
 	record.Proof = string(fate.Proof)
-	g.settle(context.WithoutCancel(ctx), j, &store.Resolution{
-		Reservation: j.reservation(), Record: record, Fate: fate,
-		OnWire: j.resend == nil, // another node may have taken it over from this one, and sent it again
-	})
+	resolution := j.resolution(record, fate)
+	resolution.OnWire = j.resend == nil // another node may have taken it over from this one, and sent it again
+	g.settle(context.WithoutCancel(ctx), j, resolution)
 	return g.finish(j, response)
 }
 

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/policy"
-	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/upstream"
 )
 
@@ -158,7 +157,7 @@ func (g *Gateway) survive(w http.ResponseWriter, j *journey) {
 	response := g.Adapter.Refuse(d)
 	record.Status = response.Status
 	if !j.ended {
-		g.settle(context.Background(), j, &store.Resolution{Reservation: j.reservation(), Record: record, Fate: j.unchanged(why)})
+		g.settle(context.Background(), j, j.resolution(record, j.unchanged(why)))
 	}
 	j.reply(w, g.finish(j, response))
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
@@ -380,9 +381,11 @@ func (g *Gateway) reserve(j *journey) *ledger.Request {
 	}
 }
 
-func (j *journey) reservation() ledger.ReservationID {
-	if r := j.admitted.Reservation; r != nil {
-		return r.ID
+// resolution is what became of the call, for its reservation if it has one.
+func (j *journey) resolution(record *audit.Record, fate ledger.Fate) *store.Resolution {
+	r := &store.Resolution{Record: record, Fate: fate}
+	if of := j.admitted.Reservation; of != nil {
+		r.Reservation, r.Made = of.ID, of.At
 	}
-	return 0
+	return r
 }

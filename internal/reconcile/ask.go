@@ -177,7 +177,7 @@ func (r *Reconciler) resolve(ctx context.Context, rsv *ledger.Reservation, fate 
 		}
 		rec.Effects = append(rec.Effects, e)
 	}
-	done, err := r.Store.Resolve(ctx, &store.Resolution{Reservation: rsv.ID, Fate: fate, Record: rec, Asked: rsv.Sends()})
+	done, err := r.Store.Resolve(ctx, &store.Resolution{Reservation: rsv.ID, Made: rsv.At, Fate: fate, Record: rec, Asked: rsv.Sends()})
 	if err != nil {
 		return Asked{}, fmt.Errorf("write what became of reservation %d: %w", rsv.ID, err)
 	}

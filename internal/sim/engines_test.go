@@ -177,7 +177,7 @@ func (p *played) compare(t *testing.T, db store.DB) {
 		if err != nil {
 			return err
 		}
-		if d := cmp.Diff(sorted(p.rows.brakes, func(b store.BrakeRow) string { return b.Scope }), brakes, cmpopts.EquateEmpty()); d != "" {
+		if d := cmp.Diff(sorted(p.rows.brakes, func(b store.BrakeRow) string { return b.At.Format("2006-01-02T15:04:05.000000 ") + b.Scope }), brakes, cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("brakes: %s", d)
 		}
 		var order []policy.KeyID

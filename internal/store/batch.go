@@ -297,6 +297,9 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 	}
 	if r.Reservation != 0 {
 		reservation, err := b.Book.Reservation(r.Reservation)
+		if r.forgotten(reservation, err) {
+			return b.forgotten(r), nil
+		}
 		if err != nil {
 			return Resolved{}, err
 		}
@@ -343,6 +346,25 @@ func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
 	}
 	out.Entry = b.append(r.Record)
 	return out, nil
+}
+
+// forgotten reports whether the reservation that was looked for is not the one that the resolution is of.
+func (r *Resolution) forgotten(found *ledger.Reservation, err error) bool {
+	if r.Made.IsZero() {
+		return false
+	}
+	return errors.Is(err, ErrNotFound) || err == nil && !found.At.Equal(r.Made)
+}
+
+// forgotten records the outcome of a call of which the store has nothing any more. What it moved stands in no account, so
+// the key's money waits for somebody who has looked. The numbers of its intent and its reservation are others' by now.
+func (b *Batch) forgotten(r *Resolution) Resolved {
+	const why = "the store has forgotten a call that was on the wire when it was set back; what that moved is in no account"
+	if r.Fate.State != ledger.Released {
+		b.freeze(r.Record.Key, why)
+	}
+	r.Record.Ref, r.Record.Reservation, r.Record.Reason = 0, 0, why
+	return Resolved{Forgotten: true, State: r.Fate.State, Entry: b.append(r.Record)}
 }
 
 // learn writes down what became of an object. If the books say so already there is nothing to record.

@@ -146,8 +146,11 @@ type Admitted struct {
 // Resolution is the end of a reservation.
 type Resolution struct {
 	Reservation ledger.ReservationID // 0 = record only
-	Fate        ledger.Fate
-	Record      *audit.Record
+	// Made is when the reservation was made. Another one with its number is not it: a store that was set back, which on
+	// PostgreSQL can happen while calls are on the wire, gives numbers anew. Zero: whichever has the number.
+	Made   time.Time
+	Fate   ledger.Fate
+	Record *audit.Record
 	// Joins is a customer that the call created and that joins the key's list.
 	Joins policy.CustomerID
 	// Asked, if set, is when the call had been sent last when the vendor was asked about it. If it was sent again or
@@ -183,6 +186,9 @@ type Resolved struct {
 	// Already: the reservation had another fate before, and the record says so; or, for what the vendor was asked about,
 	// there is nothing new and no record. Nothing else changed.
 	Already bool
+	// Forgotten: the store has no such reservation any more. The outcome is on record, and unless nothing moved, the key's
+	// money is frozen.
+	Forgotten bool
 	// State is where the reservation stands now.
 	State ledger.State
 	// Overs: more moved than was held. The key's money is frozen in the same transaction.

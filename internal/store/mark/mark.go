@@ -94,17 +94,22 @@ func Open(path string, at Position) (*Mark, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the mark beside the store: %w", err)
 	}
-	m := &Mark{file: f, store: at.Store}
-	// Both places, or one of another store, or of before it went backwards, would be the later.
-	for range 2 {
-		if err := m.Write(at.Seq, at.Hash); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-	}
-	if err := m.Flush(); err != nil {
+	m := &Mark{file: f}
+	if err := m.Restart(at); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return m, nil
+}
+
+// Restart begins anew, at a record of another store, or of the same one after it went backwards.
+func (m *Mark) Restart(at Position) error {
+	m.store = at.Store
+	for range 2 { // both places, or what the other one says would be the later
+		if err := m.Write(at.Seq, at.Hash); err != nil {
+			return err
+		}
+	}
+	return m.Flush()
 }
 
 // Write notes the last record.

@@ -79,7 +79,7 @@ func (w *writer) releaseUnsent() error {
 	var units []*queue.Unit
 	for _, r := range w.unsent[:min(len(w.unsent), queue.MaxBatch)] {
 		units = append(units, queue.Resolve(&store.Resolution{
-			Reservation: r.ID, OnWire: true, // another node may have taken it over, and sent it again
+			Reservation: r.ID, Made: r.At, OnWire: true, // another node may have taken it over, and sent it again
 			Fate: ledger.Fate{State: ledger.Released, Proof: ledger.ProofNotSent, Why: why},
 			Record: &audit.Record{
 				Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream,

@@ -38,3 +38,9 @@ func (db *DB) SynchronousCommit(t testing.TB) (value string) {
 	}
 	return value
 }
+
+// QueuedCalls is how much work of calls waits for its turn.
+func (db *DB) QueuedCalls() int {
+	calls, _ := db.queue.Waiting()
+	return calls
+}

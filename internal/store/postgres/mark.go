@@ -44,14 +44,17 @@ func (s *session) recognize(ctx context.Context, system string) error {
 	}
 	// A copy has the identity of what it was copied from. The system's own is another one where it was restored from a dump.
 	sum := sha256.Sum256([]byte(identity + "\n" + system))
-	name := hex.EncodeToString(sum[:16])
+	s.store = hex.EncodeToString(sum[:16])
+	if s.astray {
+		return nil
+	}
 	s.db.mu.Lock()
 	if s.db.seen.Store == "" {
-		s.db.seen.Store = name
+		s.db.seen.Store = s.store
 	}
 	seen := s.db.seen
 	s.db.mu.Unlock()
-	if seen.Store != name {
+	if seen.Store != s.store {
 		return &backwards{"this PostgreSQL is not the one that this node knew: another server, or one restored from a dump"}
 	}
 	if seen.Seq == 0 {
@@ -136,22 +139,27 @@ func (db *DB) watchBooks(ctx context.Context, path string) error {
 	return db.loadBooks(ctx)
 }
 
-// freeze stops all writes until an operator has looked, durably and on record, and takes the store as it is for the one
-// that this node knows from now on.
+// freeze stops all writes until an operator has looked, durably and on record. From that record on the store is the one that
+// this node knows; until it is there, everything else goes on being held against the one before.
 func (w *writer) freeze(ctx context.Context, s *session, why *backwards) error {
-	w.db.mu.Lock()
-	known := w.db.seen
-	w.db.seen = mark.Position{}
-	w.db.mu.Unlock()
-	w.db.last.Store(0)
-	_, err := w.control(ctx, s, func(t store.Tx) error { return store.FreezeBooks(t, why.why) })
-	if err != nil {
-		w.db.mu.Lock()
-		w.db.seen = known // or nobody would notice any more
-		w.db.mu.Unlock()
+	s.astray = true
+	defer func() { s.astray = false }()
+	if _, err := w.control(ctx, s, func(t store.Tx) error { return store.FreezeBooks(t, why.why) }); err != nil {
 		return fmt.Errorf("freeze the books: %w", err)
 	}
 	return nil
+}
+
+// know takes a store, as a transaction left it, for the one that this node knows, whatever it knew before.
+func (db *DB) know(name string, after *locked) {
+	db.last.Store(codec.Micros(after.now))
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.seen = mark.Position{Store: name, Seq: after.chain.Seq, Hash: after.chain.Hash}
+	db.figures.Height.Store(after.chain.Seq)
+	if db.mark != nil {
+		db.trouble.Mark(db.mark.Restart(db.seen))
+	}
 }
 
 // loadBooks reads whether the books are frozen, for readiness.

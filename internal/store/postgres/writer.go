@@ -162,7 +162,10 @@ func (w *writer) batch(ctx context.Context, units []*queue.Unit, flush *time.Dur
 		f.read(b, wanted)
 	})
 	if err != nil {
-		return err
+		if _, behind := errors.AsType[*backwards](err); behind || s.gone() || lost(err) {
+			return err
+		}
+		return &undecided{err} // a row that one of them needs cannot be read, say
 	}
 	f.conn = s.conn
 	batch, changes, err := w.decide(f, before, units)
@@ -295,12 +298,20 @@ func (w *writer) control(ctx context.Context, s *session, f func(store.Tx) error
 	if t.control {
 		after.control++
 	}
+	adopt := func() { w.adoptControl(t, &after) }
+	if s.astray {
+		name := s.store
+		adopt = func() {
+			w.db.know(name, &after)
+			w.adoptControl(t, &after)
+		}
+	}
 	err = s.commit(ctx, &pgx.Batch{}, before, &after, nil)
 	switch {
 	case errors.Is(err, errUncertain):
-		s.doubt.then = func() { w.adoptControl(t, &after) }
+		s.doubt.then = adopt
 	case err == nil:
-		w.adoptControl(t, &after)
+		adopt()
 	}
 	return true, err
 }

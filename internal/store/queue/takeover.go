@@ -11,7 +11,7 @@ import (
 func Abandoned(r *ledger.Reservation) *Unit {
 	const why = "the process that sent it ended before the answer"
 	return &Unit{resolution: &store.Resolution{
-		Reservation: r.ID, OnWire: true,
+		Reservation: r.ID, Made: r.At, OnWire: true,
 		Fate: ledger.Fate{State: ledger.Unresolved, Why: why},
 		Record: &audit.Record{
 			Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream,

@@ -76,6 +76,51 @@ func sentAgain(t *testing.T, open Open) {
 }
 
 // unresolvedPages lists what is open, oldest first, a page at a time.
+// forgotten: after the store was set back, a number may be another call's by the time the first one's outcome is known.
+func forgotten(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	caps := []policy.Cap{DayCap("refunds", 1000)}
+	r := admit(t, db, Admission("key_1", version, caps, USD("refunds", 500))).Reservation
+	gone := *r
+	gone.ID += 1000
+	for name, c := range map[string]struct {
+		of    *ledger.Reservation
+		fate  ledger.State
+		after time.Duration // made so much later than the one that is there
+		lost  bool
+		free  bool // the key's writes still pass
+	}{
+		"nothing moved, another has its number": {of: r, fate: ledger.Released, after: time.Microsecond, lost: true, free: true},
+		"nothing moved, nobody has its number":  {of: &gone, fate: ledger.Released, lost: true, free: true},
+		"its number is another's":               {of: r, fate: ledger.Settled, after: time.Microsecond, lost: true},
+		"nobody has its number":                 {of: &gone, fate: ledger.Settled, lost: true},
+		"nobody knows what it moved":            {of: r, fate: ledger.Unresolved, after: -time.Microsecond, lost: true},
+		"it is there":                           {of: r, fate: ledger.Unresolved, free: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			update(t, db, func(tx store.Tx) error { _, err := tx.LiftBrake(store.FreezeScope("key_1")); return err })
+			told := Settle(c.of)
+			told.Made, told.Fate.State = c.of.At.Add(c.after), c.fate
+			if c.fate != ledger.Settled {
+				told.Fate = ledger.Fate{State: c.fate, Proof: ledger.ProofNotSent}
+			}
+			done := resolve(t, db, told)
+			rec := last(t, db)
+			if done.Forgotten != c.lost || done.Entry.Seq != rec.Seq || rec.Kind != audit.KindOutcome || (rec.Ref == 0) != c.lost || (rec.Reservation == 0) != c.lost {
+				t.Errorf("%+v is on record as %+v", done, rec)
+			}
+			if held := account(t, db, "key_1", caps[0]).Held; held != 5_000_000 {
+				t.Errorf("%d micro-dollars are held for the call that is there", held)
+			}
+			next := admit(t, db, Admission("key_1", version, nil, USD("refunds", 1)))
+			if frozen := next.Frozen != ""; frozen == c.free {
+				t.Errorf("the next call: %+v", next)
+			}
+		})
+	}
+}
+
 func unresolvedPages(t *testing.T, open Open) {
 	db := opened(t, open)
 	version := Key(t, db, "key_1")
