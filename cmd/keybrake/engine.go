@@ -102,7 +102,7 @@ func (s *server) join(ctx context.Context) error {
 		Calls:   func() (answered, inFlight int64) { return s.metrics.Answered(), s.ring.InFlight(vault.All) },
 	})
 	s.admin.Cluster = s.member
-	s.gateway.Lease = s.member.Ready
+	s.gateway.Lease = s.member.Hold
 	for until := time.Now().Add(joinWait); ; pause(ctx, joinAgain) {
 		err := s.member.Look(ctx)
 		if err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -163,6 +164,62 @@ func TestNodesAreListedWithHowTheyStand(t *testing.T) {
 	b.leave()
 	if got, want := states(), []string{"a live", "b ended"}; !slices.Equal(got, want) {
 		t.Errorf("after one left: %q, want %q", got, want)
+	}
+}
+
+// TestAChangeOfAnUpstreamAtANodeThatIsBehindIsRefused: it would take back what another node did, or pull from under its
+// keys what they need.
+func TestAChangeOfAnUpstreamAtANodeThatIsBehindIsRefused(t *testing.T) {
+	master, err := vault.EphemeralMaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, v := postgrestest.Database(t), newVendor(t)
+	a, b := joinNode(t, url, "a", master, v), joinNode(t, url, "b", master, v)
+	who := Actor{Name: "dana", Role: vault.RoleAdmin}
+	for _, name := range []string{"edited", "removed", "used"} {
+		if _, err := a.client.AddUpstream(t.Context(), UpstreamRequest{Name: name, Secret: testSecret}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := func(upstream string) KeyRequest {
+		return KeyRequest{
+			Name: "agent-" + upstream, Upstream: upstream, Preset: "refund-support",
+			PolicyEdit: PolicyEdit{Caps: []string{"refunds/day=100"}, Customers: []string{"cus_A"}},
+		}
+	}
+	attempts := map[string]func(*node) error{
+		"set it": func(n *node) error {
+			_, err := n.UpdateUpstream(t.Context(), who, "edited", UpstreamUpdate{RotateEvery: "90d"})
+			return err
+		},
+		"make a key for one that was removed": func(n *node) error {
+			_, err := n.CreateKey(t.Context(), who, key("removed"))
+			return err
+		},
+		"remove one that has a key": func(n *node) error { return n.RemoveUpstream(t.Context(), who, "used") },
+	}
+	a.rosterMu.Lock() // who may come in is just being changed here, so that this node cannot follow
+	_, errSet := b.SetWebhook(t.Context(), who, "edited", SigningSecret{Secret: "whsec_" + strings.Repeat("A", 32)})
+	_, errMake := b.CreateKey(t.Context(), who, key("used"))
+	if err := errors.Join(errSet, errMake, b.RemoveUpstream(t.Context(), who, "removed")); err != nil {
+		t.Error(err)
+	}
+	for name, attempt := range attempts {
+		var refused *Refusal
+		if err := attempt(a); !errors.As(err, &refused) || refused.Kind != Conflict {
+			t.Errorf("%s: %v; want a conflict", name, err)
+		}
+	}
+	a.rosterMu.Unlock()
+	if err := a.member.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := attempts["set it"](a); err != nil {
+		t.Errorf("once it has followed: %v", err)
+	}
+	if u, err := a.Upstream("edited"); err != nil || !u.Webhook {
+		t.Errorf("what the other node did is gone: %+v, %v", u, err)
 	}
 }
 

@@ -88,6 +88,11 @@ func (s *Service) CreateKey(ctx context.Context, who Actor, req KeyRequest) (out
 	k := &vault.Key{ID: vault.NewKeyID(), Name: p.Name, Upstream: u.ID, Mode: u.Mode, Policy: bare(p), Brake: vault.Normal}
 	k.PolicyDigest = policy.Digest(k.Policy)
 	err = s.act(ctx, store.LaneControl, who, "key.create", func(tx store.Tx, rec *audit.Record) error {
+		if _, found, err := storedUpstream(tx, u.ID); err != nil {
+			return err
+		} else if !found {
+			return refuse(Conflict, "the upstream %s was just removed at another node", u.Name)
+		}
 		k.Created = tx.Now()
 		k.Expires = p.Expires.Deadline(k.Created)
 		if !k.Expires.IsZero() && !k.Expires.After(k.Created) {

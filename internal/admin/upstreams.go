@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,8 +78,6 @@ type Missing struct {
 // vendor is asked whether it gives what Keybrake needs. A secret that the vendor does not know at all is
 // refused; one that lacks permissions is taken, with what is missing in the answer.
 func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamRequest) (UpstreamView, error) {
-	s.changes.Lock()
-	defer s.changes.Unlock()
 	secret := vault.NewSecret(req.Secret)
 	mode, warnings, badSecret := checkSecret(secret, req.AllowUnrestricted)
 	base, badURL := s.baseURL(req)
@@ -101,6 +101,11 @@ func (s *Service) AddUpstream(ctx context.Context, who Actor, req UpstreamReques
 		return UpstreamView{}, wrong("body.secret", "%s", unknownSecret(&u))
 	}
 	u.Account = found.account
+	s.changes.Lock() // not while the vendor is asked: other changes go on, and are followed
+	defer s.changes.Unlock()
+	if err := s.upstreamName(req.Name); err != nil { // somebody may have taken it meanwhile
+		return UpstreamView{}, err
+	}
 	return s.putUpstream(ctx, who, u, upstreamChange{
 		action: "upstream.add", diff: "secret: " + shownSecret(u.SecretPrefix, u.SecretLast4), told: found, warnings: warnings,
 	})
@@ -230,6 +235,8 @@ func (s *Service) putUpstream(ctx context.Context, who Actor, u vault.Upstream, 
 		rec.Subject, rec.Upstream, rec.Mode, rec.Diff, rec.Reason = "upstream "+u.Name, u.ID, u.Mode.String(), c.diff, c.reason
 		if c.action == "upstream.add" {
 			rec.Diff = fmt.Sprintf("base_url: %s\nversion: %s\n%s", u.BaseURL, u.Version, c.diff)
+		} else if err := s.upToDate(tx, &u); err != nil {
+			return err
 		}
 		if err := tx.PutUpstream(row); err != nil {
 			return err
@@ -244,6 +251,35 @@ func (s *Service) putUpstream(ctx context.Context, who Actor, u vault.Upstream, 
 		return UpstreamView{}, err
 	}
 	return view(in), nil
+}
+
+// upToDate refuses to edit what another node has just changed: what is edited is what this node remembers of it.
+func (s *Service) upToDate(tx store.Tx, u *vault.Upstream) error {
+	stored, found, err := storedUpstream(tx, u.ID)
+	if err != nil {
+		return err
+	}
+	if present, ok := s.Ring.Upstream(u.ID); ok && found {
+		known, err := encodeUpstream(present)
+		if err != nil {
+			return err
+		}
+		if known.Name == stored.Name && bytes.Equal(known.Doc, stored.Doc) {
+			return nil
+		}
+	}
+	return refuse(Conflict, "the upstream %s was just changed at another node; look at it and try again", u.Name)
+}
+
+func storedUpstream(tx store.Tx, id policy.UpstreamID) (row store.UpstreamRow, found bool, err error) {
+	rows, err := tx.Upstreams()
+	if err != nil {
+		return row, false, fmt.Errorf("read the upstreams: %w", err)
+	}
+	if i := slices.IndexFunc(rows, func(r store.UpstreamRow) bool { return r.ID == id }); i >= 0 {
+		return rows[i], true, nil
+	}
+	return row, false, nil
 }
 
 // checkSecret reads the mode from the prefix and refuses what should not be handed to anybody.
@@ -299,6 +335,9 @@ func (s *Service) RemoveUpstream(ctx context.Context, who Actor, idOrName string
 	}
 	err = s.act(ctx, store.LaneControl, who, "upstream.remove", func(tx store.Tx, rec *audit.Record) error {
 		rec.Subject, rec.Upstream, rec.Mode = "upstream "+u.Name, u.ID, u.Mode.String()
+		if err := s.unused(tx, u); err != nil {
+			return err
+		}
 		if _, err := tx.LiftBrake(store.UpstreamScope(u.ID)); err != nil {
 			return err
 		}
@@ -308,6 +347,24 @@ func (s *Service) RemoveUpstream(ctx context.Context, who Actor, idOrName string
 		return err
 	}
 	return s.Ring.RemoveUpstream(u.ID)
+}
+
+// unused refuses to remove an upstream for which another node has just made a key.
+func (s *Service) unused(tx store.Tx, u *vault.Upstream) error {
+	if s.Cluster == nil { // then the ring knows
+		return nil
+	}
+	n := 0
+	err := tx.EachKey(func(row store.KeyRow) error {
+		if row.Upstream == u.ID && row.Live {
+			n++
+		}
+		return nil
+	})
+	if err == nil && n > 0 {
+		err = refuse(Conflict, "%d vault keys that were just made at another node use the upstream %s; revoke them first", n, u.Name)
+	}
+	return err
 }
 
 // Upstreams lists the upstreams by name.

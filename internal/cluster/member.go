@@ -83,12 +83,16 @@ var errBackwards = errors.New("the store knows of fewer changes than this node")
 // ErrLease: the node has not heard from the store for so long that it acts no more.
 var ErrLease = errors.New("this node has not heard from the store within its lease, so it lets nothing pass")
 
-// Ready is ErrLease while the node does not act: every call asks right before it is sent.
-func (m *Member) Ready() error {
-	if !m.Held() {
-		return ErrLease
+// Hold takes the lease as it is. What it returns is ErrLease once that has run out, whatever renewed it since: what was read
+// under it, a brake that was not pulled, is as old.
+func (m *Member) Hold() (expired func() error) {
+	until := m.lease.until.Load()
+	return func() error {
+		if until == 0 || int64(m.clock()) >= until {
+			return ErrLease
+		}
+		return nil
 	}
-	return nil
 }
 
 // Run looks at the store until ctx ends.

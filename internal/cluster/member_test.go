@@ -171,17 +171,21 @@ func TestALeaseRunsOutUnlessTheStoreIsLookedAt(t *testing.T) {
 	if !n.Held() {
 		t.Fatal("a node that has just looked has no lease")
 	}
+	expired := n.Hold()
 	pass(time.Minute - 1)
-	if !n.Held() {
+	if !n.Held() || expired() != nil {
 		t.Error("the lease ran out before its time")
 	}
 	pass(1)
-	if n.Held() || !errors.Is(n.Ready(), ErrLease) {
+	if n.Held() || !errors.Is(n.Hold()(), ErrLease) {
 		t.Error("the lease did not run out: a node that was paused would act on what it believed")
 	}
 	look(t, n)
-	if !n.Held() {
+	if !n.Held() || n.Hold()() != nil {
 		t.Error("a look did not renew the lease")
+	}
+	if !errors.Is(expired(), ErrLease) {
+		t.Error("a look made what was read before it newer")
 	}
 	n.lease.renew(time.Hour) // an answer that comes late
 	if got := n.lease.Left(); got != time.Minute {

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -203,4 +204,40 @@ func TestAPolicyThatChangesOnTheWayIsJudgedAnew(t *testing.T) {
 		t.Errorf("%v", r.Header)
 	}
 	w.call(key, "GET", "/v1/charges/"+charge, "").want(t, 200, "")
+}
+
+// TestNothingIsSentOnceTheLeaseHasRunOut: what this process knows of the store is too old then to send anything by it, also
+// where it was new enough when the brakes were read.
+func TestNothingIsSentOnceTheLeaseHasRunOut(t *testing.T) {
+	var over atomic.Bool
+	w := newWorld(t)
+	w.Gateway.Lease = func() func() error {
+		return func() error {
+			if over.Load() {
+				return errors.New("the lease has run out")
+			}
+			return nil
+		}
+	}
+	key, k := w.key(moneyPolicy(`resource: payment_intents, per: day, usd: 10.00`))
+	create := func() reply {
+		return w.call(key, "POST", "/v1/payment_intents", "amount=900&currency=usd")
+	}
+	over.Store(true)
+	before := w.Sandbox.Arrivals()
+	for range 3 { // what is held is given back each time: it was not sent
+		r := create().want(t, 503, "keybrake_unavailable")
+		if r.Header.Get("Stripe-Should-Retry") != "true" {
+			t.Errorf("it is not said that it may be sent again: %v", r.Header)
+		}
+	}
+	w.call(key, "GET", "/v1/payment_intents", "").want(t, 503, "keybrake_unavailable")
+	if n := w.Sandbox.Arrivals() - before; n != 0 {
+		t.Errorf("%d calls were sent", n)
+	}
+	if w.Ring.InFlight(vault.Scope{Key: k.ID}) != 0 || w.Gateway.Ready(t.Context()) == nil {
+		t.Error("it is ready, or counts calls as on the wire")
+	}
+	over.Store(false)
+	create().want(t, 200, "")
 }

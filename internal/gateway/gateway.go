@@ -74,9 +74,10 @@ type Config struct {
 	SlotWait time.Duration
 	// StoreWait is how long an agent's answer waits for its settlement to be written, which goes on behind; 0 = 5 s.
 	StoreWait time.Duration
-	// Lease says why this process may not act on what it knows of the store, right before a call is sent; nil: it always may,
-	// because no other process changes it.
-	Lease func() error
+	// Lease takes hold of this process's right to act on what it knows of the store. What it returns says, right before a call
+	// is sent, why it is over; renewed meanwhile it is over all the same. Nil: there is no end to it, because no other
+	// process changes the store.
+	Lease func() (expired func() error)
 	// Ended is told of each call when its answer was handed over. It runs on the call's own goroutine, so it must be quick
 	// and wait for nothing, and it must be safe for concurrent use. Nil: nobody is told.
 	Ended func(*Ended)
@@ -156,10 +157,10 @@ func (g *Gateway) Close() {
 	g.giveUp()
 }
 
-// unleased is why this process may not act on what it knows; nil: it may.
-func (g *Gateway) unleased() error {
+// lease takes hold of the right to act on what this process knows from now on.
+func (g *Gateway) lease() (expired func() error) {
 	if g.Lease == nil {
-		return nil
+		return func() error { return nil }
 	}
 	return g.Lease()
 }
@@ -171,7 +172,7 @@ func (g *Gateway) Ready(ctx context.Context) error {
 		return errStopping
 	default:
 	}
-	if err := g.unleased(); err != nil {
+	if err := g.lease()(); err != nil {
 		return err
 	}
 	if n := g.unsettled.Load(); n > 0 {

@@ -46,12 +46,13 @@ func (g *Gateway) send(ctx context.Context, j *journey, r *upstream.Request, wri
 	if ended := j.keyEnded(now); ended != nil {
 		return upstream.Answer{}, ended
 	}
+	expired := g.lease() // taken before the brakes are read: whoever stands still after that acts on nothing newer
 	flight, stopped := g.Ring.Depart(j.key, writes)
 	if stopped != nil {
 		return upstream.Answer{}, stopped
 	}
 	defer flight.Land()
-	if g.unleased() != nil { // read after the brakes: they are not older than the lease
+	if expired() != nil {
 		return upstream.Answer{}, &unheard
 	}
 	if present, ok := g.Ring.Upstream(j.upstream.ID); ok {
