@@ -57,13 +57,29 @@ var troubles = []struct {
 	do    func(*storm, *node)
 }{
 	{"what a node and the store send each other gets lost", 4, func(s *storm, n *node) {
-		n.ways((*line).hole)
+		n.store(hole)
 		s.pass(1500)
-		n.ways((*line).heal)
+		n.store(heal)
+	}},
+	{"what the store sends a node gets lost", 3, func(s *storm, n *node) {
+		n.store(mute)
+		s.pass(1500)
+		n.store(heal)
+	}},
+	{"a node's way to the store is slow, and loses packets", 2, func(s *storm, n *node) {
+		n.store(spoil)
+		s.pass(1500)
+		n.store(heal)
+	}},
+	{"a node is cut off from all but the store, and connections of agents break", 2, func(s *storm, n *node) {
+		hole(n.agents)
+		s.pass(1500)
+		n.agents.cut()
+		heal(n.agents)
 	}},
 	{"a node's connections break, again and again", 3, func(s *storm, n *node) {
 		for range 1 + s.rng.IntN(8) {
-			n.ways((*line).cut)
+			n.store(cut)
 			s.pass(200)
 		}
 	}},
@@ -71,6 +87,16 @@ var troubles = []struct {
 		n.kill()
 		s.pass(500)
 		n.sane()
+		n.start()
+	}},
+	{"a node's machine dies, and nobody is told", 3, func(s *storm, n *node) {
+		n.store(hole)
+		hole(n.agents)
+		n.kill()
+		s.pass(1500)
+		n.sane()
+		n.store(heal)
+		heal(n.agents)
 		n.start()
 	}},
 	{"a node is told to stop", 2, func(s *storm, n *node) {
@@ -92,7 +118,7 @@ var troubles = []struct {
 	}},
 	{"the store takes no more connections, and a node loses its own", 2, func(s *storm, n *node) {
 		end := s.w.pair.crowdOut()
-		n.ways((*line).cut)
+		n.store(cut)
 		s.pass(200)
 		more := s.w.pair.crowdOut() // what it lost
 		s.pass(1500)
@@ -100,17 +126,18 @@ var troubles = []struct {
 		end()
 	}},
 	{"the standby cannot be reached", 2, func(s *storm, _ *node) {
-		line := s.w.pair.followed[s.w.pair.primary]
-		line.hole()
+		way := s.w.pair.followed[s.w.pair.primary]
+		hole(way)
 		s.pass(1500)
-		line.heal()
+		heal(way)
 	}},
 	{"the store dies and its standby takes over", 3, func(s *storm, _ *node) { s.w.pair.failOver() }},
+	{"the store's machine dies, nobody is told, and its standby takes over", 3, func(s *storm, _ *node) { s.w.pair.vanish(func() { s.pass(1500) }) }},
 	{"the standby takes over while the old store lives", 3, func(s *storm, _ *node) { s.w.pair.split(func() { s.pass(1500) }) }},
 	{"half of the nodes still see the old store when the standby takes over", 2, func(s *storm, n *node) {
-		n.lines[1-s.w.pair.primary].hole()
+		hole(n.stores[1-s.w.pair.primary])
 		s.w.pair.split(func() { s.pass(1500) })
-		n.ways((*line).heal)
+		n.store(heal)
 	}},
 }
 

@@ -310,7 +310,7 @@ func TestAReadOnlyFileSystemIsRefusedAtTheStart(t *testing.T) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	p := w.run(nil, "serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:"+w.store())
+	p := w.run(here, nil, "serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "sqlite:"+w.store())
 	<-p.gone
 	if out := p.out.String(); p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out, "read-only") {
 		t.Errorf("exit %d: %s", p.cmd.ProcessState.ExitCode(), out)

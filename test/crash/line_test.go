@@ -2,29 +2,32 @@ package crash
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 )
 
-// line is a stretch of network between two processes that a test can break: a port of the loopback interface that passes
-// on what comes to another one.
+// line is a way that a test can break: a port that passes on what comes to a port of the loopback interface.
 type line struct {
 	t      testing.TB
 	listen net.Listener
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	to      int // port at the other end
-	holed   bool
+	to      int     // port at the other end
+	lost    [2]bool // all that is sent there, and back
+	most    time.Duration
 	ended   bool
 	conns   map[net.Conn]bool
 }
 
-func newLine(t testing.TB, to int) *line {
+// newLine makes a line with its near end at an address of this machine.
+func newLine(t testing.TB, address string, to int) *line {
 	t.Helper()
-	listen, err := net.Listen("tcp", "127.0.0.1:0")
+	listen, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,14 +45,17 @@ func newLine(t testing.TB, to int) *line {
 	})
 	t.Cleanup(func() {
 		_ = listen.Close()
-		l.set(func() { l.ended, l.holed = true, false })
+		l.set(func() { l.ended, l.lost = true, [2]bool{} })
 		l.cut()
 		running.Wait()
 	})
 	return l
 }
 
-func (l *line) port() int { return l.listen.Addr().(*net.TCPAddr).Port }
+func (l *line) address() (string, int) {
+	at := l.listen.Addr().(*net.TCPAddr)
+	return at.IP.String(), at.Port
+}
 
 func (l *line) set(change func()) {
 	l.mu.Lock()
@@ -58,14 +64,10 @@ func (l *line) set(change func()) {
 	l.changed.Broadcast()
 }
 
-// lead makes the line lead to another port; what is connected stays where it is.
-func (l *line) lead(port int) { l.set(func() { l.to = port }) }
+func (l *line) lead(port int)           { l.set(func() { l.to = port }) }
+func (l *line) lose(there, back bool)   { l.set(func() { l.lost = [2]bool{there, back} }) }
+func (l *line) slow(most time.Duration) { l.set(func() { l.most = most }) }
 
-// hole lets everything that is sent get lost on the way, for all that either end can see; heal lets it arrive after all.
-func (l *line) hole() { l.set(func() { l.holed = true }) }
-func (l *line) heal() { l.set(func() { l.holed = false }) }
-
-// cut breaks all connections that there are.
 func (l *line) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,12 +76,27 @@ func (l *line) cut() {
 	}
 }
 
-// whole waits until nothing gets lost, and returns the port at the other end; false: the test is over.
-func (l *line) whole() (int, bool) {
+// direction is one of a line's two.
+type direction int
+
+const (
+	there direction = iota
+	back
+)
+
+// whole waits until nothing gets lost in a direction, and for as long as that takes, and returns the port at the other end;
+// false: the test is over.
+func (l *line) whole(d direction) (int, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.holed {
+	for l.lost[d] {
 		l.changed.Wait()
+	}
+	if l.most > 0 {
+		wait := rand.N(l.most)
+		l.mu.Unlock()
+		time.Sleep(wait)
+		l.mu.Lock()
 	}
 	return l.to, !l.ended
 }
@@ -97,11 +114,11 @@ func (l *line) pass(near net.Conn) {
 	if !l.keep(near) {
 		return
 	}
-	to, ok := l.whole()
+	to, ok := l.whole(there)
 	if !ok {
 		return
 	}
-	far, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(to)))
+	far, err := net.Dial("tcp", net.JoinHostPort(loopback, strconv.Itoa(to)))
 	if err != nil {
 		return // nobody listens there: the near end sees its connection end
 	}
@@ -110,10 +127,10 @@ func (l *line) pass(near net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+	for d, ends := range [][2]net.Conn{there: {near, far}, back: {far, near}} {
 		both.Go(func() {
-			l.copy(way[0], way[1])
-			_, _ = way[0].Close(), way[1].Close() // where one way ends, both do
+			l.copy(direction(d), ends[0], ends[1])
+			_, _ = ends[0].Close(), ends[1].Close() // where one direction ends, both do
 		})
 	}
 	both.Wait()
@@ -126,12 +143,12 @@ func (l *line) done(c net.Conn) {
 	delete(l.conns, c)
 }
 
-func (l *line) copy(from io.Reader, to io.Writer) {
+func (l *line) copy(d direction, from io.Reader, to io.Writer) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			if _, ok := l.whole(); !ok {
+			if _, ok := l.whole(d); !ok {
 				return
 			}
 			if _, err := to.Write(buf[:n]); err != nil {
@@ -139,6 +156,7 @@ func (l *line) copy(from io.Reader, to io.Writer) {
 			}
 		}
 		if err != nil {
+			l.whole(d) // that it has ended gets lost like everything else
 			return
 		}
 	}

@@ -2,9 +2,12 @@ package crash
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -14,16 +17,19 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/store/postgres/postgrestest"
 )
 
-// node is a gateway among others on one PostgreSQL. It reaches each of the two servers through a line of its own.
+// node is a gateway among others on one PostgreSQL, on a host of its own.
 type node struct {
-	w     *world
-	name  string
-	lines [2]*line
-	url   atomic.Value // string: of the agents' port
-	ops   *admin.Client
-	away  atomic.Bool // a load balancer sends it nothing
+	w      *world
+	name   string
+	host   postgrestest.Host
+	stores [2]way       // to the two servers
+	agents way          // from agents to it
+	url    atomic.Value // string: of the agents' port
+	ops    *admin.Client
+	away   atomic.Bool // a load balancer sends it nothing
 
 	*process
 }
@@ -34,23 +40,38 @@ func newCluster(t testing.TB, gateways int, flags ...string) *world {
 	w := emptyWorld(t, t.TempDir())
 	w.flags = flags
 	w.sandbox()
-	w.pair = newPair(t)
+	net := newNetwork(t)
+	w.pair = newPair(t, net)
 	for n := range gateways {
 		node := &node{w: w, name: string(rune('a' + n))}
-		for place := range node.lines {
-			node.lines[place] = newLine(t, w.pair.servers[place].Port)
+		node.host = net.host(node.name)
+		node.agents = net.way(outside, node.name)
+		for place, name := range places {
+			node.stores[place] = net.way(node.name, name)
+			w.pair.join(place, node.stores[place])
 		}
 		node.start()
 		w.nodes = append(w.nodes, node)
 	}
-	w.pair.moved = func(place, port int) {
-		for _, n := range w.nodes {
-			n.lines[place].lead(port)
-		}
-	}
 	w.ops = w.nodes[0].ops
-	w.addUpstream(w.box)
+	w.addUpstream("http://" + hostPort(net.outward(portOf(t, w.box))))
 	return w
+}
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
+
+// portOf is the port in a URL.
+func portOf(t testing.TB, text string) int {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // start starts the node's gateway and waits until it serves. One that finds no store in time ends, and is started again as a
@@ -73,23 +94,24 @@ func (n *node) start() {
 func (n *node) serve(data string) bool {
 	n.w.t.Helper()
 	ready := filepath.Join(n.w.dir, n.name+".ready.json")
-	n.process = n.w.serve(nil, ready,
-		"--store", fmt.Sprintf("postgres://keybrake@127.0.0.1:%d,127.0.0.1:%d/%s?sslmode=disable", n.lines[0].port(), n.lines[1].port(), database),
+	n.process = n.w.serve(n.host, nil, ready,
+		"--store", fmt.Sprintf("postgres://keybrake@%s,%s/%s?sslmode=disable", hostPort(n.stores[0].address()), hostPort(n.stores[1].address()), database),
 		"--node", n.name, "--data", data, "--master-key-file", filepath.Join(n.w.dir, "master.key"), "--audit-archive", n.w.archive(), "--log-calls=false")
 	at, ok := n.awaitServing(ready, nil)
 	if !ok {
 		n.sane()
 		return false
 	}
-	n.url.Store(at.agents)
+	n.agents.lead(portOf(n.w.t, at.agents))
+	n.url.Store("http://" + hostPort(n.agents.address()))
 	n.ops = at.ops
 	return true
 }
 
-// ways does something to the node's ways to the store.
-func (n *node) ways(do func(*line)) {
-	for _, l := range n.lines {
-		do(l)
+// store does something to the node's ways to the store.
+func (n *node) store(do func(way)) {
+	for _, w := range n.stores {
+		do(w)
 	}
 }
 

@@ -13,32 +13,56 @@ import (
 // one that judges wrongly does.
 type pair struct {
 	t       testing.TB
+	hosts   [2]postgrestest.Host
 	servers [2]*postgrestest.Server
-	// followed are the lines through which the other server follows each of them.
-	followed [2]*line
+	// followed are the ways on which the other server follows each of them, and ways those on which nodes reach them as well.
+	followed [2]way
+	ways     [2][]way
 	primary  int
-	// moved is told where a server listens that has taken another's place.
-	moved func(place, port int)
 }
+
+// places are the hosts of the two servers.
+var places = [2]string{"store-0", "store-1"}
 
 // database is where the books are.
 const database = "keybrake"
 
-func newPair(t testing.TB) *pair {
+func newPair(t testing.TB, net network) *pair {
 	t.Helper()
-	first := postgrestest.Start(t)
+	p := &pair{t: t}
+	for place, name := range places {
+		p.hosts[place] = net.host(name)
+	}
+	for place, name := range places {
+		p.followed[place] = net.way(places[1-place], name)
+		p.ways[place] = []way{p.followed[place]}
+	}
+	first := postgrestest.StartOn(t, p.hosts[0])
 	first.Exec(t, "CREATE DATABASE "+database)
-	p := &pair{t: t, moved: func(int, int) {}}
-	p.servers[0], p.followed[0], p.followed[1] = first, newLine(t, first.Port), newLine(t, 0)
+	p.settle(0, first)
 	first.Synchronous(t) // before it is copied: whoever takes over must wait for a standby, too
 	p.follow()
 	first.Followed(t)
 	return p
 }
 
+// settle has a server in a place: whatever leads there leads to it.
+func (p *pair) settle(place int, server *postgrestest.Server) {
+	p.servers[place] = server
+	for _, w := range p.ways[place] {
+		w.lead(server.Port)
+	}
+}
+
+// join adds the way of a node to a place.
+func (p *pair) join(place int, w way) {
+	w.lead(p.servers[place].Port)
+	p.ways[place] = append(p.ways[place], w)
+}
+
 func (p *pair) leader() *postgrestest.Server { return p.servers[p.primary] }
 
-// url is the connection string of the primary, past all lines.
+// url is the connection string of the primary, as the test itself reaches it.
 func (p *pair) url() string { return p.leader().URL(database) }
 
 // crowdOut takes every connection that the primary has left, until its end is called.
@@ -63,9 +87,8 @@ func (p *pair) crowdOut() (end func()) {
 func (p *pair) follow() {
 	p.t.Helper()
 	place := 1 - p.primary
-	p.servers[place] = p.leader().Standby(p.t, p.followed[p.primary].port())
-	p.followed[place].lead(p.servers[place].Port)
-	p.moved(place, p.servers[place].Port)
+	address, port := p.followed[p.primary].address()
+	p.settle(place, p.leader().StandbyOn(p.t, p.hosts[place], address, port))
 }
 
 // restart crashes the primary and starts it again.
@@ -83,16 +106,32 @@ func (p *pair) failOver() {
 	p.promote()
 }
 
+// vanish is failOver where the primary's machine is gone with it: nobody is told that its connections have ended.
+func (p *pair) vanish(meanwhile func()) {
+	p.t.Helper()
+	gone := p.ways[p.primary]
+	for _, w := range gone {
+		hole(w)
+	}
+	p.leader().Kill()
+	p.servers[1-p.primary].Promote(p.t)
+	meanwhile()
+	for _, w := range gone {
+		heal(w)
+	}
+	p.promote()
+}
+
 // split promotes the standby while the primary lives and cannot know it; later it is ended, and a new standby takes its place.
 func (p *pair) split(meanwhile func()) {
 	p.t.Helper()
-	line := p.followed[p.primary]
-	line.hole()
+	way := p.followed[p.primary]
+	hole(way)
 	p.servers[1-p.primary].Promote(p.t)
 	meanwhile()
 	p.leader().Kill()
-	line.cut()
-	line.heal()
+	way.cut()
+	heal(way)
 	p.promote()
 }
 

@@ -205,12 +205,12 @@ func TestANodeThatIsCutOffLetsNothingPassAfterItsLease(t *testing.T) {
 			w.readTruth() // the sandbox does not keep all of it
 		}
 		n := rng.IntN(len(w.nodes))
-		w.nodes[n].ways((*line).hole)
+		w.nodes[n].store(hole)
 		time.Sleep(time.Duration(rng.IntN(400)) * time.Millisecond)
 		p, at := w.keys[rng.IntN(len(w.keys))], w.nodes[(n+1)%len(w.nodes)].ops
 		w.acts = append(w.acts, w.pullAt(at, p))
 		time.Sleep(time.Duration(rng.IntN(300)) * time.Millisecond)
-		w.nodes[n].ways((*line).heal)
+		w.nodes[n].store(heal)
 		w.awaitNodes()
 		w.acts = append(w.acts, w.liftAt(at, p))
 		time.Sleep(2 * pace)

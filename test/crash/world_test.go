@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
+	"github.com/keybrake/keybrake/internal/store/postgres/postgrestest"
 	"github.com/keybrake/keybrake/test/binary"
 )
 
@@ -114,13 +116,13 @@ func emptyWorld(t testing.TB, dir string) *world {
 
 // sandbox starts a Stripe that lives as long as the test.
 func (w *world) sandbox() {
-	box := w.run(nil, "sandbox", "--listen", "127.0.0.1:0")
+	box := w.run(here, nil, "sandbox", "--listen", "127.0.0.1:0")
 	w.box = strings.TrimPrefix(box.waitFor(regexp.MustCompile(`http://\S+`)), "sandbox: ")
 }
 
 func (w *world) addUpstream(url string) {
 	w.t.Helper()
-	_, err := w.ops.AddUpstream(w.t.Context(), admin.UpstreamRequest{Name: "stripe-test", Secret: "sk_test_crash", BaseURL: url})
+	_, err := w.ops.AddUpstream(w.t.Context(), admin.UpstreamRequest{Name: "stripe-test", Secret: "sk_test_crash", BaseURL: url, AllowInsecure: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -156,19 +158,33 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// run starts the program; it is ended with the test. before may change how.
-func (w *world) run(before func(*exec.Cmd), args ...string) *process {
+// here is where everything runs that is not a cluster's.
+var here = postgrestest.Host{Address: loopback}
+
+// run starts the program on a host; it is ended with the test. before may change how.
+func (w *world) run(host postgrestest.Host, before func(*exec.Cmd), args ...string) *process {
 	w.t.Helper()
 	p := &process{t: w.t, cmd: exec.Command(program, args...), gone: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env = w.dir, append(os.Environ(), "XDG_STATE_HOME="+w.dir)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if before != nil {
 		before(p.cmd)
 	}
-	if err := p.cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		// It has entered the host, and the kernel sends Pdeathsig when it ends: it is for this process alone.
+		runtime.LockOSThread()
+		err := host.Start(p.cmd)
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // how it ended shows in what the tests see of it
+		}
+		close(p.gone)
+	}()
+	if err := <-started; err != nil {
 		w.t.Fatal(err)
 	}
-	go func() { _ = p.cmd.Wait(); close(p.gone) }()
 	w.t.Cleanup(p.kill)
 	return p
 }
@@ -216,16 +232,16 @@ func (w *world) snapshot() (*sql.Tx, func()) {
 // launch starts a gateway and does not wait until it serves.
 func (w *world) launch(before func(*exec.Cmd)) *process {
 	w.t.Helper()
-	return w.serve(before, w.ready(), "--store", "sqlite:"+w.store())
+	return w.serve(here, before, w.ready(), "--store", "sqlite:"+w.store())
 }
 
-// serve starts a gateway that writes the file ready once it serves.
-func (w *world) serve(before func(*exec.Cmd), ready string, flags ...string) *process {
+// serve starts a gateway on a host that writes the file ready once it serves.
+func (w *world) serve(host postgrestest.Host, before func(*exec.Cmd), ready string, flags ...string) *process {
 	w.t.Helper()
 	_ = os.Remove(ready) // the one of an earlier gateway
-	flags = append([]string{"serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", ready,
+	flags = append([]string{"serve", "--gateway-listen", host.Address + ":0", "--admin-listen", host.Address + ":0", "--allow-plain-http", "--ready-file", ready,
 		"--lookups-per-second", "1000000", "--lookups-per-upstream", "1000000"}, flags...)
-	return w.run(before, append(flags, w.flags...)...)
+	return w.run(host, before, append(flags, w.flags...)...)
 }
 
 func (w *world) ready() string { return filepath.Join(w.dir, "ready.json") }

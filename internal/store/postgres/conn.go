@@ -29,6 +29,9 @@ const (
 	// reach is how long a connection may take to come about. A server that is not there is not waited for: the calls are
 	// refused, and the next one asks again.
 	reach = time.Second
+	// unheard is how long what was sent to the other end may stay without a sign that it arrived, either way. A network that
+	// loses everything tells nobody, and left to itself the kernel goes on trying for a quarter of an hour.
+	unheard = 3 * time.Second
 )
 
 // parse reads a connection string and adds what every connection of ours has.
@@ -44,11 +47,11 @@ func parse(url string) (*pgx.ConnConfig, error) {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	keepAlive := net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}
-	c.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	c.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive, Control: giveUpUnheard}).DialContext
 	for name, value := range map[string]string{
 		"application_name": "keybrake", "timezone": "UTC", "lock_timeout": fmt.Sprint(lockTimeout.Milliseconds()),
 		// The server, too, must notice soon that a node has gone.
-		"tcp_keepalives_idle": "1", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2", "tcp_user_timeout": "3000",
+		"tcp_keepalives_idle": "1", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2", "tcp_user_timeout": fmt.Sprint(unheard.Milliseconds()),
 	} {
 		if c.RuntimeParams[name] == "" {
 			c.RuntimeParams[name] = value

@@ -101,7 +101,7 @@ func (db *DB) View(ctx context.Context, f func(store.Tx) error) error {
 		if conn, err = db.views.Acquire(turn); err != nil {
 			return err
 		}
-		if _, err = conn.Exec(ctx, `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`); err != nil {
+		if _, err = conn.Exec(turn, `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`); err != nil {
 			conn.Release()
 		}
 		return err

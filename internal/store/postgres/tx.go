@@ -45,6 +45,18 @@ var errReadOnly = errors.New("write in a read-only transaction")
 // rowsPage is how many rows are read at once for a function that is called for each.
 const rowsPage = 500
 
+// lookWait is how long one statement of a read may take, of which a long one has many: a server that hangs must not hold up
+// for ever whoever looks at a list. What writes has the store's wait for all of it.
+const lookWait = 10 * time.Second
+
+// look is the context of one statement that reads.
+func (t *tx) look() (context.Context, context.CancelFunc) {
+	if t.writes {
+		return t.ctx, func() {}
+	}
+	return context.WithTimeout(t.ctx, lookWait)
+}
+
 // Now is the transaction's time.
 func (t *tx) Now() time.Time { return t.now }
 
@@ -81,7 +93,9 @@ const uniqueViolation = "23505"
 
 // listed reads the rows of a query, each with scan.
 func listed[R any](t *tx, scan func(row pgx.CollectableRow) (R, error), query string, args ...any) ([]R, error) {
-	rows, err := t.q.Query(t.ctx, query, args...)
+	ctx, cancel := t.look()
+	defer cancel()
+	rows, err := t.q.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +108,9 @@ func listed[R any](t *tx, scan func(row pgx.CollectableRow) (R, error), query st
 
 // one reads the only row of a query into targets; none is ErrNotFound.
 func (t *tx) one(query string, args []any, targets ...any) error {
-	err := t.q.QueryRow(t.ctx, query, args...).Scan(targets...)
+	ctx, cancel := t.look()
+	defer cancel()
+	err := t.q.QueryRow(ctx, query, args...).Scan(targets...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return store.ErrNotFound
 	}

@@ -1,5 +1,5 @@
 // Package postgrestest starts a PostgreSQL of its own for tests: in a temporary folder, on a free port of the loopback
-// interface, without a system service, and gone with the process that started it. Tests only.
+// interface or on a host that the test made, without a system service, and gone with the process that started it. Tests only.
 package postgrestest
 
 import (
@@ -31,11 +31,23 @@ const startTimeout = 60 * time.Second
 // superuser is the role that owns everything on a test server. It needs no password.
 const superuser = "keybrake"
 
+// Host is where a server runs: this machine, or a network namespace of it.
+type Host struct {
+	// Address is the one on which the server listens and others reach it.
+	Address string
+	// Enter, if it is not nil, is called on the thread that starts a process there, before it does.
+	Enter func() error
+}
+
+// here is the machine itself, for itself alone.
+var here = Host{Address: "127.0.0.1"}
+
 // Server is a PostgreSQL that belongs to this process.
 type Server struct {
-	// Port on 127.0.0.1.
+	// Port on its host.
 	Port int
 
+	host   Host
 	dir    string // the data folder
 	binary string
 	who    *syscall.Credential
@@ -78,7 +90,13 @@ func Database(t testing.TB) string {
 // Start starts a server for one test, with settings ("fsync=off") beside the usual ones.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := New(folder(), settings...)
+	return StartOn(t, here, settings...)
+}
+
+// StartOn is Start on another host. There everybody of the host's network may come in.
+func StartOn(t testing.TB, host Host, settings ...string) *Server {
+	t.Helper()
+	s, err := newOn(host, folder(), settings...)
 	need(t, err)
 	t.Cleanup(s.End)
 	return s
@@ -127,7 +145,7 @@ func (s *Server) Exec(t testing.TB, sql string) {
 
 // URL is the connection string of a database.
 func (s *Server) URL(database string) string {
-	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", superuser, s.Port, database)
+	return fmt.Sprintf("postgres://%s@%s:%d/%s?sslmode=disable", superuser, s.host.Address, s.Port, database)
 }
 
 // Kill ends the server as a crash does.
@@ -173,7 +191,11 @@ func binaries() (string, error) {
 
 // New makes and starts a server whose data lies in a new folder of its own within a folder (empty: the temporary one), with
 // settings beside the usual ones. End ends it.
-func New(within string, settings ...string) (s *Server, err error) {
+func New(within string, settings ...string) (*Server, error) {
+	return newOn(here, within, settings...)
+}
+
+func newOn(host Host, within string, settings ...string) (s *Server, err error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -187,7 +209,7 @@ func New(within string, settings ...string) (s *Server, err error) {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
-	s = &Server{dir: dir, binary: filepath.Join(bin, "postgres")}
+	s = &Server{host: host, dir: dir, binary: filepath.Join(bin, "postgres")}
 	if err := s.leaveRoot(); err != nil {
 		return nil, err
 	}
@@ -198,15 +220,20 @@ func New(within string, settings ...string) (s *Server, err error) {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
 	conf := append([]string{
-		"listen_addresses='127.0.0.1'", "unix_socket_directories=''", "shared_buffers=64MB", "max_connections=200",
+		"unix_socket_directories=''", "shared_buffers=64MB", "max_connections=200",
 		"log_min_messages=fatal", "fsync=on", "jit=off",
 	}, settings...)
 	if err := appendTo(filepath.Join(dir, "postgresql.conf"), strings.Join(conf, "\n")+"\n"); err != nil {
 		return nil, err
 	}
+	if host.Enter != nil {
+		if err := appendTo(filepath.Join(dir, "pg_hba.conf"), "host all all samenet trust\nhost replication all samenet trust\n"); err != nil {
+			return nil, err
+		}
+	}
 	// Somebody else may take the port that was free a moment ago.
 	for range 5 {
-		if s.Port, err = freePort(); err != nil {
+		if s.Port, err = host.freePort(); err != nil {
 			return nil, err
 		}
 		if err = s.run(); err == nil {
@@ -267,7 +294,14 @@ func (s *Server) leaveRoot() error {
 	return os.Chown(s.dir, int(uid), int(gid))
 }
 
-func freePort() (int, error) {
+// usualPort is PostgreSQL's.
+const usualPort = 5432
+
+// freePort is where a server can listen: the usual port on a host that has nothing else.
+func (h Host) freePort() (int, error) {
+	if h.Enter != nil {
+		return usualPort, nil
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
@@ -276,9 +310,20 @@ func freePort() (int, error) {
 	return port, l.Close()
 }
 
+// Start starts a process on the host. The goroutine is locked to its thread, which must end with it.
+func (h Host) Start(cmd *exec.Cmd) error {
+	if h.Enter != nil {
+		if err := h.Enter(); err != nil {
+			return err
+		}
+	}
+	return cmd.Start()
+}
+
 // run starts the process and waits until it answers.
 func (s *Server) run() error {
-	cmd := exec.Command(s.binary, "-D", s.dir, "-p", strconv.Itoa(s.Port))
+	// Said here, not in the file: a standby has a copy of that.
+	cmd := exec.Command(s.binary, "-D", s.dir, "-p", strconv.Itoa(s.Port), "-c", "listen_addresses="+s.host.Address)
 	s.says.Reset()
 	cmd.Dir, cmd.Stderr = s.dir, &s.says
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.who, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
@@ -287,7 +332,7 @@ func (s *Server) run() error {
 	go func() {
 		// The kernel sends Pdeathsig when this thread ends, so it must not end before the server has.
 		runtime.LockOSThread()
-		err := cmd.Start()
+		err := s.host.Start(cmd)
 		started <- err
 		if err == nil {
 			_ = cmd.Wait() // how it ended shows in what the tests see of it

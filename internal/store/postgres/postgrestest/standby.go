@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -20,7 +21,13 @@ import (
 // Until it is promoted it takes no writes.
 func (s *Server) Standby(t testing.TB, through int) *Server {
 	t.Helper()
-	standby, err := s.standby(t.Context(), through)
+	return s.StandbyOn(t, here, here.Address, through)
+}
+
+// StandbyOn is Standby on another host, which reaches this server at an address and port.
+func (s *Server) StandbyOn(t testing.TB, host Host, address string, port int) *Server {
+	t.Helper()
+	standby, err := s.standby(t.Context(), host, address, port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +35,7 @@ func (s *Server) Standby(t testing.TB, through int) *Server {
 	return standby
 }
 
-func (s *Server) standby(ctx context.Context, through int) (standby *Server, err error) {
+func (s *Server) standby(ctx context.Context, host Host, address string, port int) (standby *Server, err error) {
 	dir, err := os.MkdirTemp(folder(), "keybrake-postgres-")
 	if err != nil {
 		return nil, err
@@ -38,20 +45,37 @@ func (s *Server) standby(ctx context.Context, through int) (standby *Server, err
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
-	standby = &Server{dir: dir, binary: s.binary}
+	standby = &Server{host: host, dir: dir, binary: s.binary}
 	if err := standby.leaveRoot(); err != nil {
 		return nil, err
 	}
 	copying := exec.CommandContext(ctx, filepath.Join(filepath.Dir(s.binary), "pg_basebackup"), "--pgdata", dir, "--write-recovery-conf",
-		"--checkpoint", "fast", "--no-sync", "--dbname", fmt.Sprintf("host=127.0.0.1 port=%d user=%s application_name=standby", through, superuser))
+		"--checkpoint", "fast", "--no-sync", "--dbname", fmt.Sprintf("host=%s port=%d user=%s application_name=standby", address, port, superuser))
 	copying.Dir, copying.SysProcAttr = dir, &syscall.SysProcAttr{Credential: standby.who}
-	if out, err := copying.CombinedOutput(); err != nil {
+	if out, err := host.output(copying); err != nil {
 		return nil, fmt.Errorf("copy the server: %w: %s", err, out)
 	}
-	if standby.Port, err = freePort(); err != nil {
+	if standby.Port, err = host.freePort(); err != nil {
 		return nil, err
 	}
 	return standby, standby.run()
+}
+
+// output runs a process on the host and returns what it printed.
+func (h Host) output(cmd *exec.Cmd) ([]byte, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	ended := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: where it has been, nothing else may run
+		err := h.Start(cmd)
+		if err == nil {
+			err = cmd.Wait()
+		}
+		ended <- err
+	}()
+	err := <-ended
+	return out.Bytes(), err
 }
 
 // Synchronous makes every commit wait until a standby has it, from now on and on whatever is copied from this server.
