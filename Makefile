@@ -42,6 +42,9 @@ pictures: setup ## every page of the console at two widths, light and dark, into
 dist: ## a release in dist/: archives for each platform with manual and completions, bills of materials, checksums
 	scripts/release dist
 
+image: ## the image built and the compose file run, by the Docker that is here or one for this alone (root on Debian)
+	@scripts/image
+
 demo: build ## the runaway agent, against real processes
 	scripts/demo build/keybrake
 
@@ -87,4 +90,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, PART=K/N does a part, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -part $${PART:-1/1} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build dist setup pictures test generate check demo bench bench-go bench-load bench-nodes bench-pages crash cluster sim fuzz mutate
+.PHONY: help run build dist setup pictures test generate check image demo bench bench-go bench-load bench-nodes bench-pages crash cluster sim fuzz mutate

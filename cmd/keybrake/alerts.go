@@ -19,7 +19,7 @@ func (s *server) openAlerts() *alert.Watcher {
 		Config: s.settings.Alerts, Store: s.store, Log: s.log,
 		See: func(ctx context.Context) (alert.Seen, error) { return s.admin.Seen(ctx, least, ahead) },
 		Link: func(key string) string {
-			base := firstOf(s.settings.ConsoleURL, s.operatorsURL)
+			base := s.consoleURL()
 			switch {
 			case base == "": // nothing listens yet
 				return ""

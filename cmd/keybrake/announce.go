@@ -27,7 +27,7 @@ func (s *server) announce(ctx context.Context, a addresses) error {
 		if err := s.printDemo(a); err != nil {
 			return err
 		}
-	} else if err := s.printFirstLink(ctx, a); err != nil {
+	} else if err := s.printFirstLink(ctx); err != nil {
 		return err
 	}
 	path, err := serverFilePath(os.Getenv)

@@ -94,7 +94,7 @@ func (s *server) printDemo(a addresses) error {
 	fmt.Fprintf(&b, "  gateway   %s   (agents)\n", a.Gateway)
 	fmt.Fprintf(&b, "  admin     %s   (operators; the CLI finds it by itself)\n", a.Admin)
 	fmt.Fprintf(&b, "  sandbox   %s   (a Stripe in memory, the upstream)\n", d.url)
-	fmt.Fprintf(&b, "  console   %s\n            (signs you in, once; `keybrake operator invite %s` makes another link)\n\n", s.consoleURL(a)+d.console.Path, devOperator)
+	fmt.Fprintf(&b, "  console   %s\n            (signs you in, once; `keybrake operator invite %s` makes another link)\n\n", s.consoleURL()+d.console.Path, devOperator)
 	fmt.Fprintf(&b, "Two vault keys of the preset refund-support, $100 of refunds a day:\n\n")
 	fmt.Fprintf(&b, "  %-30s %s\n", d.listed.Name, d.listed.Key)
 	fmt.Fprintf(&b, "  %-30s customers %s and %s\n\n", "", first.ID, d.seeded.Customers[1].ID)

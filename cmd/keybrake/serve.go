@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -65,7 +67,7 @@ type server struct {
 	reconciler reconciler
 	demo       *demo // with --dev
 	place      place
-	// agentsURL and operatorsURL are where the listeners are; set before operators' pages are served.
+	// agentsURL and operatorsURL are where people reach the listeners; set before operators' pages are served.
 	agentsURL, operatorsURL string
 
 	closers []func() error // last opened, first closed
@@ -250,12 +252,22 @@ func (s *server) listen(fail context.CancelCauseFunc) (addrs addresses, err erro
 	}})
 	// The gateway closes first and waits for what is on the wire; operators can stop things until the end.
 	// Their tails and exports take as long as they take.
-	s.agentsURL, s.operatorsURL = scheme+agents.Addr().String(), scheme+operators.Addr().String()
+	s.agentsURL, s.operatorsURL = scheme+openable(agents.Addr()), scheme+openable(operators.Addr())
 	s.serve(newCrowd(operators, operatorConnections), pages, 0, s.finishOperators, fail)
 	s.serve(newCrowd(guarded, s.settings.MaxConnections), s.gateway, writeTimeout, s.finishAgents, fail)
 	return addresses{
 		Gateway: scheme + agents.Addr().String(), Admin: scheme + operators.Addr().String(),
 	}, nil
+}
+
+// openable is an address under which somebody on this machine reaches a listener: one on all addresses names none that a
+// browser or an agent could open.
+func openable(listener net.Addr) string {
+	at, err := netip.ParseAddrPort(listener.String())
+	if err != nil || !at.Addr().IsUnspecified() {
+		return listener.String()
+	}
+	return net.JoinHostPort("localhost", strconv.Itoa(int(at.Port())))
 }
 
 func (s *server) tls() (*tls.Config, error) {

@@ -70,8 +70,8 @@ func (s *server) openID() (*admin.OpenIDConfig, error) {
 	role, _ := vault.ParseRole(o.CreateRole) // checked before
 	return &admin.OpenIDConfig{
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: secret, Label: o.Label, CreateRole: role, CreateDomain: strings.ToLower(o.CreateDomain),
-		Redirect:  func() string { return firstOf(s.settings.ConsoleURL, s.operatorsURL) + console.OpenIDReturnPath },
-		SignedOut: func() string { return firstOf(s.settings.ConsoleURL, s.operatorsURL) + console.LoginPath },
+		Redirect:  func() string { return s.consoleURL() + console.OpenIDReturnPath },
+		SignedOut: func() string { return s.consoleURL() + console.LoginPath },
 	}, nil
 }
 
@@ -85,7 +85,7 @@ func (s *settings) operatorsHosts() []string {
 }
 
 // consoleURL is where operators' browsers reach the console.
-func (s *server) consoleURL(a addresses) string { return firstOf(s.settings.ConsoleURL, a.Admin) }
+func (s *server) consoleURL() string { return firstOf(s.settings.ConsoleURL, s.operatorsURL) }
 
 // behindProxies gives requests the address of who sent them, where a trusted proxy stands between.
 func (s *server) behindProxies(next http.Handler) (http.Handler, error) {
@@ -105,7 +105,7 @@ func (s *server) behindProxies(next http.Handler) (http.Handler, error) {
 
 // printFirstLink prints a link with which the first admin comes in, as long as there is none. It goes to standard output
 // alone: a log is kept, and read by others.
-func (s *server) printFirstLink(ctx context.Context, a addresses) error {
+func (s *server) printFirstLink(ctx context.Context) error {
 	invite, none, err := s.admin.FirstAdmin(ctx)
 	if err != nil {
 		s.log.Warn("no link for the first admin could be made; `keybrake operator add` and `keybrake operator invite` make one", "err", err)
@@ -115,6 +115,6 @@ func (s *server) printFirstLink(ctx context.Context, a addresses) error {
 		return nil
 	}
 	_, err = fmt.Fprintf(s.streams.out, "\nNobody has an account yet. Whoever opens this link first makes the first admin's (it works once, until %s):\n\n  %s\n\n",
-		when(invite.Expires), s.consoleURL(a)+invite.Path)
+		when(invite.Expires), s.consoleURL()+invite.Path)
 	return err
 }

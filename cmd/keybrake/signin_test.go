@@ -1,8 +1,10 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -86,5 +88,19 @@ func TestSettingsOfTheSignInThatAreRefused(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+func TestALinkLeadsWhereABrowserCanGo(t *testing.T) {
+	for listener, want := range map[string]string{
+		"127.0.0.1:8788": "127.0.0.1:8788",
+		"[::1]:8788":     "[::1]:8788",
+		"10.0.0.7:8788":  "10.0.0.7:8788",
+		"[::]:8788":      "localhost:8788",
+		"0.0.0.0:8788":   "localhost:8788",
+	} {
+		if got := openable(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(listener))); got != want {
+			t.Errorf("a listener on %s is opened at %s, not %s", listener, got, want)
+		}
 	}
 }

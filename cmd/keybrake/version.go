@@ -8,6 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// release is the version of a build without a checkout, as that of the image: set with -ldflags "-X main.release=v1.2.3".
+var release string
+
 // buildVersion is what the toolchain wrote into the binary.
 type buildVersion struct {
 	Version  string `json:"version"`
@@ -22,7 +25,7 @@ func readVersion() buildVersion {
 	if !ok {
 		return v
 	}
-	v.Version, v.Go = info.Main.Version, info.GoVersion
+	v.Version, v.Go = firstOf(release, info.Main.Version), info.GoVersion
 	for _, set := range info.Settings {
 		switch set.Key {
 		case "vcs.revision":

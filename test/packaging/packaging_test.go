@@ -1,4 +1,4 @@
-// Package packaging tries how Keybrake is installed, as far as a machine without a container engine can.
+// Package packaging tries how Keybrake is installed.
 package packaging
 
 import (
