@@ -55,6 +55,7 @@ func (f *auditFilter) bind(cmd *cobra.Command) {
 	flags.StringVar(&f.Call, "call", "", "of one call: aud_... of any of its records, rsv_..., or a request id (req_...)")
 	flags.StringVar(&f.Agent, "agent", "", "with this text in the User-Agent or the run id, letter for letter")
 	flags.StringVar(&f.MinUSD, "min-usd", "", "that move at least so many dollars, like 20.00")
+	flags.StringVar(&f.MaxUSD, "max-usd", "", "that move at most so many dollars; with --min-usd, one amount between the two")
 	flags.StringVar(&f.since, "since", "", "from this time on: RFC 3339, a date in UTC, or how long ago (90m, 24h, 7d)")
 	flags.StringVar(&f.until, "until", "", "before this time, written alike")
 }

@@ -245,6 +245,7 @@ type auditQuery struct {
 	Call      string `query:"call" doc:"aud_... of any of its records, rsv_..., or a request id, ours or the vendor's"`
 	Agent     string `query:"agent" doc:"a part of the User-Agent, the run id or the trace id, letter for letter"`
 	MinUSD    string `query:"min_usd" doc:"some movement of money is at least that large, like 20.00"`
+	MaxUSD    string `query:"max_usd" doc:"some movement of money is at most that large, and at least min_usd where both are given"`
 	Deeds     bool   `query:"deeds" doc:"only what operators and the server itself did"`
 	Text      string `query:"text" doc:"a part of a deed's action, subject, change or reason, whatever the case"`
 	Since     string `query:"since" doc:"a time, a date, or how long ago (24h, 7d); inclusive"`
@@ -261,7 +262,7 @@ type auditQuery struct {
 func (q *auditQuery) filter(now time.Time) (AuditFilter, error) {
 	f := AuditFilter{
 		Key: q.Key, Operation: q.Operation, Resource: q.Resource, Verdict: q.Verdict, Code: q.Code, Customer: q.Customer,
-		Call: q.Call, Agent: q.Agent, MinUSD: q.MinUSD, After: q.After, Limit: q.Limit, Ascending: q.Ascending,
+		Call: q.Call, Agent: q.Agent, MinUSD: q.MinUSD, MaxUSD: q.MaxUSD, After: q.After, Limit: q.Limit, Ascending: q.Ascending,
 		Deeds: q.Deeds, Text: q.Text, Scan: q.Scan,
 	}
 	var badSince, badUntil error

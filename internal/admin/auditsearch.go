@@ -34,7 +34,8 @@ type AuditFilter struct {
 	Customer  string
 	Call      string // aud_... (of any record of the call), rsv_..., or a request id of ours or the vendor's
 	Agent     string // a part of the User-Agent, the run id or the trace id, letter for letter
-	MinUSD    string // some movement of money is at least that large
+	MinUSD    string // some movement of money is at least that large,
+	MaxUSD    string // and no larger than that
 	// Deeds selects only what operators and the server itself did; Text those of them that have it in the action, its
 	// subject, what it changed or the reason, whatever the case.
 	Deeds bool
@@ -106,11 +107,7 @@ func (s *Service) search(ctx context.Context, f AuditFilter) (auditSearch, error
 		Key: key, Operation: policy.OperationName(f.Operation), Resource: policy.Resource(f.Resource), Verdict: f.Verdict,
 		Code: policy.Code(f.Code), Customer: policy.CustomerID(f.Customer), Agent: f.Agent, Since: f.Since, Until: f.Until,
 	}
-	if f.MinUSD != "" {
-		if out.filter.MinUSD, err = money.ParseUSD(f.MinUSD); err != nil {
-			bad.add("", wrong("query.min_usd", "the amount %q: %v; write dollars, like 20.00", f.MinUSD, err))
-		}
-	}
+	out.between(f, &bad)
 	out.query = store.RecordQuery{Key: key, Ascending: f.Ascending, Deeds: f.Deeds || f.Text != ""}
 	out.text, out.budget = f.Text != "", f.Scan
 	if out.budget <= 0 || out.budget > maxAuditScan {
@@ -154,6 +151,29 @@ func (s *Service) knows(f AuditFilter, bad *faults) {
 	if f.Verdict != "" && f.Verdict != policy.Allow.String() && f.Verdict != policy.Deny.String() {
 		bad.add("", wrong("query.verdict", "the verdict %q: write allow or deny", f.Verdict))
 	}
+}
+
+// between understands the bounds of an amount.
+func (a *auditSearch) between(f AuditFilter, bad *faults) {
+	read := func(where, text string) (usd money.USD, ok bool) {
+		if text == "" {
+			return 0, false
+		}
+		usd, err := money.ParseUSD(text)
+		if err != nil {
+			bad.add("", wrong(where, "the amount %q: %v; write dollars, like 20.00", text, err))
+		}
+		return usd, err == nil
+	}
+	a.filter.MinUSD, _ = read("query.min_usd", f.MinUSD)
+	most, ok := read("query.max_usd", f.MaxUSD)
+	switch {
+	case ok && most == 0: // the filter's zero is no bound
+		bad.add("", wrong("query.max_usd", "nothing that moves is of 0 dollars; write the highest amount, like 20.00"))
+	case ok && most < a.filter.MinUSD:
+		bad.add("", wrong("query.max_usd", "the highest amount %s is below the lowest, %s", most, a.filter.MinUSD))
+	}
+	a.filter.MaxUSD = most
 }
 
 // cursor reads where to go on: a record's id, or its number.

@@ -268,7 +268,7 @@ func (f AuditFilter) values() url.Values {
 	v := url.Values{}
 	for name, value := range map[string]string{
 		"key": f.Key, "operation": f.Operation, "resource": f.Resource, "verdict": f.Verdict, "code": f.Code,
-		"customer": f.Customer, "call": f.Call, "agent": f.Agent, "min_usd": f.MinUSD, "after": f.After,
+		"customer": f.Customer, "call": f.Call, "agent": f.Agent, "min_usd": f.MinUSD, "max_usd": f.MaxUSD, "after": f.After,
 		"text": f.Text,
 	} {
 		if value != "" {

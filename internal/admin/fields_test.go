@@ -73,13 +73,17 @@ func TestWhatIsWrongWithARequestIsSaidByFieldAndAllAtOnce(t *testing.T) {
 			return err
 		}, 400, []string{"body.rates[0].currency", "body.rates[0].rate", "body.rates[2].currency"}},
 		{"a search of which nothing is right", func() error {
-			_, err := call[List[any]](ctx, w.client, http.MethodGet, "audit?since=x&until=y&min_usd=much&operation=refund.create&resource=refund&key=nobody", nil, nil)
+			_, err := call[List[any]](ctx, w.client, http.MethodGet, "audit?since=x&until=y&min_usd=much&max_usd=more&operation=refund.create&resource=refund&key=nobody", nil, nil)
 			return err
-		}, 400, []string{"query.key", "query.min_usd", "query.operation", "query.resource", "query.since", "query.until"}},
+		}, 400, []string{"query.key", "query.max_usd", "query.min_usd", "query.operation", "query.resource", "query.since", "query.until"}},
 		{"a replay of which nothing is right", func() error {
 			_, err := w.client.Replay(ctx, ReplayRequest{Since: "x", PolicyEdit: PolicyEdit{Policy: "scopes: {refund: read}\n"}})
 			return err
 		}, 400, []string{"body.policy.scopes.refund", "body.since"}},
+		{"a resumption of nothing for no reason", func() error {
+			_, err := w.client.Resume(ctx, ResumeRequest{})
+			return err
+		}, 400, []string{"body", "body.reason"}},
 		{"a reason that is a story", func() error {
 			_, err := w.client.RevokeKey(ctx, "agent-support-refunds-other", strings.Repeat("é", maxReason+1))
 			return err

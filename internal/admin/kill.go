@@ -57,8 +57,8 @@ type KillAnswer struct {
 	Warning string `json:"warning,omitempty"`
 }
 
-// scopes finds what a target names. Keys that do not exist are failures beside those that do.
-func (s *Service) scopes(t Target) (kind string, scopes []string, failed []KeyError, err error) {
+// one refuses a target that names nothing, or two things.
+func (t Target) one() error {
 	given := 0
 	for _, is := range []bool{len(t.Keys) > 0, t.Match != "", t.Upstream != "", t.All} {
 		if is {
@@ -66,7 +66,15 @@ func (s *Service) scopes(t Target) (kind string, scopes []string, failed []KeyEr
 		}
 	}
 	if given != 1 {
-		return "", nil, nil, refuse(Invalid, "name one of: vault keys, a glob (--match), an upstream (--upstream), everything (--all)")
+		return wrong("body", "name one of: vault keys, a glob (--match), an upstream (--upstream), everything (--all)")
+	}
+	return nil
+}
+
+// scopes finds what a target names. Keys that do not exist are failures beside those that do.
+func (s *Service) scopes(t Target) (kind string, scopes []string, failed []KeyError, err error) {
+	if err := t.one(); err != nil {
+		return "", nil, nil, err
 	}
 	switch {
 	case t.All:

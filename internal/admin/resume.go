@@ -25,6 +25,17 @@ type ResumeRequest struct {
 	Reason string `json:"reason" maxLength:"500" doc:"why it is safe again; goes into the audit"`
 }
 
+func (req ResumeRequest) check() error {
+	var bad faults
+	if strings.TrimSpace(req.Reason) == "" {
+		bad.add("", wrong("body.reason", "a reason is required to resume; give it with --reason"))
+	}
+	if !req.Books {
+		bad.add("", req.Target.one())
+	}
+	return bad.refusal()
+}
+
 // ResumeAnswer says what was lifted and what still stops calls of the same scope.
 type ResumeAnswer struct {
 	Scope   string     `json:"scope" doc:"all, upstream, key or books"`
@@ -48,8 +59,8 @@ type Brake struct {
 // Resume lifts brakes: of everything, of one upstream, or of keys together with their freezes. It lifts
 // nothing else. The row goes first; only then calls pass. Who is no admin may resume only what they alone stopped.
 func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (ResumeAnswer, error) {
-	if strings.TrimSpace(req.Reason) == "" {
-		return ResumeAnswer{}, wrong("body.reason", "a reason is required to resume; give it with --reason")
+	if err := req.check(); err != nil {
+		return ResumeAnswer{}, err
 	}
 	if !who.Role.May(vault.ToLower) || req.Books && !who.Role.May(vault.ToChange) {
 		return ResumeAnswer{}, refuse(Forbidden, "only an admin may resume that")

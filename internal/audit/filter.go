@@ -21,8 +21,9 @@ type Filter struct {
 	Verdict     string               // allow or deny; outcomes and operators' actions have none
 	Code        policy.Code          // of any rule that was broken
 	Customer    policy.CustomerID
-	MinUSD      money.USD // some movement of money is at least that large; 0 = not set
-	Agent       string    // a part of the User-Agent, of the run id or of the trace id, letter for letter
+	// MinUSD and MaxUSD bound some movement of money, both inclusive; 0 = open. What is not known in dollars is in no range.
+	MinUSD, MaxUSD money.USD
+	Agent          string // a part of the User-Agent, of the run id or of the trace id, letter for letter
 	// Since and Until bound the time: inclusive, exclusive; zero = open.
 	Since, Until time.Time
 }
@@ -47,7 +48,7 @@ func (f Filter) Matcher() func(*Entry) bool {
 				return false
 			}
 		}
-		if f.MinUSD != 0 && !mayMove(e.Bytes, f.MinUSD) {
+		if f.asksUSD() && !mayMove(e.Bytes, f.hasUSD) {
 			return false
 		}
 		r, err := Decode(e.Bytes)
@@ -93,8 +94,15 @@ func plainText(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' })
 }
 
-// mayMove reports whether a record has an amount in dollars of at least least, without decoding it.
-func mayMove(body []byte, least money.USD) bool {
+func (f *Filter) asksUSD() bool { return f.MinUSD != 0 || f.MaxUSD != 0 }
+
+// hasUSD reports whether an amount is one that is asked for.
+func (f *Filter) hasUSD(usd money.USD) bool {
+	return usd != 0 && usd >= f.MinUSD && (f.MaxUSD == 0 || usd <= f.MaxUSD)
+}
+
+// mayMove reports whether a record has an amount in dollars that is asked for, without decoding it.
+func mayMove(body []byte, asked func(money.USD) bool) bool {
 	field := []byte(`,"usd":"`)
 	for {
 		_, after, found := bytes.Cut(body, field)
@@ -103,7 +111,7 @@ func mayMove(body []byte, least money.USD) bool {
 		}
 		end := bytes.IndexByte(after, '"') + 1
 		var usd money.USD
-		if err := usd.UnmarshalJSON(append([]byte{'"'}, after[:end]...)); err != nil || usd >= least {
+		if err := usd.UnmarshalJSON(append([]byte{'"'}, after[:end]...)); err != nil || asked(usd) {
 			return true // what cannot be read is for Decode to judge
 		}
 		body = after[end:]
@@ -121,7 +129,7 @@ func (f *Filter) says(r *Record) bool {
 		f.Verdict != "" && r.Verdict != f.Verdict,
 		f.Code != "" && !slices.ContainsFunc(r.Failures, func(x policy.Failure) bool { return x.Code == f.Code }),
 		f.Customer != "" && !slices.Contains(r.Customers, f.Customer),
-		f.MinUSD != 0 && !slices.ContainsFunc(r.Effects, func(e Effect) bool { return e.USD >= f.MinUSD }),
+		f.asksUSD() && !slices.ContainsFunc(r.Effects, func(e Effect) bool { return f.hasUSD(e.USD) }),
 		f.Agent != "" && !strings.Contains(r.UserAgent, f.Agent) && !strings.Contains(r.RunID, f.Agent) && !strings.Contains(r.Trace, f.Agent):
 		return false
 	}
@@ -160,6 +168,9 @@ func (f Filter) String() string {
 	say("customer", string(f.Customer))
 	if f.MinUSD != 0 {
 		say("at least", f.MinUSD.String()+" USD")
+	}
+	if f.MaxUSD != 0 {
+		say("at most", f.MaxUSD.String()+" USD")
 	}
 	say("agent", f.Agent)
 	say("since", when(f.Since))

@@ -46,6 +46,9 @@ func TestAFilterSelectsByEachOfItsParts(t *testing.T) {
 		"a customer":               {Filter{Customer: "cus_R7mQ2xLw04Kd"}, []*Record{refund(), denied, legacy}},
 		"the second of two":        {Filter{Customer: "cus_other"}, []*Record{legacy}},
 		"an amount":                {Filter{MinUSD: 20 * money.Dollar}, []*Record{refund(), denied}},
+		"at most an amount":        {Filter{MaxUSD: 19 * money.Dollar}, []*Record{legacy}},
+		"one amount alone":         {Filter{MinUSD: 20 * money.Dollar, MaxUSD: 20 * money.Dollar}, []*Record{refund(), denied}},
+		"a range with nothing":     {Filter{MinUSD: 1000 * money.Dollar, MaxUSD: 2000 * money.Dollar}, nil},
 		"a reservation":            {Filter{Reservation: 7}, []*Record{refund(), denied}},
 		"our request id":           {Filter{Request: "req_kb_1"}, []*Record{refund(), denied}},
 		"the vendor's":             {Filter{Request: "req_theirs"}, []*Record{outcome}},
@@ -98,9 +101,10 @@ func TestTheQuickLookLosesNothing(t *testing.T) {
 			part("customer", func() { f.Customer = said.Customers[i] })
 			part("bucket", func() { f.Resource = policy.Resource(said.Effects[i].Bucket) })
 			part("code", func() { f.Code = said.Failures[i].Code })
-			part("usd", func() { f.MinUSD = said.Effects[i].USD })
+			part("from usd", func() { f.MinUSD = said.Effects[i].USD })
+			part("to usd", func() { f.MaxUSD = said.Effects[i].USD })
 		}
-		if got, want := f.Matcher()(e), f.says(said); got != want || !want && f.MinUSD == 0 {
+		if got, want := f.Matcher()(e), f.says(said); got != want || !want && !f.asksUSD() {
 			t.Fatalf("%v, want %v: %+v of %s", got, want, f, e.Bytes)
 		}
 	})
@@ -112,10 +116,10 @@ func TestAFilterSaysWhatItSelects(t *testing.T) {
 	}
 	f := Filter{
 		Key: "key_1", Call: 7, Reservation: 3, Request: "req_1", Operation: "refunds.create", Resource: "refunds", Verdict: "deny",
-		Code: "keybrake_cap_exceeded", Customer: "cus_1", MinUSD: 20 * money.Dollar, Agent: "run-7", Since: noon, Until: noon.Add(time.Hour),
+		Code: "keybrake_cap_exceeded", Customer: "cus_1", MinUSD: 20 * money.Dollar, MaxUSD: 50 * money.Dollar, Agent: "run-7", Since: noon, Until: noon.Add(time.Hour),
 	}
 	const want = "key key_1, call aud_1_7, reservation 3, request req_1, operation refunds.create, resource refunds, verdict deny, " +
-		"code keybrake_cap_exceeded, customer cus_1, at least 20.00 USD, agent run-7, since 2026-11-23T12:00:00Z, until 2026-11-23T13:00:00Z"
+		"code keybrake_cap_exceeded, customer cus_1, at least 20.00 USD, at most 50.00 USD, agent run-7, since 2026-11-23T12:00:00Z, until 2026-11-23T13:00:00Z"
 	if got := f.String(); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

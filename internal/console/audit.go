@@ -34,8 +34,8 @@ var rules = []string{
 
 // auditForm is the filter as it was typed.
 type auditForm struct {
-	Key, Operation, Verdict, Code, Customer, Min, From, To, Text, Call string
-	Deeds                                                              bool
+	Key, Operation, Verdict, Code, Customer, Min, Max, From, To, Text, Call string
+	Deeds                                                                   bool
 }
 
 const (
@@ -48,7 +48,7 @@ const (
 func (v *visit) auditForm() auditForm {
 	get := func(name string) string { return strings.TrimSpace(v.r.FormValue(name)) }
 	return auditForm{
-		Key: get("key"), Operation: get("operation"), Verdict: get("verdict"), Code: get("code"), Customer: get("customer"), Min: get("min"),
+		Key: get("key"), Operation: get("operation"), Verdict: get("verdict"), Code: get("code"), Customer: get("customer"), Min: get("min"), Max: get("max"),
 		From: get("from"), To: get("to"), Text: get("q"), Call: get("call"), Deeds: get("deeds") != "",
 	}
 }
@@ -56,7 +56,7 @@ func (v *visit) auditForm() auditForm {
 // filter is what the API is asked; at says which times cannot be read.
 func (f auditForm) filter(now time.Time, zone *time.Location) (out admin.AuditFilter, at map[string]string) {
 	out = admin.AuditFilter{
-		Key: f.Key, Operation: f.Operation, Customer: f.Customer, MinUSD: plainAmount(f.Min), Text: f.Text,
+		Key: f.Key, Operation: f.Operation, Customer: f.Customer, MinUSD: plainAmount(f.Min), MaxUSD: plainAmount(f.Max), Text: f.Text,
 		Call: f.Call, Deeds: f.Deeds, Limit: auditRows, Scan: auditScan,
 	}
 	switch f.Verdict {
@@ -102,7 +102,7 @@ func (v *visit) audit() (*page, error) {
 		return nil, err
 	}
 	if no || len(at) > 0 {
-		d.At, d.Problem = beside(err, "query.key", "query.operation", "query.min_usd", "query.call")
+		d.At, d.Problem = beside(err, "query.key", "query.operation", "query.min_usd", "query.max_usd", "query.call")
 		if d.At == nil {
 			d.At = at
 		}

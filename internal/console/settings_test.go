@@ -180,13 +180,13 @@ func TestARateThatIsWrongIsSaidBesideItsFields(t *testing.T) {
 
 func TestASearchThatIsWrongIsSaidBesideItsFieldsAndAllAtOnce(t *testing.T) {
 	s := newSite(t)
-	got := s.get("/audit?from=soon&to=later&min=much&operation=refund.create")
-	for _, id := range []string{"f-f", "f-t", "f-a", "f-o"} {
+	got := s.get("/audit?from=soon&to=later&min=much&max=more&operation=refund.create")
+	for _, id := range []string{"f-f", "f-t", "f-a", "f-z", "f-o"} {
 		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="`+id+`" aria-invalid="true"`) {
 			t.Errorf("%d, and nothing stands beside %s: %s", got.status, id, shown(got.body))
 		}
 	}
-	if !strings.Contains(got.body, `value="soon"`) || !strings.Contains(got.body, `value="much"`) {
+	if !strings.Contains(got.body, `value="soon"`) || !strings.Contains(got.body, `value="much"`) || !strings.Contains(got.body, `value="more"`) {
 		t.Error("what was typed is gone")
 	}
 }
@@ -294,6 +294,30 @@ func TestARefusedResumptionStaysWithTheBrakeThatWasChosen(t *testing.T) {
 		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `value="key:`+k.ID+`" checked`) || strings.Count(got.body, " checked required>") != 1 || !strings.Contains(got.body, `<input id="why" aria-invalid="true"`) {
 			t.Errorf("%s: %d, %s", k.Name, got.status, shown(got.body))
 		}
+	}
+}
+
+// Which brake is lifted is never the page's choice, also where there is only one.
+func TestAResumptionWithoutAChoiceIsRefusedBesideTheChoice(t *testing.T) {
+	s := newSite(t)
+	k := s.key("agent-support-refunds-one")
+	if _, err := s.api.Kill(t.Context(), admin.KillRequest{Target: admin.Target{Keys: []string{k.ID}}}); err != nil {
+		t.Fatal(err)
+	}
+	if page := s.get("/stopped").body; !strings.Contains(page, `value="key:`+k.ID+`" required>`) || strings.Contains(page, " checked required>") {
+		t.Errorf("a brake is chosen already: %s", shown(page))
+	}
+	for reason, besides := range map[string]bool{"the loop is fixed": false, "": true} {
+		got := s.post("/resume", url.Values{"reason": {reason}})
+		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, "Choose the brake that is to be lifted.") || !strings.Contains(got.body, `value="`+reason+`"`) {
+			t.Errorf("%q: %d, %s", reason, got.status, shown(got.body))
+		}
+		if strings.Contains(got.body, `<input id="why" aria-invalid="true"`) != besides {
+			t.Errorf("%q: what is wrong with the reason is not said at once: %s", reason, shown(got.body))
+		}
+	}
+	if b, err := s.api.Brakes(t.Context()); err != nil || len(b.Items) != 1 {
+		t.Errorf("%v, %v", b, err)
 	}
 }
 

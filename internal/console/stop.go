@@ -82,14 +82,13 @@ func target(value string) admin.Target {
 
 // stop is the second of the two presses.
 func (v *visit) stop() (*page, error) {
-	what := v.r.PostFormValue("target")
-	req := admin.KillRequest{Target: target(what), ReadOnly: v.r.PostFormValue("mode") == "read-only", Reason: v.r.PostFormValue("reason")}
+	req := admin.KillRequest{Target: target(v.r.PostFormValue("target")), ReadOnly: v.r.PostFormValue("mode") == "read-only", Reason: v.r.PostFormValue("reason")}
 	answer, err := v.api.Kill(v.ctx(), req)
 	if err != nil {
 		return nil, err
 	}
 	id := v.stops.keep(measured{At: v.now, Who: v.who.Name, Reason: req.Reason, Answer: answer})
-	return nil, redirect("/stopped?" + url.Values{"stop": {id}, "target": {what}}.Encode())
+	return nil, redirect("/stopped?" + url.Values{"stop": {id}}.Encode())
 }
 
 // stoppedPage says what a stop did and what is stopped now.
@@ -159,7 +158,10 @@ func (v *visit) resume() (*page, error) {
 	}
 	_, err := v.api.Resume(v.ctx(), req)
 	if _, ok := refused(err); ok {
-		d.At, d.Problem = beside(err, "body.reason")
+		d.At, d.Problem = beside(err, "body.reason", "body")
+		if d.Target == "" {
+			d.At["body"] = "Choose the brake that is to be lifted."
+		}
 		return typedAgain(v.stoppedWith(d))
 	}
 	if err != nil {

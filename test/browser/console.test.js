@@ -227,6 +227,7 @@ test("two presses stop everything while 32 agents call, and the next call is ref
   await accessible(v.page);
   await v.page.getByRole("link", { name: "Stopped" }).first().waitFor();
   await v.page.getByLabel("Reason", { exact: true }).fill("it was a drill");
+  await v.page.getByRole("radio", { name: "Everything" }).check();
   await v.page.locator("form[action='/resume'] button").click();
   await v.page.getByRole("heading", { level: 1, name: "Nothing is stopped." }).waitFor();
   await sdk.charges.list({ limit: 1 });
@@ -261,6 +262,11 @@ test("by keyboard alone: the stop panel opens on its title, Escape closes it, an
   assert.equal((await api("GET", "brakes")).items.length, 1);
   await v.page.getByLabel("Reason", { exact: true }).focus();
   await v.page.keyboard.type("done");
+  await press("Enter"); // no brake is chosen, so the browser leads there and nothing is sent
+  assert.equal(await v.page.evaluate(() => document.activeElement.name), "target");
+  assert.equal((await api("GET", "brakes")).items.length, 1);
+  await press("Space", "Tab");
+  assert.equal(await v.page.evaluate(() => document.activeElement.id), "why");
   await press("Enter");
   await v.page.getByRole("heading", { level: 1, name: "Nothing is stopped." }).waitFor();
   await v.end();
@@ -273,6 +279,7 @@ test("without a script every page is whole, and stop and resume work", async () 
   await v.page.locator("main").getByRole("button", { name: /Stop this key/ }).click();
   await v.page.getByRole("heading", { level: 1, name: "agent-support-refunds-plain is stopped." }).waitFor();
   await v.page.getByLabel("Reason", { exact: true }).fill("done");
+  await v.page.locator("form[action='/resume'] input[name=target]").check();
   await v.page.locator("form[action='/resume'] button").click();
   await v.page.getByRole("heading", { level: 1, name: "Nothing is stopped." }).waitFor();
   await v.end();
