@@ -248,6 +248,14 @@ func printVerification(w io.Writer, v admin.Verification) {
 	if v.Absent > 0 {
 		fmt.Fprintf(w, "the records 1 to %d are not here: the oldest %d archive files are gone; whole is what comes after them\n", v.AbsentTo, v.Absent)
 	}
+	if len(v.Nodes) > 0 {
+		n := make(map[string]int)
+		for _, part := range v.Nodes {
+			n[part.State]++
+		}
+		fmt.Fprintf(w, "written by %d nodes: %d write, %d have left, %d were lost and closed by another; each record lies in its node's part\n",
+			len(v.Nodes), n["open"], n["left"], n["lost"])
+	}
 	if v.Partial {
 		fmt.Fprintf(w, "partial: only %s; records in between exist elsewhere\n", printable(v.Filter))
 	}

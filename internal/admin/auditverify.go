@@ -31,6 +31,37 @@ type Verification struct {
 	Problem    string `json:"problem,omitempty"`
 	ProblemID  string `json:"problem_id,omitempty" doc:"the first record that is not as it was written"`
 	File       string `json:"file,omitempty" doc:"the archive file that is missing or not as it was written"`
+	// Nodes are the parts of the processes that wrote it, where several serve the store.
+	Nodes []NodePart `json:"nodes,omitempty" doc:"who wrote which part of it, where several processes serve the store"`
+
+	parts []*audit.Part
+}
+
+// NodePart is what one process wrote of the record.
+type NodePart struct {
+	Node    string `json:"node" doc:"its name and the end of its id"`
+	First   int64  `json:"first" doc:"its first record"`
+	Last    int64  `json:"last" doc:"its last one"`
+	Records int64  `json:"records"`
+	State   string `json:"state" enum:"open,left,lost" doc:"left: it closed its part; lost: another node did"`
+}
+
+// tell takes over the parts of a record.
+func (v *Verification) tell(parts []*audit.Part) {
+	v.parts, v.Nodes = parts, nil
+	for _, p := range parts {
+		if p.Records == 0 {
+			continue // only its end was looked at
+		}
+		part := NodePart{Node: p.Node, First: p.First, Last: p.Last, Records: p.Records, State: "open"}
+		switch p.Ended {
+		case audit.ActionNodeLeave:
+			part.State = "left"
+		case audit.ActionNodeLost:
+			part.State = "lost"
+		}
+		v.Nodes = append(v.Nodes, part)
+	}
 }
 
 // VerificationOf shows a report.
@@ -42,6 +73,7 @@ func VerificationOf(r audit.Report) Verification {
 	if r.Problem != nil {
 		v.Problem, v.ProblemID = r.Problem.String(), r.Problem.ID
 	}
+	v.tell(r.Parts)
 	return v
 }
 
@@ -90,6 +122,12 @@ func (v Verification) with(part Verification) Verification {
 		part.First, part.Last = v.First, max(v.Last, part.Last)
 	}
 	part.LastSigned = max(v.LastSigned, part.LastSigned)
+	parts, outside := audit.JoinParts(v.parts, part.parts, v.AbsentTo == 0)
+	if outside != nil && part.OK {
+		part.OK, part.ProblemID = false, audit.ID(part.Chain, outside.First)
+		part.Problem = fmt.Sprintf("%s: it is of the node %s, whose part of the record had been closed, or was not begun", part.ProblemID, outside.Node)
+	}
+	part.tell(parts)
 	return part
 }
 

@@ -47,7 +47,7 @@ type Record struct {
 	Upstream   policy.UpstreamID
 	Mode       string // test or live
 	Policy     string // digest of the policy that decided
-	Node       string
+	Node       string // the process that wrote it, of several on one store: its name and the end of its id
 	Operation  policy.OperationName
 	Method     string
 	Route      string // the template, not the path: ids are in Object

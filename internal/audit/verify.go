@@ -31,7 +31,9 @@ type Report struct {
 	// vouches for itself only.
 	PublicKey []byte
 	Trusted   bool
-	Problem   *Problem // the first; nil if OK
+	// Parts are the parts of the processes that wrote it, where several serve the store; not told of a Partial file.
+	Parts   []*Part
+	Problem *Problem // the first; nil if OK
 }
 
 // Problem is the first thing that is not as it was written.
@@ -61,6 +63,7 @@ type verifier struct {
 	at     Chain  // the end of what was found good
 	line   int
 	end    bool
+	parts  parts
 }
 
 // problem notes the first problem and returns false.
@@ -93,6 +96,13 @@ func (v *verifier) record(prev, hash [32]byte, body []byte) bool {
 	}
 	if v.report.First == 0 {
 		v.report.First = seq
+	}
+	if !v.report.Partial {
+		v.parts.whole = v.report.First == 1
+		if wrong := v.parts.take(seq, body); wrong != "" {
+			return v.problem(seq, "%s", wrong)
+		}
+		v.report.Parts = v.parts.list
 	}
 	v.report.Records++
 	v.report.Last = seq

@@ -30,6 +30,7 @@ type Facts interface {
 // whose transaction failed is thrown away. Not safe for concurrent use.
 type Batch struct {
 	Now   time.Time
+	Node  string // the process that decides, as records name it; empty where there is but one
 	Book  *ledger.Book
 	Chain audit.Chain // a copy: the engine takes it over after the commit
 	Facts Facts
@@ -398,7 +399,7 @@ func (b *Batch) appendDenial(a *Admission) audit.Entry {
 }
 
 func (b *Batch) append(rec *audit.Record) audit.Entry {
-	rec.At = b.Now
+	rec.At, rec.Node = b.Now, b.Node
 	entry := b.Chain.Append(rec)
 	b.Entries = append(b.Entries, entry)
 	return entry

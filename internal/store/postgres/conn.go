@@ -100,6 +100,7 @@ type locked struct {
 	chain           audit.Chain
 	next            ledger.ReservationID
 	now             time.Time
+	outside         bool // this node's part in the record is not open
 }
 
 const (
@@ -132,6 +133,7 @@ func (s *session) begin(ctx context.Context, reads func(*pgx.Batch)) (*locked, e
 		return err
 	})
 	b.Queue(clockSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&server) })
+	s.db.readPart(b, l)
 	if reads != nil {
 		reads(b)
 	}

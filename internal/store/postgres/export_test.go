@@ -44,3 +44,15 @@ func (db *DB) QueuedCalls() int {
 	calls, _ := db.queue.Waiting()
 	return calls
 }
+
+// CloseLost closes the parts of nodes that have ended without doing so, now.
+func (db *DB) CloseLost() error {
+	done := make(chan error)
+	for !db.queue.Aside(func() { done <- db.writer.closeLost() }) {
+		runtime.Gosched()
+	}
+	return <-done
+}
+
+// Label is what this node is called in the record.
+func (db *DB) Label() string { return db.label }

@@ -93,7 +93,8 @@ type DB struct {
 	named    string        // Options.Node
 	version  string        // Options.Version
 
-	node string // what this process calls itself in the store
+	node  string // what this process calls itself in the store
+	label string // and in the record; empty: nothing
 
 	reads *pgxpool.Pool // for calls
 	views *pgxpool.Pool // for operators
@@ -145,6 +146,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		unsafe: o.AllowUnsafe, wait: o.Wait, named: o.Node, version: o.Version, node: newNode(),
 		accounts: make(map[ledger.AccountKey]cachedAccount), woken: make(chan struct{}, 1),
 	}
+	db.label = labelOf(db.named, db.node)
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store on PostgreSQL: %w", err), db.closeConnections())
 	}

@@ -20,7 +20,7 @@ func (t *tx) Append(rec *audit.Record) (audit.Entry, error) {
 	if !t.writes {
 		return audit.Entry{}, errReadOnly
 	}
-	rec.At = t.now
+	rec.At, rec.Node = t.now, t.db.label
 	e := t.chain.Append(rec)
 	_, err := t.exec(`INSERT INTO audit (seq, at, key, call, hash, body) VALUES ($1, $2, $3, $4, $5, $6)`,
 		e.Seq, codec.Micros(e.At), text(e.Key), e.Call, e.Hash[:], e.Bytes)

@@ -414,8 +414,8 @@ func TestANewerSchemaIsRunOnIfItSaysSo(t *testing.T) {
 		want string // of the error; empty: it opens
 	}{
 		"one release ahead": {`INSERT INTO goose_db_version (version_id, is_applied) VALUES (7, true)`, ""},
-		"more than one release ahead": {`INSERT INTO goose_db_version (version_id, is_applied) VALUES (7, true); UPDATE meta SET value = '2' WHERE name = 'compatible'`,
-			"the store has schema 7, which only programs that know schema 2 can use; this one knows up to 1: run the newer program"},
+		"more than one release ahead": {`INSERT INTO goose_db_version (version_id, is_applied) VALUES (7, true); UPDATE meta SET value = '3' WHERE name = 'compatible'`,
+			"the store has schema 7, which only programs that know schema 3 can use; this one knows up to 2: run the newer program"},
 		"another program's database": {`DROP TABLE meta`, "the database is not a Keybrake store"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,6 +37,8 @@ func (db *DB) lookAfter() {
 			_ = db.giveUpSilent(ctx)
 			if left, err := db.absent(ctx, 1); err == nil && len(left) > 0 {
 				db.queue.Aside(func() { _ = db.writer.takeOver() })
+			} else if lost, err := db.unclosed(ctx); err == nil && lost {
+				db.queue.Aside(func() { _ = db.writer.closeLost() })
 			}
 		}
 		cancel()
@@ -57,8 +59,20 @@ func (db *DB) register(ctx context.Context) error {
 // serverMicros is the server's time in microseconds. Nodes are judged by it also where a test has a clock of its own.
 const serverMicros = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 
+// unclosed reports whether a node has ended without closing its part in the record.
+func (db *DB) unclosed(ctx context.Context) (lost bool, err error) {
+	if db.label == "" {
+		return false, nil
+	}
+	err = db.reads.QueryRow(ctx, `SELECT EXISTS (SELECT FROM nodes WHERE open AND ended > 0)`).Scan(&lost)
+	return lost, err
+}
+
 // sayGoodbye says that this node has ended, so that its calls are taken over at once.
 func (db *DB) sayGoodbye() error {
+	if db.label != "" && db.writer.closeOwn() == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), reach)
 	defer cancel()
 	// Without it others wait for nodeSilent.
@@ -70,7 +84,7 @@ func (db *DB) sayGoodbye() error {
 func (db *DB) giveUpSilent(ctx context.Context) error {
 	b := &pgx.Batch{}
 	b.Queue(`UPDATE nodes SET ended = `+serverMicros+` WHERE ended = 0 AND greatest(alive, seen + lease) < `+serverMicros+` - $1`, nodeSilent.Microseconds())
-	b.Queue(`DELETE FROM nodes WHERE ended > 0 AND ended < `+serverMicros+` - $1`, nodesKept.Microseconds())
+	b.Queue(`DELETE FROM nodes WHERE NOT open AND ended > 0 AND ended < `+serverMicros+` - $1`, nodesKept.Microseconds())
 	return db.reads.SendBatch(ctx, b).Close()
 }
 

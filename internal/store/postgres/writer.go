@@ -187,6 +187,9 @@ func (w *writer) batch(ctx context.Context, units []*queue.Unit, flush *time.Dur
 		s.rollback()
 		return &undecided{err}
 	}
+	if before.outside && len(batch.Entries) > 0 {
+		writes.Queue(openPart, w.db.openPartValues()...)
+	}
 	if writes.Len() == 0 { // nothing was decided that must be kept
 		s.rollback()
 		return nil
@@ -214,7 +217,10 @@ func (w *writer) decide(f *facts, at *locked, units []*queue.Unit) (b *store.Bat
 	if err := f.lookFurther(units); err != nil {
 		return nil, c, fmt.Errorf("read what is decided by: %w", err)
 	}
-	b = &store.Batch{Now: at.now, Book: ledger.NewBook(f, at.next), Chain: at.chain, Facts: f}
+	b = &store.Batch{Now: at.now, Node: w.db.label, Book: ledger.NewBook(f, at.next), Chain: at.chain, Facts: f}
+	if at.outside {
+		b.Log(w.db.joining())
+	}
 	for _, u := range units {
 		if err := u.Decide(b); err != nil {
 			if f.conn.IsClosed() {
@@ -289,7 +295,14 @@ func (w *writer) control(ctx context.Context, s *session, f func(store.Tx) error
 		return false, err
 	}
 	t := &tx{ctx: ctx, q: s.conn, db: w.db, writes: true, now: before.now, chain: before.chain, controlNow: before.control}
-	if err := w.guarded(t, f); err != nil {
+	if err := w.guarded(t, func(u store.Tx) error {
+		if before.outside {
+			if err := t.join(); err != nil {
+				return err
+			}
+		}
+		return f(u)
+	}); err != nil {
 		s.rollback()
 		return true, &undecided{err}
 	}
