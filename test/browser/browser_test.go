@@ -37,6 +37,8 @@ func TestConsole(t *testing.T) {
 			switch file {
 			case "first.test.js": // somebody's first start, with nothing in the store
 				where = []string{"--store", "sqlite:" + filepath.Join(t.TempDir(), "keybrake.db")}
+			case "flows.test.js": // where people are told
+				where = append(where, "--config", toldConfig(t))
 			case "pages.test.js": // where people work
 				l := liveIn(t)
 				where = []string{"--store", "sqlite:" + l.Store}
@@ -51,4 +53,17 @@ func TestConsole(t *testing.T) {
 			}
 		})
 	}
+}
+
+// toldConfig is a config file with a target that takes messages, and one that does not.
+func toldConfig(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "keybrake.yaml")
+	const text = "alerts:\n  targets:\n" +
+		"    - {name: pager, kind: command, command: [cat], least: info}\n" +
+		"    - {name: broken, kind: command, command: [\"false\"], least: critical, only: [chain]}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

@@ -41,6 +41,7 @@ for (const [size, viewport, usual] of [["1280", wide, "light"], ["360", phone, "
         await t.test(name, async () => {
           await v.page.goto(path);
           assert.equal(await v.page.locator("h1").count(), 1);
+          assert.ok(await v.page.locator("[popovertarget=stop]:visible, [action='/stop'] button:visible").count(), "there is no stop control");
           await accessible(v.page);
           await fits(v.page);
           await shot(v.page, `${name}-${size}-${colorScheme}`);
