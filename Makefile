@@ -45,6 +45,9 @@ dist: ## a release in dist/: archives for each platform with manual and completi
 image: ## the image built and the compose file run, by the Docker that is here or one for this alone (root on Debian)
 	@scripts/image
 
+recipes: ## the secret stores' command lines of docs/operating.md with the vendors' own programs; WITHOUT_VAULT=1 spares a long build
+	@scripts/recipes
+
 demo: build ## the runaway agent, against real processes
 	scripts/demo build/keybrake
 
@@ -90,4 +93,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, PART=K/N does a part, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -part $${PART:-1/1} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build dist setup pictures test generate check image demo bench bench-go bench-load bench-nodes bench-pages crash cluster sim fuzz mutate
+.PHONY: help run build dist setup pictures test generate check image recipes demo bench bench-go bench-load bench-nodes bench-pages crash cluster sim fuzz mutate

@@ -51,7 +51,7 @@ func pages(ctx context.Context, o *options) error {
 		worst, err := r.visit(browser, []string{
 			"/", "/keys", "/keys?q=runner77", "/keys?order=name", "/keys?order=called", "/keys/" + key, "/keys/" + key + "/edit", "/keys/new",
 			"/audit", "/audit?key=" + key, "/audit?operation=refunds.create", "/audit?verdict=deny", "/audit?q=nothing+like+this",
-			"/audit?customer=cus_NobodyAtAll", "/audit?min=1000000", "/audit/" + record,
+			"/audit?customer=cus_NobodyAtAll", "/audit?min=1000000", "/audit?max=0.01", "/audit/" + record,
 			"/permissions", "/stopped", "/upstreams", "/rates", "/operators", "/alerts",
 		})
 		stop()

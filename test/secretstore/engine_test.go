@@ -2,6 +2,7 @@
 package secretstore
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -54,6 +55,10 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Header.Get("X-Vault-Token") != token:
 		logical.RespondError(w, http.StatusForbidden, logical.ErrPermissionDenied)
 		return
+	case strings.TrimSuffix(r.URL.Path, "/") == "/v1/sys/internal/ui/mounts/secret": // Vault's own program asks for the version first
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"data": map[string]any{"path": "secret/", "type": "kv", "options": map[string]string{"version": "2"}}}) // the client went away
+		return
 	case !mounted:
 		logical.RespondError(w, http.StatusNotFound, errors.New("no handler for route"))
 		return
@@ -98,25 +103,35 @@ func open(t *testing.T, address string) (*secretstore.Sink, *secretstore.Source)
 	return sink, source
 }
 
-// versions asks the engine itself what it has.
-func versions(t *testing.T, address string) (current int, secret string) {
+// ask asks the engine itself, or tells it something.
+func ask(t *testing.T, address, path string, in, out any) {
 	t.Helper()
-	ask := func(part string, out any) {
-		t.Helper()
-		req, err := http.NewRequest(http.MethodGet, address+"/v1/secret/"+part+"/keybrake/"+label, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("X-Vault-Token", token)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+	method, body := http.MethodGet, []byte(nil)
+	if in != nil {
+		method = http.MethodPost
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			t.Fatal(err)
 		}
 	}
+	req, err := http.NewRequest(method, address+"/v1/secret/"+path, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Vault-Token", token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// versions asks the engine itself what it has.
+func versions(t *testing.T, address string) (current int, secret string) {
+	t.Helper()
 	var metadata struct {
 		Data struct {
 			Current int `json:"current_version"`
@@ -127,8 +142,8 @@ func versions(t *testing.T, address string) (current int, secret string) {
 			Data map[string]string `json:"data"`
 		} `json:"data"`
 	}
-	ask("metadata", &metadata)
-	ask("data", &data)
+	ask(t, address, "metadata/keybrake/"+label, nil, &metadata)
+	ask(t, address, "data/keybrake/"+label, nil, &data)
 	return metadata.Data.Current, data.Data.Data["key"]
 }
 
