@@ -57,7 +57,7 @@ type figures struct {
 type traffic struct{ calls, failed meter }
 
 // answered takes in how a call ended at its upstream.
-func (f *figures) answered(r *audit.Record) {
+func (f *figures) answered(at time.Time, r *audit.Sketch) {
 	if r.Status == 0 || r.Proof == "not_sent" || r.Proof == "not_written" {
 		return // it never left, or what a dead process left behind: the upstream had no say
 	}
@@ -69,9 +69,9 @@ func (f *figures) answered(r *audit.Record) {
 		t = new(traffic)
 		f.vendors[r.Upstream] = t
 	}
-	t.calls.add(r.At, 1)
+	t.calls.add(at, 1)
 	if r.UpstreamStatus == 0 || r.UpstreamStatus >= 500 {
-		t.failed.add(r.At, 1)
+		t.failed.add(at, 1)
 	}
 }
 
@@ -141,8 +141,8 @@ func (f *figures) follow(ctx context.Context, s *Service) error {
 
 // count takes a record in. Only calls count: their intents, and denials with what was folded.
 func (f *figures) count(e *audit.Entry) {
-	r, err := audit.Decode(e.Bytes)
-	if err != nil {
+	var r audit.Sketch
+	if !r.Read(e.Bytes) {
 		return // verification is what tells of it
 	}
 	var allowed, refused int64
@@ -154,21 +154,21 @@ func (f *figures) count(e *audit.Entry) {
 	case audit.KindFolded:
 		refused = r.Count
 	case audit.KindOutcome:
-		f.answered(r)
+		f.answered(e.At, &r)
 		return
 	default:
 		return
 	}
 	if e.Key != "" {
 		a := f.acted(e.Key)
-		a.call(r.At, allowed+refused)
-		a.denied.add(r.At, refused)
+		a.call(e.At, allowed+refused)
+		a.denied.add(e.At, refused)
 		if r.Kind == audit.KindIntent && r.Access == policy.Write {
-			a.repeats.count(r)
+			a.repeats.count(e.At, &r)
 		}
 	}
-	f.allowed.add(r.At, allowed)
-	f.refused.add(r.At, refused)
+	f.allowed.add(e.At, allowed)
+	f.refused.add(e.At, refused)
 }
 
 // readCaps reads the totals of windows that are new, and those of keys that changed.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -26,14 +27,8 @@ type repeat struct {
 }
 
 // count takes a write in. What names neither a customer nor an object is told apart by its operation alone.
-func (r *repeats) count(rec *audit.Record) {
-	subject := rec.Object
-	if subject == "" && len(rec.Customers) > 0 {
-		subject = string(rec.Customers[0])
-	}
-	if subject == "" {
-		subject = "no customer"
-	}
+func (r *repeats) count(at time.Time, rec *audit.Sketch) {
+	subject := cmp.Or(rec.Object, string(rec.Customer), "no customer")
 	i := slices.IndexFunc(*r, func(o *repeat) bool { return o.operation == string(rec.Operation) && o.subject == subject })
 	if i < 0 {
 		if len(*r) >= maxRepeats {
@@ -44,7 +39,7 @@ func (r *repeats) count(rec *audit.Record) {
 		i = len(*r) - 1
 	}
 	one := (*r)[i]
-	one.at = append(one.at, rec.At)
+	one.at = append(one.at, at)
 	if n := len(one.at); n > maxRepeatCalls {
 		one.at = slices.Clone(one.at[n-maxRepeatCalls:])
 	}

@@ -61,20 +61,17 @@ func TestWhatThereIsToBeAlertedOfIsSeen(t *testing.T) {
 
 func TestARepeatIsTheSameWriteForTheSameCustomer(t *testing.T) {
 	begin := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
-	call := func(op, object string, customers ...policy.CustomerID) *audit.Record {
-		return &audit.Record{Operation: policy.OperationName(op), Object: object, Customers: customers}
+	call := func(op, object string, customer policy.CustomerID) *audit.Sketch {
+		return &audit.Sketch{Operation: policy.OperationName(op), Object: object, Customer: customer}
 	}
 	var r repeats
-	at := func(minute int, rec *audit.Record) {
-		rec.At = begin.Add(time.Duration(minute) * time.Minute)
-		r.count(rec)
-	}
+	at := func(minute int, rec *audit.Sketch) { r.count(begin.Add(time.Duration(minute)*time.Minute), rec) }
 	for m := range 5 {
 		at(m, call("refunds.create", "", "cus_A"))
 		at(m, call("refunds.create", "", "cus_B"))
 		at(m, call("payment_intents.capture", "pi_1", "cus_A"))
 	}
-	at(4, call("payouts.create", ""))
+	at(4, call("payouts.create", "", ""))
 	counted := func(since int) map[string]int {
 		out := map[string]int{}
 		r.within(begin.Add(time.Duration(since)*time.Minute), func(op, subject string, n int) { out[op+" "+subject] = n })

@@ -250,11 +250,50 @@ func TestRecordIDs(t *testing.T) {
 	}
 }
 
+// sketched is a record's sketch, from all of it.
+func sketched(r *Record) Sketch {
+	s := Sketch{
+		Kind: r.Kind, Upstream: r.Upstream, Operation: r.Operation, Object: r.Object, Access: r.Access,
+		Status: r.Status, UpstreamStatus: r.UpstreamStatus, Proof: r.Proof, Count: r.Count,
+	}
+	if len(r.Customers) > 0 {
+		s.Customer = r.Customers[0]
+	}
+	return s
+}
+
+func TestASketchSaysWhatTheRecordSays(t *testing.T) {
+	call := refund()
+	odd := refund()
+	odd.Object, odd.Customers, odd.Why = `a "quoted\" one`, []policy.CustomerID{`cus_"1"`, "cus_2"}, `{"kind":"denied","count":7}`
+	for name, r := range map[string]*Record{
+		"an intent": call, "texts that look like fields": odd, "next to nothing": {Kind: KindSystem},
+		"an outcome": {Kind: KindOutcome, Upstream: "up_1", Status: 200, UpstreamStatus: 503, Proof: "not_sent"},
+		"a fold":     {Kind: KindFolded, Count: 1 << 40},
+	} {
+		body := r.AppendJSON(nil)
+		whole, err := Decode(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got Sketch
+		if !got.Read(body) || got != sketched(whole) {
+			t.Errorf("%s: %+v, want %+v", name, got, sketched(whole))
+		}
+		for cut := range body {
+			if got.Read(body[:cut]) {
+				t.Fatalf("%s: half of it, %q, is taken for a record", name, body[:cut])
+			}
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	r := refund()
 	f.Add(r.AppendJSON(nil))
 	f.Add([]byte(`{"seq":1,"caps":[{"unit":"usd","limit":1}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		new(Sketch).Read(b) // it may say no
 		r, err := Decode(b)
 		if err != nil {
 			return
@@ -262,6 +301,15 @@ func FuzzDecode(f *testing.F) {
 		body := r.AppendJSON(nil)
 		if !json.Valid(body) {
 			t.Fatalf("%q reads as a record that writes %q", b, body)
+		}
+		again, err := Decode(body)
+		if err != nil {
+			t.Fatalf("%q cannot be read: %v", body, err)
+		}
+		want := sketched(again)
+		var got Sketch
+		if !got.Read(body) || got != want {
+			t.Fatalf("the sketch of %q is %+v, want %+v", body, got, want)
 		}
 	})
 }
@@ -274,6 +322,22 @@ func BenchmarkAppendJSON(b *testing.B) {
 		buf = r.AppendJSON(buf[:0])
 	}
 	b.SetBytes(int64(len(buf)))
+}
+
+func BenchmarkRead(b *testing.B) {
+	body := refund().AppendJSON(nil)
+	b.Run("sketch", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			new(Sketch).Read(body)
+		}
+	})
+	b.Run("whole", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = Decode(body)
+		}
+	})
 }
 
 func BenchmarkChainAppend(b *testing.B) {
