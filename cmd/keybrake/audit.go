@@ -253,7 +253,7 @@ func printVerification(w io.Writer, v admin.Verification) {
 		for _, part := range v.Nodes {
 			n[part.State]++
 		}
-		fmt.Fprintf(w, "written by %d nodes: %d write, %d have left, %d were lost and closed by another; each record lies in its node's part\n",
+		fmt.Fprintf(w, "parts of nodes: %d; %d open, %d closed by themselves, %d closed by another when they were lost\n",
 			len(v.Nodes), n["open"], n["left"], n["lost"])
 	}
 	if v.Partial {
