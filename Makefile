@@ -75,6 +75,7 @@ crash: ## processes killed with SIGKILL under load: the store alone (200 times),
 	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -v -timeout 60m -run Kill ./internal/store/sqlite
 	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m -skip 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash
 
+# As root each process has a network namespace; KEYBRAKE_CLUSTER_NET=lines does without, and =netns fails where there are none.
 cluster: ## three gateways on a PostgreSQL with a standby through ROUNDS rounds of trouble (200), STOPS stops measured (1000), nodes restarted one by one
 	cd test && KEYBRAKE_CLUSTER_ROUNDS=$${ROUNDS:-200} KEYBRAKE_CLUSTER_STOPS=$${STOPS:-1000} KEYBRAKE_CRASH_SEED=$${SEED:-} \
 		$(GO) test -count=1 -v -timeout 90m -run 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash

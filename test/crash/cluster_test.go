@@ -132,7 +132,9 @@ var troubles = []struct {
 		heal(way)
 	}},
 	{"the store dies and its standby takes over", 3, func(s *storm, _ *node) { s.w.pair.failOver() }},
-	{"the store's machine dies, nobody is told, and its standby takes over", 3, func(s *storm, _ *node) { s.w.pair.vanish(func() { s.pass(1500) }) }},
+	{"the store's machine dies, nobody is told, and its standby takes over", 3, func(s *storm, _ *node) {
+		s.w.pair.vanish(func() { s.pass(1500) }, s.w.awaitNodes)
+	}},
 	{"the standby takes over while the old store lives", 3, func(s *storm, _ *node) { s.w.pair.split(func() { s.pass(1500) }) }},
 	{"half of the nodes still see the old store when the standby takes over", 2, func(s *storm, n *node) {
 		hole(n.stores[1-s.w.pair.primary])

@@ -106,8 +106,9 @@ func (p *pair) failOver() {
 	p.promote()
 }
 
-// vanish is failOver where the primary's machine is gone with it: nobody is told that its connections have ended.
-func (p *pair) vanish(meanwhile func()) {
+// vanish is failOver where the primary's machine is gone with it: nobody is told that its connections have ended, and who
+// asks for a new one is not answered. afterwards comes when the other server has a standby again, and no node sees that.
+func (p *pair) vanish(meanwhile, afterwards func()) {
 	p.t.Helper()
 	gone := p.ways[p.primary]
 	for _, w := range gone {
@@ -116,10 +117,12 @@ func (p *pair) vanish(meanwhile func()) {
 	p.leader().Kill()
 	p.servers[1-p.primary].Promote(p.t)
 	meanwhile()
+	heal(p.followed[p.primary])
+	p.promote()
+	afterwards()
 	for _, w := range gone {
 		heal(w)
 	}
-	p.promote()
 }
 
 // split promotes the standby while the primary lives and cannot know it; later it is ended, and a new standby takes its place.

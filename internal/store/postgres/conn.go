@@ -26,8 +26,8 @@ const (
 	// lockTimeout is how long one attempt waits for the lock. It is longer than idleInTransaction, so that the lock of a
 	// node that has gone is seen to fall.
 	lockTimeout = 2 * time.Second
-	// reach is how long a connection may take to come about. A server that is not there is not waited for: the calls are
-	// refused, and the next one asks again.
+	// reach is how long a connection may take to come about at one server. A server that is not there is not waited for: the
+	// calls are refused, and the next one asks again.
 	reach = time.Second
 	// unheard is how long what was sent to the other end may stay without a sign that it arrived, either way. A network that
 	// loses everything tells nobody, and left to itself the kernel goes on trying for a quarter of an hour.
@@ -58,6 +58,14 @@ func parse(url string) (*pgx.ConnConfig, error) {
 		}
 	}
 	return c, nil
+}
+
+// hasten lets a connection come about within a time whichever of several servers is the one to be had: those before it may be
+// silent, their machines or the network gone.
+func hasten(c *pgx.ConnConfig, within time.Duration) {
+	if c.ConnectTimeout == reach && len(c.Fallbacks) > 0 {
+		c.ConnectTimeout = min(reach, within/time.Duration(2+len(c.Fallbacks)))
+	}
 }
 
 // pool makes connections beside those of the writer. each, if it is not nil, prepares every one.

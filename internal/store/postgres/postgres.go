@@ -160,6 +160,7 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if db.config, err = parse(o.URL); err != nil {
 		return err
 	}
+	hasten(db.config, o.Wait)
 	if err := db.probe(ctx); err != nil {
 		return err
 	}
