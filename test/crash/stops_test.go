@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,9 +18,31 @@ import (
 const (
 	// stopsVariable is how many stops are measured; a longer run sets it.
 	stopsVariable = "KEYBRAKE_CLUSTER_STOPS"
-	// pace is how long an agent of these tests rests after each call, so that the machine is busy and not full.
-	pace = 40 * time.Millisecond
+	// paceVariable is for how many milliseconds an agent of these tests rests after each call, so that the machine is busy and
+	// not full: each test tells how busy it was.
+	paceVariable = "KEYBRAKE_CLUSTER_PACE"
 )
+
+var pace = time.Duration(numberFrom(paceVariable, 40)) * time.Millisecond
+
+// busy is for how long all processors together were busy since the machine started, and for how long they were not; zero where
+// the system does not say.
+func busy() (busy, idle float64) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	for i, field := range strings.Fields(line)[1:] { // user, nice, system, idle, iowait, ...
+		n, _ := strconv.ParseFloat(field, 64)
+		if i == 3 || i == 4 {
+			idle += n
+		} else if i < 8 { // guests count as users already
+			busy += n
+		}
+	}
+	return busy, idle
+}
 
 // crowd are agents that call through all nodes of a cluster until they are told to stop.
 type crowd struct {
@@ -94,6 +118,7 @@ func TestAStopIsInForceAtEveryNodeWhenItReturns(t *testing.T) {
 	w := newCluster(t, 3)
 	c := newCrowd(w, 6, 4, either, w.once)
 	var took []time.Duration
+	busyBefore, idleBefore := busy()
 	for n := range stops {
 		if n%50 == 0 {
 			w.readTruth() // the sandbox does not keep all of it
@@ -104,6 +129,9 @@ func TestAStopIsInForceAtEveryNodeWhenItReturns(t *testing.T) {
 		took = append(took, a.ended.Sub(a.began))
 		time.Sleep(pace + time.Duration(rng.IntN(20))*time.Millisecond)
 		w.acts = append(w.acts, w.liftAt(w.nodes[rng.IntN(len(w.nodes))].ops, p))
+	}
+	if b, i := busy(); b+i > busyBefore+idleBefore {
+		t.Logf("all processors were busy for %.0f %% of the time", 100*(b-busyBefore)/(b-busyBefore+i-idleBefore))
 	}
 	c.leave()
 	w.agree()
