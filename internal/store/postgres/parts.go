@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"fmt"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,13 +15,24 @@ import (
 // leaves, or by another one when it is lost. A node that was given up and is back begins another part. All of it is written
 // under the lock of books, so that no record of a node lies outside its parts, and verification says so if one does.
 
+// labelLength bounds an operator's name in a label, in characters: a record would cut a longer one and the end of the node's own
+// name with it.
+const labelLength = 60
+
 // labelOf is what a node is called in the record: the operator's name for it and the end of its own, which no other process
-// has. Without a name nothing of parts is written.
+// has. Without a name nothing of parts is written. What a record would write otherwise than it is becomes a hyphen.
 func labelOf(named, node string) string {
 	if named == "" {
 		return ""
 	}
-	return named + "/" + node[len(node)-6:]
+	plain := []rune(named)
+	plain = plain[:min(len(plain), labelLength)]
+	for i, c := range plain {
+		if c == '"' || c == '\\' || c == utf8.RuneError || !unicode.IsPrint(c) {
+			plain[i] = '-'
+		}
+	}
+	return string(plain) + "/" + node[len(node)-6:]
 }
 
 // readPart reads, in a transaction that has the lock, whether this node's part is open.
@@ -66,11 +79,12 @@ func (t *tx) join() error {
 	return err
 }
 
-// closeLost closes the parts of nodes that have ended without doing so.
+// closeLost closes the parts of other nodes that have ended without doing so. This one, which others may have given up, says
+// itself that it is there.
 func (w *writer) closeLost() error {
 	return w.Control(store.LaneControl, func(u store.Tx) error {
 		t := u.(*tx)
-		lost, err := listed(t, pgx.RowTo[string], `UPDATE nodes SET open = false WHERE open AND ended > 0 RETURNING label`)
+		lost, err := listed(t, pgx.RowTo[string], `UPDATE nodes SET open = false WHERE open AND ended > 0 AND id <> $1 RETURNING label`, w.db.node)
 		if err != nil {
 			return fmt.Errorf("close the parts of lost nodes: %w", err)
 		}

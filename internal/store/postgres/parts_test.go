@@ -55,9 +55,11 @@ func TestEachNodeHasAPartInTheRecord(t *testing.T) {
 	call(b)
 	call(c)
 	must(t, b.Close())
-	// The others take c for lost, which goes on all the same.
-	exec(t, url, `UPDATE nodes SET ended = 1 WHERE name = 'c'`)
-	must(t, a.CloseLost())
+	// Both were silent for long: a takes c for lost, and is back itself. They say every second that they are there.
+	for lost := false; !lost; query(t, url, `SELECT NOT open FROM nodes WHERE name = 'c'`, &lost) {
+		exec(t, url, `UPDATE nodes SET ended = 1 WHERE name IN ('a', 'c')`)
+		must(t, a.CloseLost())
+	}
 	call(c)
 	call(a)
 
@@ -66,6 +68,9 @@ func TestEachNodeHasAPartInTheRecord(t *testing.T) {
 		if !slices.Contains(got, want) {
 			t.Errorf("there is no record %q in %q", want, got)
 		}
+	}
+	if slices.Contains(got, "a node.lost a") {
+		t.Errorf("a node closed its own part as that of a lost one, and went on: %q", got)
 	}
 	lost := slices.Index(got, "a node.lost c")
 	if back := slices.Index(got[lost:], "c node.join c"); back < 0 || back > slices.Index(got[lost:], "c") {
@@ -82,14 +87,56 @@ func TestEachNodeHasAPartInTheRecord(t *testing.T) {
 
 // TestAnActionThatIsRefusedBeginsNoPart: it is taken back as a whole, and the next one begins it.
 func TestAnActionThatIsRefusedBeginsNoPart(t *testing.T) {
-	db := node(t, postgres.Options{URL: postgrestest.Database(t), Node: "a"})
+	url := postgrestest.Database(t)
+	db := node(t, postgres.Options{URL: url, Node: "a"})
+	joined := []string{"a node.join a"} // as a node does that opens a store
+	exec(t, url, `UPDATE nodes SET open = false`)
 	refused := errors.New("refused")
 	if err := db.Update(t.Context(), store.LaneControl, func(store.Tx) error { return refused }); !errors.Is(err, refused) {
 		t.Fatal(err)
 	}
+	if got, _ := deeds(t, db); !slices.Equal(got, joined) {
+		t.Errorf("after the refusal: %q", got)
+	}
 	storetest.Key(t, db, "key_1")
-	got, _ := deeds(t, db)
-	if slices.Index(got, "a node.join a") != 0 || len(got) != 1 {
+	if got, _ := deeds(t, db); !slices.Equal(got, append(joined, joined...)) {
+		t.Errorf("after the next action: %q", got)
+	}
+}
+
+// TestNodesAreToldApartWhateverTheirName: two of one name are on one store while one takes the other's place.
+func TestNodesAreToldApartWhateverTheirName(t *testing.T) {
+	for what, name := range map[string]string{
+		"quoted": `the "good" one`, "with a backslash": `back\slash`, "long": strings.Repeat("long ", 80), "long in bytes": strings.Repeat("\U0001F6D1", 300),
+		"not UTF-8": "\xff\xfe", "with a zero byte": "a\x00b",
+	} {
+		t.Run(what, func(t *testing.T) {
+			url := postgrestest.Database(t)
+			before := opened(t, postgres.Options{URL: url, Node: name})
+			after := node(t, postgres.Options{URL: url, Node: name})
+			must(t, before.Close())
+			storetest.Key(t, after, "key_1")
+			_, err := after.Log(t.Context(), &audit.Record{Kind: audit.KindSystem})
+			must(t, err)
+			_, parts := deeds(t, after)
+			if len(parts) != 2 || parts[0].Ended != audit.ActionNodeLeave || parts[1].Ended != "" {
+				t.Errorf("parts %+v", parts)
+			}
+		})
+	}
+}
+
+// TestANodeThatIsBrokenDoesNotCloseItsPart: it writes nothing any more, and another one closes it.
+func TestANodeThatIsBrokenDoesNotCloseItsPart(t *testing.T) {
+	url := postgrestest.Database(t)
+	db := opened(t, postgres.Options{URL: url, Node: "a"})
+	if err := db.Update(t.Context(), store.LaneControl, func(store.Tx) error { panic("an invariant") }); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	must(t, db.Close())
+	other := node(t, postgres.Options{URL: url, Node: "b"})
+	must(t, other.CloseLost())
+	if got, _ := deeds(t, other); !slices.Equal(got, []string{"a node.join a", "b node.join b", "b node.lost a"}) {
 		t.Errorf("%q", got)
 	}
 }

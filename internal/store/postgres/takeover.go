@@ -59,18 +59,18 @@ func (db *DB) register(ctx context.Context) error {
 // serverMicros is the server's time in microseconds. Nodes are judged by it also where a test has a clock of its own.
 const serverMicros = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 
-// unclosed reports whether a node has ended without closing its part in the record.
+// unclosed reports whether another node has ended without closing its part in the record.
 func (db *DB) unclosed(ctx context.Context) (lost bool, err error) {
 	if db.label == "" {
 		return false, nil
 	}
-	err = db.reads.QueryRow(ctx, `SELECT EXISTS (SELECT FROM nodes WHERE open AND ended > 0)`).Scan(&lost)
+	err = db.reads.QueryRow(ctx, `SELECT EXISTS (SELECT FROM nodes WHERE open AND ended > 0 AND id <> $1)`, db.node).Scan(&lost)
 	return lost, err
 }
 
 // sayGoodbye says that this node has ended, so that its calls are taken over at once.
 func (db *DB) sayGoodbye() error {
-	if db.label != "" && db.writer.closeOwn() == nil {
+	if db.label != "" && db.writer.Broken() == nil && db.writer.closeOwn() == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reach)

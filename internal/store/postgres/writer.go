@@ -187,7 +187,7 @@ func (w *writer) batch(ctx context.Context, units []*queue.Unit, flush *time.Dur
 		s.rollback()
 		return &undecided{err}
 	}
-	if before.outside && len(batch.Entries) > 0 {
+	if before.outside {
 		writes.Queue(openPart, w.db.openPartValues()...)
 	}
 	if writes.Len() == 0 { // nothing was decided that must be kept
