@@ -122,6 +122,65 @@ func TestStopIsTwoPressesAndResumeAsksWhy(t *testing.T) {
 	}
 }
 
+// What a stop refused is counted from the record: its own keys' refusals since, those that were folded included.
+func TestWhatAStopRefusedSinceIsCounted(t *testing.T) {
+	s := newSite(t)
+	one, two := s.key("agent-support-refunds-one"), s.key("agent-support-refunds-two")
+	refused := func(k admin.KeyCreated, kind audit.Kind, count int64, code policy.Code) {
+		t.Helper()
+		rec := &audit.Record{
+			Kind: kind, Key: policy.KeyID(k.ID), KeyName: k.Name, Operation: "refunds.create", Verdict: "deny", Count: count,
+			Failures: []policy.Failure{{Code: code, Message: "It is stopped."}},
+		}
+		if _, err := s.db.Log(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused(one, audit.KindDenied, 0, policy.CodeKeyKilled) // by an earlier stop
+	s.clock.pass(time.Minute)
+	page := s.post("/stop", url.Values{"target": {"key:" + one.ID}, "mode": {"stopped"}})
+	if !strings.Contains(shown(page.body), "0 calls refused since.") {
+		t.Errorf("at once: %s", shown(page.body))
+	}
+	s.clock.pass(time.Second)
+	refused(one, audit.KindDenied, 0, policy.CodeKeyKilled)
+	refused(one, audit.KindFolded, 36, policy.CodeKeyKilled)
+	refused(one, audit.KindDenied, 0, policy.CodeScopeDenied)
+	refused(two, audit.KindDenied, 0, policy.CodeKeyKilled)
+	page = s.get(page.url)
+	if says := shown(page.body); !strings.Contains(says, "37 calls refused since.") || !strings.Contains(says, "The first 1.0 s after the press: refunds.create of agent-support-refunds-one") {
+		t.Errorf("then: %s", says)
+	}
+}
+
+func TestTheOverviewSaysHowManyKeysRunAndWhatIsLeft(t *testing.T) {
+	s := newSite(t)
+	if says := shown(s.get("/").body); strings.Contains(says, " run") {
+		t.Errorf("without a key: %s", says)
+	}
+	one := s.key("agent-support-refunds-one")
+	two := s.key("agent-support-refunds-two")
+	for _, step := range []struct {
+		target   admin.Target
+		readOnly bool
+		want     string
+	}{
+		{admin.Target{}, false, "2 keys run. $200.00 left of $200.00 in today’s caps."},
+		{admin.Target{Keys: []string{one.ID}}, true, "1 of 2 keys run, 1 is read-only."},
+		{admin.Target{Keys: []string{two.ID}}, false, "0 of 2 keys run, 1 is read-only, 1 is stopped."},
+		{admin.Target{Keys: []string{one.ID}}, false, "0 of 2 keys run, 2 are stopped."},
+	} {
+		if len(step.target.Keys) > 0 {
+			if _, err := s.api.Kill(t.Context(), admin.KillRequest{Target: step.target, ReadOnly: step.readOnly}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if says := shown(s.get("/").body); !strings.Contains(says, step.want) {
+			t.Errorf("it does not say %q: %s", step.want, says)
+		}
+	}
+}
+
 func TestACapIsDrawnAsItStands(t *testing.T) {
 	figure := func(s string) (f admin.Figure) {
 		if err := f.UnmarshalJSON([]byte(s)); err != nil {

@@ -3,6 +3,7 @@ package console
 import (
 	"html/template"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
@@ -73,7 +74,7 @@ func (v *visit) overview() (*page, error) {
 		return nil, err
 	}
 	p := &page{Title: "Overview", Nav: "/", Template: "overview", Data: d}
-	p.Heading = overviewHeading(v, &d)
+	p.Heading, p.Sub = overviewHeading(v, &d), template.HTML(template.HTMLEscapeString(overviewSum(&d)))
 	return p, nil
 }
 
@@ -104,6 +105,45 @@ func overviewHeading(v *visit, d *overviewPage) string {
 	default:
 		return "All keys are inside their caps."
 	}
+}
+
+// overviewSum says how many keys run, and what is left today. Keys are told apart only where each has a brake of its own.
+func overviewSum(d *overviewPage) string {
+	if d.Keys == 0 {
+		return ""
+	}
+	by, keysOnly := map[string]int{}, true
+	for _, b := range d.Brakes {
+		switch b.Scope {
+		case "key":
+			by[b.Mode]++
+		case "freeze": // writes of a key, beside its brake
+		default:
+			keysOnly = false
+		}
+	}
+	var say []string
+	if keysOnly {
+		run := plural(d.Keys, "key") + " run"
+		if d.Keys == 1 {
+			run += "s"
+		}
+		if halted := by["stopped"] + by["read-only"]; halted > 0 {
+			run = count(int64(d.Keys-halted)) + " of " + plural(d.Keys, "key") + " run"
+			for _, mode := range []string{"read-only", "stopped"} {
+				if n := by[mode]; n == 1 {
+					run += ", 1 is " + mode
+				} else if n > 1 {
+					run += ", " + count(int64(n)) + " are " + mode
+				}
+			}
+		}
+		say = append(say, run+".")
+	}
+	if d.Day.Limit != "" && d.Day.Limit != "$0.00" {
+		say = append(say, d.Day.Left+" left of "+d.Day.Limit+" in today’s caps.")
+	}
+	return strings.Join(say, " ")
 }
 
 // needy is how many keys are near a cap, may be in a loop or are refused again and again.

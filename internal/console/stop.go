@@ -3,6 +3,7 @@ package console
 import (
 	"crypto/rand"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,48 @@ type measured struct {
 	Who    string
 	Reason string
 	Answer admin.KillAnswer
+}
+
+// refusals are the calls that a stop has refused since it was pulled.
+type refusals struct {
+	Count int64
+	More  bool    // there are others that were not counted
+	First *record // nil: none yet
+	After string  // how long after the press the first one was
+}
+
+// refusedSince counts what a stop has refused, as far as one search reads.
+func (v *visit) refusedSince(m *measured) (out refusals, err error) {
+	f := admin.AuditFilter{Since: m.At, Code: "keybrake_key_killed", Ascending: true, Limit: 1000, Scan: auditScan}
+	if m.Answer.Mode == "read-only" {
+		f.Code = "keybrake_key_readonly"
+	}
+	if m.Answer.Scope == "key" && len(m.Answer.Stopped) == 1 {
+		f.Key = m.Answer.Stopped[0]
+	}
+	list, err := v.api.Audit(v.ctx(), f)
+	if err != nil {
+		return refusals{}, err
+	}
+	rows, err := readRecords(list.Items)
+	if err != nil {
+		return refusals{}, err
+	}
+	out.More = list.Next != ""
+	for i := range rows {
+		r := &rows[i]
+		if m.Answer.Scope != "all" && !slices.Contains(m.Answer.Stopped, r.Key) {
+			continue
+		}
+		if r.Kind == "folded" {
+			out.Count += r.Count
+			continue
+		}
+		if out.Count++; out.First == nil {
+			out.First, out.After = r, milliseconds(r.At.Sub(m.At))
+		}
+	}
+	return out, nil
 }
 
 // maxMeasured is how many stops are remembered for their page. The audit has all of them, without the measurement.
@@ -94,6 +137,7 @@ func (v *visit) stop() (*page, error) {
 // stoppedPage says what a stop did and what is stopped now.
 type stoppedPage struct {
 	Measured *measured // nil: it was not made here, or long ago
+	Refused  refusals  // by that stop
 	Brakes   []brakeView
 	Open     []admin.OpenCall
 	// At and Problem say why a resumption was refused, Target and Reason what was chosen and typed.
@@ -120,7 +164,12 @@ func viewBrake(b admin.Brake) brakeView {
 func (v *visit) stopped() (*page, error) { return v.stoppedWith(stoppedPage{}) }
 
 func (v *visit) stoppedWith(d stoppedPage) (*page, error) {
-	d.Measured = v.stops.find(v.r.FormValue("stop"))
+	var err error
+	if d.Measured = v.stops.find(v.r.FormValue("stop")); d.Measured != nil {
+		if d.Refused, err = v.refusedSince(d.Measured); err != nil {
+			return nil, err
+		}
+	}
 	all := false
 	for _, b := range v.status.Brakes {
 		d.Brakes = append(d.Brakes, viewBrake(b))
