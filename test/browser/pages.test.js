@@ -71,6 +71,9 @@ test("a stop, and what was measured", async () => {
   await v.page.locator("#stop").getByLabel("Reason").fill("it repeats the same refund");
   await v.page.locator("#stop").getByRole("button", { name: /Stop this key/ }).click();
   await v.page.getByText("In effect after").waitFor();
+  const sdk = stripe(server.keys["agent-support-refunds-runner42"]);
+  for (const call of [() => sdk.charges.list(), () => sdk.refunds.create({ charge: "ch_any" })]) await assert.rejects(call(), (e) => e.code === "keybrake_key_killed");
+  await v.page.locator("#refused").getByText("2 calls refused since.").waitFor(); // by itself: the page is live
   await accessible(v.page);
   await shot(v.page, "measured");
   await v.page.getByLabel("Reason", { exact: true }).fill("the loop is fixed");
