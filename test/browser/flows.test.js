@@ -108,10 +108,52 @@ test("a session is ended from elsewhere, and its page asks to sign in", async ()
   await one.page.goto("/operators");
   await one.page.getByRole("button", { name: `End the session ${id}` }).click();
   await one.page.getByRole("button", { name: `End the session ${id}` }).waitFor({ state: "detached" });
-  await two.page.goto("/keys");
-  assert.equal(new URL(two.page.url()).pathname, "/login");
+  await two.page.waitForURL((u) => u.pathname === "/login"); // by itself: the page finds out that it may look no longer
   await two.end();
   await one.end();
+});
+
+test("by keyboard alone a key is made, copied and put to work", async () => {
+  const [mine] = await seeded();
+  const v = await operator();
+  const press = (key) => v.page.keyboard.press(key);
+  const on = () => v.page.evaluate(() => {
+    const e = document.activeElement;
+    return (e.labels?.[0]?.textContent ?? e.textContent).trim().replace(/\s+/g, " ");
+  });
+  const reach = async (words) => {
+    for (let i = 0; i < 150 && !(await on()).startsWith(words); i++) await press("Tab");
+    assert.ok((await on()).startsWith(words), `nothing with ${words} is reached; last was ${await on()}`);
+  };
+  const type = async (label, text) => {
+    await reach(label);
+    await press("Control+a");
+    await v.page.keyboard.type(text);
+  };
+  await v.page.goto("/keys");
+  await reach("New key");
+  await press("Enter");
+  await v.page.waitForURL((u) => u.pathname === "/keys/new");
+  await reach("Refund-only support agent");
+  await press("Space");
+  await reach("Use this start");
+  await Promise.all([v.page.waitForEvent("load"), press("Enter")]);
+  await type("Name", "agent-support-refunds-typed");
+  await type("Limit", "20");
+  await type("Customer ids, one per line", mine.customer);
+  await reach("Make the key");
+  await press("Enter");
+  await v.page.getByRole("heading", { level: 1, name: "Copy the vault key now" }).waitFor();
+  await reach("Copy");
+  await press("Enter");
+  await v.page.getByText("Copied").waitFor();
+  await stripe(await v.page.evaluate(() => navigator.clipboard.readText())).charges.list({ customer: mine.customer });
+  await reach("It is in the secret store");
+  await press("Space");
+  await reach("Go to the key");
+  await press("Enter");
+  await v.page.getByRole("heading", { level: 1, name: "agent-support-refunds-typed" }).waitFor();
+  await v.end();
 });
 
 test("a script or a style that the content policy forbids would be noticed, and does nothing", async () => {
