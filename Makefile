@@ -45,7 +45,7 @@ dist: ## a release in dist/: archives for each platform with manual and completi
 image: ## the image built and the compose file run, by the Docker that is here or one for this alone (root on Debian)
 	@scripts/image
 
-recipes: ## the secret stores' command lines of docs/operating.md with the vendors' own programs; WITHOUT_VAULT=1 spares a long build
+recipes: ## the secret stores' command lines of docs/operating.md with the vendors' own programs, as far as they can be had
 	@scripts/recipes
 
 demo: build ## the runaway agent, against real processes
