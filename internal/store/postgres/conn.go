@@ -69,13 +69,23 @@ func hasten(c *pgx.ConnConfig, within time.Duration) {
 }
 
 // pool makes connections beside those of the writer. each, if it is not nil, prepares every one.
-func (db *DB) pool(ctx context.Context, n int32, each func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+func (db *DB) pool(ctx context.Context, config *pgx.ConnConfig, n int32, each func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return nil, err
 	}
-	c.ConnConfig, c.MaxConns, c.AfterConnect = db.config.Copy(), n, each
+	c.ConnConfig, c.MaxConns, c.AfterConnect = config, n, each
 	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// forRows is for connections on which calls are served: what these read are single rows, by an index, however old the
+// statistics are.
+func forRows(c *pgx.ConnConfig) *pgx.ConnConfig {
+	c = c.Copy()
+	for _, plan := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"} {
+		c.RuntimeParams[plan] = "off"
+	}
+	return c
 }
 
 // fit makes sure that what is committed on a connection is as durable as an admission.
@@ -236,12 +246,8 @@ func (s *session) connect(ctx context.Context) error {
 	if s.conn != nil {
 		return nil
 	}
-	c := s.db.config.Copy()
+	c := forRows(s.db.config)
 	c.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(idleInTransaction.Milliseconds())
-	// What a batch reads are single rows, by an index, however old the statistics are.
-	for _, plan := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"} {
-		c.RuntimeParams[plan] = "off"
-	}
 	c.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if n.SeverityUnlocalized == "WARNING" {
 			s.warned.Store(true)

@@ -237,6 +237,10 @@ func (f *facts) readVersions(b *pgx.Batch, w *wants) {
 // joinedColumns are reservationColumns where another table has such names too.
 const joinedColumns = `r.id, r.key, r.state, r.at, r.fixed, r.moving`
 
+// selectAttached selects the reservations of idempotency keys, each with its key.
+const selectAttached = `SELECT ` + joinedColumns + `, r.idem FROM unnest($1::text[], $2::bytea[]) AS n(key, idem)
+	JOIN reservations r ON r.key = n.key AND r.idem = n.idem`
+
 func (f *facts) readReservations(b *pgx.Batch, w *wants) {
 	var ids []int64
 	for id := range w.reservations {
@@ -262,8 +266,7 @@ func (f *facts) readReservations(b *pgx.Batch, w *wants) {
 		b.Queue(`SELECT `+reservationColumns+` FROM reservations WHERE id = ANY($1)`, ids).Query(f.addReservations(nil))
 	}
 	if len(idems) > 0 {
-		b.Queue(`SELECT `+joinedColumns+`, r.idem FROM unnest($1::text[], $2::bytea[]) AS n(key, idem)
-			JOIN reservations r ON r.key = n.key AND r.idem = n.idem`, idemKeys, idems).Query(f.addAttached)
+		b.Queue(selectAttached, idemKeys, idems).Query(f.addAttached)
 	}
 	if len(prints) > 0 {
 		b.Queue(`SELECT `+joinedColumns+` FROM unnest($1::text[], $2::bytea[]) AS n(key, fingerprint)

@@ -101,6 +101,8 @@ type DB struct {
 	side  *pgxpool.Pool // for the search index
 	pulse *pgxpool.Pool // for this node among the others
 
+	attached gather[attachment, codec.Reservation] // whom idempotency keys belong to
+
 	queue   *queue.Queue
 	writer  *writer
 	indexed chan struct{}  // closed when indexing has ended
@@ -146,7 +148,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		unsafe: o.AllowUnsafe, wait: o.Wait, named: o.Node, version: o.Version, node: newNode(),
 		accounts: make(map[ledger.AccountKey]cachedAccount), woken: make(chan struct{}, 1),
 	}
-	db.label = labelOf(db.named, db.node)
+	db.label, db.attached.read = labelOf(db.named, db.node), db.readAttached
 	if err := db.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store on PostgreSQL: %w", err), db.closeConnections())
 	}
@@ -167,16 +169,16 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if err := migrate(ctx, db.config); err != nil {
 		return err
 	}
-	if db.reads, err = db.pool(ctx, readers, nil); err != nil {
+	if db.reads, err = db.pool(ctx, forRows(db.config), readers, nil); err != nil {
 		return err
 	}
-	if db.views, err = db.pool(ctx, viewers, nil); err != nil {
+	if db.views, err = db.pool(ctx, db.config.Copy(), viewers, nil); err != nil {
 		return err
 	}
-	if db.side, err = db.pool(ctx, 2, nil); err != nil {
+	if db.side, err = db.pool(ctx, db.config.Copy(), 2, nil); err != nil {
 		return err
 	}
-	if db.pulse, err = db.pool(ctx, pulses, db.fit); err != nil {
+	if db.pulse, err = db.pool(ctx, db.config.Copy(), pulses, db.fit); err != nil {
 		return err
 	}
 	if err := db.name(ctx, o.MasterCheck); err != nil {

@@ -72,24 +72,53 @@ func (db *DB) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Acco
 
 // Attached implements store.DB.
 func (db *DB) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error) {
-	ctx, cancel := context.WithTimeout(ctx, db.wait)
-	defer cancel()
-	var r *ledger.Reservation
-	err := looking(ctx, func() error {
-		rows, err := db.reads.Query(ctx, `SELECT `+reservationColumns+` FROM reservations WHERE key = $1 AND idem = $2`,
-			text(key), []byte(codec.IdemValue(account, idem)))
-		if err == nil {
-			r, err = pgx.CollectExactlyOneRow(rows, scanReservation)
-		}
-		return err
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
+	at := attachment{key, codec.IdemValue(account, idem)}
+	round := db.attached.get(at)
+	select {
+	case <-round.done:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("look up idempotency key: %w", ctx.Err())
+	}
+	row, there := round.found[at]
+	switch {
+	case round.err != nil:
+		return nil, fmt.Errorf("look up idempotency key: %w", round.err)
+	case !there:
 		return nil, store.ErrNotFound
 	}
-	if err != nil {
+	r, err := row.Decode()
+	if err != nil { // which is nobody else's
 		return nil, fmt.Errorf("look up idempotency key: %w", err)
 	}
 	return r, nil
+}
+
+// readAttached reads the reservations that idempotency keys belong to.
+func (db *DB) readAttached(keys []attachment) (map[attachment]codec.Reservation, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), db.wait)
+	defer cancel()
+	names, idems := make([]string, len(keys)), make([][]byte, len(keys))
+	for i, k := range keys {
+		names[i], idems[i] = text(k.key), []byte(k.idem)
+	}
+	found := make(map[attachment]codec.Reservation)
+	err := looking(ctx, func() error {
+		rows, err := db.reads.Query(ctx, selectAttached, names, idems)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var c codec.Reservation
+			var idem []byte
+			if err := rows.Scan(&c.ID, &c.Key, &c.State, &c.At, &c.Fixed, &c.Moving, &idem); err != nil {
+				return err
+			}
+			found[attachment{policy.KeyID(c.Key), string(idem)}] = c
+		}
+		return rows.Err()
+	})
+	return found, err
 }
 
 // View implements store.DB.
