@@ -278,6 +278,7 @@ func (g *Gateway) settled(j *journey, r *store.Resolution, done store.Resolved) 
 	if done.Forgotten {
 		g.Log.Error("the store has forgotten a call that was on the wire when it was set back; unless nothing moved, the key's writes are frozen",
 			"key", j.key.ID, "fate", r.Record.Fate, "outcome", audit.ID(audit.FirstChain, done.Entry.Seq))
+		return // not even a created customer is in the list
 	}
 	if r.Freeze != "" {
 		g.Log.Error("a key's writes are frozen", "key", j.key.ID, "why", r.Freeze, "audit_id", j.auditID())

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
@@ -241,6 +242,24 @@ func TestACreatedCustomerJoinsTheListBeforeTheAnswer(t *testing.T) {
 	}))
 	other, _ := w.key(listPolicy(w, ""))
 	w.call(other, "GET", "/v1/customers/"+id, "").want(t, 403, "keybrake_customer_denied")
+}
+
+// TestACustomerOfACallThatTheStoreHasForgottenJoinsNoList has the store set back while a call is on the wire: what is not in
+// the store's list must not be in this process's either.
+func TestACustomerOfACallThatTheStoreHasForgottenJoinsNoList(t *testing.T) {
+	w := newWorld(t)
+	w.partial.Store(true) // the outcome names no intent
+	key, _ := w.key(listPolicy(w, "may_create_customers: true\n"))
+	w.Faults.onAdmitted(func(_ *store.Admission, out *store.Admitted) {
+		if out.Reservation != nil { // the one that the store has now is another call's
+			was := *out.Reservation
+			was.At = was.At.Add(-time.Hour)
+			out.Reservation = &was
+		}
+	})
+	id := w.call(key, "POST", "/v1/customers", "email="+url.QueryEscape("new@example.com")).want(t, 200, "").str("id")
+	w.call(key, "GET", "/v1/customers/"+id, "").want(t, 403, "keybrake_customer_denied")
+	w.call(key, "POST", "/v1/customers", "").want(t, 401, "keybrake_key_frozen")
 }
 
 func TestErrorsNameNobodyElse(t *testing.T) {

@@ -364,8 +364,9 @@ func (b *Batch) forgotten(r *Resolution) Resolved {
 	if r.Fate.State != ledger.Released {
 		b.freeze(r.Record.Key, why)
 	}
-	r.Record.Ref, r.Record.Reservation, r.Record.Reason = 0, 0, why
-	return Resolved{Forgotten: true, State: r.Fate.State, Entry: b.append(r.Record)}
+	record := *r.Record // it may be decided again, in another transaction, which finds the call
+	record.Ref, record.Reservation, record.Reason = 0, 0, why
+	return Resolved{Forgotten: true, State: r.Fate.State, Entry: b.append(&record)}
 }
 
 // learn writes down what became of an object. If the books say so already there is nothing to record.

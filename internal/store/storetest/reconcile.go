@@ -75,7 +75,6 @@ func sentAgain(t *testing.T, open Open) {
 	}))
 }
 
-// unresolvedPages lists what is open, oldest first, a page at a time.
 // forgotten: after the store was set back, a number may be another call's by the time the first one's outcome is known.
 func forgotten(t *testing.T, open Open) {
 	db := opened(t, open)
@@ -110,6 +109,9 @@ func forgotten(t *testing.T, open Open) {
 			if done.Forgotten != c.lost || done.Entry.Seq != rec.Seq || rec.Kind != audit.KindOutcome || (rec.Ref == 0) != c.lost || (rec.Reservation == 0) != c.lost {
 				t.Errorf("%+v is on record as %+v", done, rec)
 			}
+			if told.Record.Ref != c.of.AuditSeq { // where the transaction fails, it is decided anew
+				t.Errorf("what was told is changed to %+v", told.Record)
+			}
 			if held := account(t, db, "key_1", caps[0]).Held; held != 5_000_000 {
 				t.Errorf("%d micro-dollars are held for the call that is there", held)
 			}
@@ -121,6 +123,7 @@ func forgotten(t *testing.T, open Open) {
 	}
 }
 
+// unresolvedPages lists what is open, oldest first, a page at a time.
 func unresolvedPages(t *testing.T, open Open) {
 	db := opened(t, open)
 	version := Key(t, db, "key_1")
