@@ -22,7 +22,6 @@ type rows struct {
 	open         []ledger.ReservationID // sorted
 	next         ledger.ReservationID
 	entries      []audit.Entry
-	heads        []audit.Head
 	chain        audit.Chain
 	at           time.Time // of the last record
 	control
@@ -62,7 +61,7 @@ func (r *rows) clone() *rows {
 	c := *r
 	c.accounts, c.objects = maps.Clone(r.accounts), maps.Clone(r.objects)
 	c.reservations, c.idem = maps.Clone(r.reservations), maps.Clone(r.idem)
-	c.open, c.entries, c.heads = slices.Clone(r.open), slices.Clip(r.entries), slices.Clip(r.heads)
+	c.open, c.entries = slices.Clone(r.open), slices.Clip(r.entries)
 	c.control = r.control.clone()
 	return &c
 }
@@ -78,14 +77,20 @@ func (c control) clone() control {
 type change struct {
 	ledger  ledger.Changes
 	entries []audit.Entry
-	heads   []audit.Head
 	chain   audit.Chain
 	freezes []store.BrakeRow
 	joins   []store.Join
 	control *control // operators' rows as they are afterwards; nil: as before
 	at      time.Time
+	stamps  bool // the clock of the rows is at least that from now on, even without a record
 	// action is what an operator did, for the journal.
 	action func(context.Context, store.DB) error
+}
+
+// empty reports whether there is nothing to write.
+func (c *change) empty() bool {
+	l := &c.ledger
+	return c.control == nil && len(c.entries)+len(c.freezes)+len(c.joins)+len(l.Created)+len(l.Updated)+len(l.Accounts)+len(l.Objects) == 0
 }
 
 func (r *rows) apply(c *change) error {
@@ -114,10 +119,9 @@ func (r *rows) apply(c *change) error {
 		row.Doc = doc
 		r.keys[j.Key] = row
 	}
-	if len(c.entries) > 0 {
-		r.entries, r.at = append(r.entries, c.entries...), c.at
+	if r.entries = append(r.entries, c.entries...); len(c.entries) > 0 || c.stamps {
+		r.at = c.at
 	}
-	r.heads = append(r.heads, c.heads...)
 	r.chain = c.chain
 	return nil
 }
@@ -126,7 +130,7 @@ func (r *rows) put(rsv *ledger.Reservation) {
 	if old := r.reservations[rsv.ID]; old != nil && old.IdemKey != "" && (rsv.IdemKey == "" || rsv.State == ledger.Released) {
 		delete(r.idem, attachment{old.Key, old.IdemAccount, old.IdemKey})
 	}
-	r.reservations[rsv.ID] = rsv
+	r.reservations[rsv.ID] = kept(rsv)
 	if rsv.IdemKey != "" && rsv.State != ledger.Released {
 		r.idem[attachment{rsv.Key, rsv.IdemAccount, rsv.IdemKey}] = rsv.ID
 	}
@@ -137,6 +141,16 @@ func (r *rows) put(rsv *ledger.Reservation) {
 	case !rsv.State.Open() && has:
 		r.open = slices.Delete(r.open, i, i+1)
 	}
+}
+
+// kept is a reservation as stores keep it: whether an amount was looked up matters only until it is held.
+func kept(rsv *ledger.Reservation) *ledger.Reservation {
+	k := *rsv
+	k.Effects = slices.Clone(rsv.Effects)
+	for i := range k.Effects {
+		k.Effects[i].LookedUp = false
+	}
+	return &k
 }
 
 // Account implements ledger.Rows, like its siblings; those below implement store.Facts.
@@ -167,4 +181,8 @@ func (r *rows) Pending(key policy.KeyID, fingerprint [32]byte) (out []ledger.Res
 		}
 	}
 	return out, nil
+}
+
+func (r *rows) Recorded(seq int64, hash [32]byte) (bool, error) {
+	return seq <= int64(len(r.entries)) && r.entries[seq-1].Hash == hash, nil
 }

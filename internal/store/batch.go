@@ -23,6 +23,8 @@ type Facts interface {
 	// Pending returns the reservations of this call (operation and parameters) whose outcome is unknown: several
 	// if they were on the wire at the same time.
 	Pending(key policy.KeyID, fingerprint [32]byte) ([]ledger.ReservationID, error)
+	// Recorded reports whether the record with this number has this hash. The newest records alone are looked among.
+	Recorded(seq int64, hash [32]byte) (bool, error)
 }
 
 // Batch decides the work of many callers in arrival order, in memory. The engine opens one per
@@ -290,8 +292,23 @@ func PendingFailure(r *ledger.Reservation) policy.Failure {
 	}
 }
 
-// Resolve decides one resolution.
+// Resolve decides one resolution. One that was decided before, in a transaction that was committed without anybody hearing
+// of it, is not decided and recorded once more.
 func (b *Batch) Resolve(r *Resolution) (Resolved, error) {
+	if r.decided != nil && r.decided.Entry.Seq != 0 {
+		there, err := b.Facts.Recorded(r.decided.Entry.Seq, r.decided.Entry.Hash)
+		if err != nil || there {
+			return *r.decided, err
+		}
+	}
+	out, err := b.resolve(r)
+	if err == nil {
+		r.decided = &out
+	}
+	return out, err
+}
+
+func (b *Batch) resolve(r *Resolution) (Resolved, error) {
 	var out Resolved
 	if r.Learned != nil {
 		return b.learn(r)

@@ -165,6 +165,8 @@ type Resolution struct {
 	// Again is set where the vendor ran a call once more that it had been settled for: what moved is written down
 	// beside the reservation, past every cap, and the key's money freezes.
 	Again *Rerun
+	// decided is what came of it in the last transaction that it was in, whatever became of that.
+	decided *Resolved
 }
 
 // Learned is the last word about an object that a key is counted for.

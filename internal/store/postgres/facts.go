@@ -444,3 +444,9 @@ func (f *facts) Pending(key policy.KeyID, fingerprint [32]byte) ([]ledger.Reserv
 	at := repeat{key, fingerprint}
 	return known(f, f.pending, at, func(w *wants) { w.pending[at] = struct{}{} })
 }
+
+// Recorded is asked only about what was tried before, so it is not foreseen.
+func (f *facts) Recorded(seq int64, hash [32]byte) (there bool, err error) {
+	err = f.conn.QueryRow(f.ctx, `SELECT EXISTS (SELECT FROM audit WHERE seq = $1 AND hash = $2)`, seq, hash[:]).Scan(&there)
+	return there, err
+}

@@ -115,6 +115,11 @@ func (f *facts) Pending(key policy.KeyID, fingerprint [32]byte) ([]ledger.Reserv
 	return f.w.pending[repeat{key, fingerprint}], nil
 }
 
+func (f *facts) Recorded(seq int64, hash [32]byte) (there bool, err error) {
+	err = f.w.conn.QueryRowContext(f.ctx, `SELECT EXISTS (SELECT 1 FROM audit WHERE seq = ? AND hash = ?)`, seq, hash[:]).Scan(&there)
+	return there, err
+}
+
 // load reads what the writer keeps in memory.
 func (w *writer) load(ctx context.Context) error {
 	w.chain = audit.NewChain(audit.FirstChain)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,7 @@ func Run(t *testing.T, newStore func(t testing.TB) Open) {
 		"a cap holds under contention to the cent":                                                  capHolds,
 		"a full cap is a value, recorded, and changes nothing":                                      fullCap,
 		"a reservation resolves once":                                                               resolvesOnce,
+		"a resolution that is tried again after its commit was not heard leaves one record":         resolvesAgain,
 		"what is released is free for the next call":                                                releases,
 		"an outcome's record tells how its caps stand":                                              outcomeCaps,
 		"so does that of an outcome that comes late":                                                lateOutcomeCaps,
@@ -223,6 +225,25 @@ func resolvesOnce(t *testing.T, open Open) {
 	}
 	if got := account(t, db, "key_1", caps[0]); got != (ledger.Account{Settled: 20_000_000}) {
 		t.Errorf("account: %+v", got)
+	}
+}
+
+// resolvesAgain: who was not told that it is durable asks for the very same resolution once more.
+func resolvesAgain(t *testing.T, open Open) {
+	db := opened(t, open)
+	version := Key(t, db, "key_1")
+	for i, fate := range []ledger.Fate{{}, {State: ledger.Unresolved, Why: "timeout"}, {State: ledger.Released, Proof: ledger.ProofRefused}} {
+		a := Admission("key_1", version, []policy.Cap{DayCap("refunds", 1000)}, USD("refunds", 2000))
+		a.Reserve.Fingerprint[0] = byte(i)
+		r := Settle(admit(t, db, a).Reservation)
+		if fate.State != ledger.Reserved {
+			r.Fate = fate
+		}
+		first := resolve(t, db, r)
+		before := len(records(t, db))
+		if again := resolve(t, db, r); !reflect.DeepEqual(again, first) || len(records(t, db)) != before {
+			t.Errorf("%s: %+v and %d records, want %+v and %d", r.Fate.State, again, len(records(t, db)), first, before)
+		}
 	}
 }
 
