@@ -159,7 +159,7 @@ func (s *session) begin(ctx context.Context, reads func(*pgx.Batch)) (*locked, e
 		s.rollback()
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	l.now = s.db.told(at, server)
+	l.now = s.db.at(at, server)
 	if !s.astray {
 		if err := checkPosition(seen, &l.chain); err != nil {
 			s.rollback()
@@ -169,13 +169,13 @@ func (s *session) begin(ctx context.Context, reads func(*pgx.Batch)) (*locked, e
 	return l, nil
 }
 
-// told is the time of a transaction: the server's, or the test's, and never before the last record.
-func (db *DB) told(at, server int64) time.Time {
+// at is the time of a transaction: the server's, or the test's, and never before the last record.
+func (db *DB) at(at, server int64) time.Time {
 	now := time.UnixMicro(server).UTC()
 	if db.clock != nil {
 		now = db.ownTime()
 	} else {
-		db.offset.Store(server - time.Now().UnixMicro())
+		db.learn(server)
 	}
 	if last := time.UnixMicro(at).UTC(); now.Before(last) {
 		return last
@@ -204,7 +204,7 @@ func (s *session) commit(ctx context.Context, b *pgx.Batch, before, after *locke
 		return fmt.Errorf("commit: %w", err) // the server says that it did not
 	}
 	s.drop()
-	s.doubt = &doubt{chain: after.chain, records: after.chain.Seq > before.chain.Seq, made: made}
+	s.doubt = &doubt{chain: after.chain, records: after.chain.Seq > before.chain.Seq, writes: before.writes + 1, made: made}
 	if err == nil {
 		err = errors.New("PostgreSQL warned that the commit is not safe")
 	}

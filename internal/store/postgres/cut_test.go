@@ -168,3 +168,23 @@ func TestAnActionThatIsCutOffIsThereOrNot(t *testing.T) {
 		})
 	}
 }
+
+// TestAnActionWithoutARecordThatIsCutOffIsNotDenied: where nothing was written that could be looked for, its caller is told
+// that it is not there only if nothing is.
+func TestAnActionWithoutARecordThatIsCutOffIsNotDenied(t *testing.T) {
+	database := postgrestest.Database(t)
+	p, through := postgrestest.NewProxy(t, database)
+	db := node(t, postgres.Options{URL: through})
+	act := func(value string) error {
+		return db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error { return tx.SetMeta("place", value) })
+	}
+	must(t, act("first")) // so that every statement is prepared
+	for value, kept := range map[string]bool{"lost": false, "kept": true} {
+		p.CutCommit(kept, false)
+		if err := act(value); !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUncertain) != kept {
+			t.Errorf("%s: %v", value, err)
+		}
+		p.Heal()
+		must(t, act("after "+value)) // and the store goes on
+	}
+}

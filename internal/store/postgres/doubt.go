@@ -17,6 +17,7 @@ import (
 type doubt struct {
 	chain   audit.Chain // as it stands if it was committed
 	records bool        // it has records, so that it can be looked for
+	writes  int64       // how many transactions there are at least, if it was committed
 	made    []*ledger.Reservation
 	then    func() // adopts it
 }
@@ -26,6 +27,8 @@ var (
 	errUncertain = fmt.Errorf("%w: the commit was not answered", store.ErrUncertain)
 	// errNotCommitted: it was not.
 	errNotCommitted = errors.New("the transaction was not committed")
+	// errNoTrace: it wrote no record, and others have committed something, which may have been it.
+	errNoTrace = errors.New("the transaction left nothing to look for")
 )
 
 // settle finds out whether the transaction in doubt was committed: its last record is there, with its hash, or it is not.
@@ -51,6 +54,9 @@ func (w *writer) settle(ctx context.Context, s *session, awaited bool) error {
 	if !d.records || string(hash) != string(d.chain.Hash[:]) {
 		s.rollback()
 		s.doubt = nil
+		if !d.records && before.writes >= d.writes {
+			return errNoTrace
+		}
 		return errNotCommitted
 	}
 	// It is there. That it will be there after the loss of this server, too, is known once something that was written after

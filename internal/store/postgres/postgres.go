@@ -53,6 +53,9 @@ type Options struct {
 	URL string
 	// Clock gives the time in place of the server's; nil = the server's.
 	Clock func() time.Time
+	// Machine is this machine's clock; nil = the real one. It measures what has passed since the server told its time,
+	// and decides nothing: another one is for tests of that.
+	Machine func() time.Time
 	// Signer signs chain heads. Required.
 	Signer audit.Signer
 	// MasterCheck is a value derived from the master key: a store that was made under another one is refused, because
@@ -86,6 +89,7 @@ type DB struct {
 
 	config   *pgx.ConnConfig
 	clock    func() time.Time // nil: the server's
+	machine  func() time.Time
 	signer   audit.Signer
 	observer store.Observer
 	unsafe   bool          // Options.AllowUnsafe
@@ -117,8 +121,8 @@ type DB struct {
 	safety  atomic.Pointer[store.Safety]
 	figures store.Gauges
 
-	last   atomic.Int64 // microseconds of the newest record that this node knows: the clock never goes behind it
-	offset atomic.Int64 // microseconds that the server's clock is ahead of ours
+	last atomic.Int64           // microseconds of the newest record that this node knows: the clock never goes behind it
+	told atomic.Pointer[moment] // nil: the server has told no time yet
 
 	mu       sync.RWMutex // guards what follows
 	seen     mark.Position
@@ -143,8 +147,11 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.ArchiveRecords == 0 {
 		o.ArchiveRecords = archiveRecords
 	}
+	if o.Machine == nil {
+		o.Machine = time.Now
+	}
 	db := &DB{
-		archives: o.Archives, perArchive: o.ArchiveRecords, clock: o.Clock, signer: o.Signer, observer: o.Observer,
+		archives: o.Archives, perArchive: o.ArchiveRecords, clock: o.Clock, machine: o.Machine, signer: o.Signer, observer: o.Observer,
 		unsafe: o.AllowUnsafe, wait: o.Wait, named: o.Node, version: o.Version, node: newNode(),
 		accounts: make(map[ledger.AccountKey]cachedAccount), woken: make(chan struct{}, 1),
 	}
@@ -239,7 +246,20 @@ func (db *DB) ownTime() time.Time {
 	if db.clock != nil {
 		return db.clock().UTC().Truncate(time.Microsecond)
 	}
-	return time.Now().UTC().Truncate(time.Microsecond).Add(time.Duration(db.offset.Load()) * time.Microsecond)
+	now := db.machine()
+	if told := db.told.Load(); told != nil {
+		now = told.server.Add(now.Sub(told.here))
+	}
+	return now.UTC().Truncate(time.Microsecond)
+}
+
+// moment is what the server's clock said, and what this machine's clock said when it was heard. What has passed since is
+// measured by a clock that nobody sets.
+type moment struct{ server, here time.Time }
+
+// learn notes what the server's clock says, in microseconds.
+func (db *DB) learn(server int64) {
+	db.told.Store(&moment{server: time.UnixMicro(server).UTC(), here: db.machine()})
 }
 
 // Check implements store.DB.

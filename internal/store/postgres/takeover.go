@@ -45,14 +45,17 @@ func (db *DB) lookAfter() {
 	}
 }
 
-// register says that this node is there, as of now by the server's clock.
+// register says that this node is there, as of now by the server's clock, and learns what that says: a machine that was
+// suspended, or one that has nothing to write, tells the right time all the same.
 func (db *DB) register(ctx context.Context) error {
-	_, err := db.pulse.Exec(ctx, `INSERT INTO nodes (id, name, version, started, alive, seen, braked, control, lease, calls, in_flight, ended)
+	var now int64
+	err := db.pulse.QueryRow(ctx, `INSERT INTO nodes (id, name, version, started, alive, seen, braked, control, lease, calls, in_flight, ended)
 		VALUES ($1, $2, $3, `+serverMicros+`, `+serverMicros+`, 0, 0, 0, 0, 0, 0, 0)
-		ON CONFLICT (id) DO UPDATE SET alive = excluded.alive, ended = 0`, db.node, text(db.named), text(db.version))
+		ON CONFLICT (id) DO UPDATE SET alive = excluded.alive, ended = 0 RETURNING alive`, db.node, text(db.named), text(db.version)).Scan(&now)
 	if err != nil {
 		return fmt.Errorf("register this node: %w", err)
 	}
+	db.learn(now)
 	return nil
 }
 

@@ -107,7 +107,7 @@ func rest(ctx context.Context, pause time.Duration) {
 
 // once runs one attempt and finds out what became of it if nobody said.
 func (w *writer) once(ctx context.Context, s *session, attempt func(ctx context.Context) (bool, error)) (begun bool, err error) {
-	if err := w.settle(ctx, s, false); err != nil && !errors.Is(err, errNotCommitted) {
+	if err := w.settle(ctx, s, false); err != nil && !errors.Is(err, errNotCommitted) && !errors.Is(err, errNoTrace) {
 		return false, err
 	}
 	begun, err = attempt(ctx)
@@ -123,7 +123,7 @@ func (w *writer) once(ctx context.Context, s *session, attempt func(ctx context.
 			return begun, nil
 		case errors.Is(settled, errNotCommitted):
 			return begun, fmt.Errorf("%w: %w", errGone, settled)
-		case behind || ctx.Err() != nil:
+		case behind || ctx.Err() != nil || errors.Is(settled, errNoTrace):
 			return begun, fmt.Errorf("%w: %w", errUncertain, settled)
 		}
 		rest(ctx, pause)

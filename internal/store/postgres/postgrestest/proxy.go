@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ type Proxy struct {
 	conns    map[net.Conn]struct{}
 	trip     int  // trips until the cut; 0 = no cut
 	answered bool // the cut is after PostgreSQL got the trip, before the node gets the answer
+	commit   bool // the cut is at the next commit, however many trips come before it
 	closed   bool // nobody gets through after the cut
 }
 
@@ -46,7 +48,7 @@ func NewProxy(t testing.TB, database string) (*Proxy, string) {
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		p.cutAll()
+		p.CutAll()
 		serving.Wait()
 	})
 	return p, u.String()
@@ -57,25 +59,40 @@ func NewProxy(t testing.TB, database string) (*Proxy, string) {
 func (p *Proxy) Cut(n int, answered, closed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.trip, p.answered, p.closed = n, answered, closed
+	p.trip, p.commit, p.answered, p.closed = n, false, answered, closed
 }
 
-// Heal lets everybody through again.
-func (p *Proxy) Heal() { p.Cut(0, false, false) }
+// CutCommit cuts the writing connection as Cut does, at the next trip with a COMMIT.
+func (p *Proxy) CutCommit(answered, closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trip, p.commit, p.answered, p.closed = 0, true, answered, closed
+}
 
-func (p *Proxy) cutAll() {
+// CutAll cuts all connections now.
+func (p *Proxy) CutAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
 		_ = c.Close()
 	}
+	clear(p.conns)
 }
+
+// Down cuts all connections now, and lets nobody through until Heal.
+func (p *Proxy) Down() {
+	p.Cut(0, false, true)
+	p.CutAll()
+}
+
+// Heal lets everybody through again.
+func (p *Proxy) Heal() { p.Cut(0, false, false) }
 
 // down reports whether nobody gets through.
 func (p *Proxy) down() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.closed && p.trip == 0
+	return p.closed && p.trip == 0 && !p.commit
 }
 
 func (p *Proxy) serve(conn net.Conn) {
@@ -108,6 +125,7 @@ func (p *Proxy) serve(conn net.Conn) {
 func (p *Proxy) ask(conn, server net.Conn, muted *atomic.Bool) {
 	buf := make([]byte, 1<<20)
 	writes := false
+	var commit []byte // the name of the prepared statement
 	for first := true; ; first = false {
 		n, err := conn.Read(buf)
 		if err != nil {
@@ -115,7 +133,10 @@ func (p *Proxy) ask(conn, server net.Conn, muted *atomic.Bool) {
 		}
 		// Only the connections that write have this setting.
 		writes = writes || first && bytes.Contains(buf[:n], []byte("idle_in_transaction_session_timeout"))
-		cut, after := writes && p.counts(), p.after()
+		if commit == nil {
+			commit = prepared(buf[:n], "COMMIT")
+		}
+		cut, after := writes && p.counts(commit != nil && bytes.Contains(buf[:n], commit)), p.after()
 		if cut && !after {
 			p.fall()
 			return
@@ -127,10 +148,25 @@ func (p *Proxy) ask(conn, server net.Conn, muted *atomic.Bool) {
 	}
 }
 
+// prepared finds the statement in a trip that prepares it, and returns how a trip that runs it names it; nil: it is not
+// there. In a message that runs one, the name stands between the empty name of a portal and a zero.
+func prepared(trip []byte, sql string) []byte {
+	end := bytes.Index(trip, []byte("\x00"+sql+"\x00"))
+	begin := bytes.LastIndex(trip[:max(end, 0)], []byte("stmtcache_"))
+	if begin < 0 {
+		return nil
+	}
+	return slices.Concat([]byte{0}, trip[begin:end], []byte{0})
+}
+
 // counts counts a trip and reports whether it is the one at which to cut.
-func (p *Proxy) counts() bool {
+func (p *Proxy) counts(commits bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.commit && commits {
+		p.commit = false
+		return true
+	}
 	if p.trip == 0 {
 		return false
 	}
@@ -147,7 +183,7 @@ func (p *Proxy) after() bool {
 // fall cuts all connections if nobody is to get through.
 func (p *Proxy) fall() {
 	if p.down() {
-		p.cutAll()
+		p.CutAll()
 	}
 }
 
