@@ -80,10 +80,11 @@ cluster: ## three gateways on a PostgreSQL with a standby through ROUNDS rounds 
 	cd test && KEYBRAKE_CLUSTER_ROUNDS=$${ROUNDS:-200} KEYBRAKE_CLUSTER_STOPS=$${STOPS:-1000} KEYBRAKE_CRASH_SEED=$${SEED:-} \
 		$(GO) test -count=1 -v -timeout 90m -run 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash
 
-sim: ## the whole gateway under a scheduler: SEEDS seeds (default 2000) of CALLS calls (500), all failures of a day, and 20 seeds again in SQLite and PostgreSQL; SEED=N SEEDS=1 STEPS=1 replays one
+sim: ## the whole gateway under a scheduler: SEEDS seeds (default 2000) of CALLS calls (500), all failures of a day, 20 seeds again in SQLite and PostgreSQL, and PG_SEEDS seeds (40) and all failures of a day with PostgreSQL in the loop; SEED=N SEEDS=1 STEPS=1 replays one
 	KEYBRAKE_SIM_SEEDS=$${SEEDS:-2000} KEYBRAKE_SIM_CALLS=$${CALLS:-500} KEYBRAKE_SIM_SEED=$${SEED:-1} KEYBRAKE_SIM_STEPS=$${STEPS:-0} \
 		KEYBRAKE_SIM_ENGINE_SEEDS=$${SEEDS:-20} KEYBRAKE_SIM_SWEEP=1 KEYBRAKE_SIM_LIVE=20 KEYBRAKE_SIM_HISTORIES=30 \
-		$(GO) test -count=1 -v -timeout 120m ./internal/sim | grep -v '^ *\(=== \|--- PASS.*/seed\)'
+		KEYBRAKE_SIM_PG_SEEDS=$${PG_SEEDS:-40} KEYBRAKE_SIM_PG_CALLS=300 KEYBRAKE_SIM_PG_SWEEP=1 \
+		$(GO) test -count=1 -v -timeout 180m ./internal/sim | grep -v '^ *\(=== \|--- PASS.*/seed\)'
 
 size: ## what a million calls take in the store, by table, and in archive files; CALLS=N makes fewer
 	KEYBRAKE_SIZE_CALLS=$${CALLS:-1000000} $(GO) test -count=1 -v -timeout 120m -run SizePerMillion ./internal/store/sqlite | grep -v '^ *\(=== RUN\|--- PASS\)'

@@ -1,6 +1,6 @@
 // Package sim runs a whole Keybrake, seed by seed, in a world that breaks: agents, operators, the real gateway, operator
 // service and reconciler over a store in memory (the real batch function and ledger) and the sandbox behind a line that
-// loses, delays and garbles. Tests only.
+// loses, delays and garbles; or over PostgreSQL at the other end of a network that breaks (server_test.go). Tests only.
 //
 // One goroutine runs at a time and a scheduler with a seed decides which (baton_test.go, run_test.go), so a seed replays
 // exactly. An auditor with a model of its own (auditor_test.go, verdicts_test.go) checks every decision, record and

@@ -15,36 +15,6 @@ import (
 	"github.com/keybrake/keybrake/internal/store"
 )
 
-// unit is one caller's work in the store's queue.
-type unit struct {
-	admission  *store.Admission
-	resolution *store.Resolution
-	records    []*audit.Record
-	update     func(store.Tx) error
-	lane       store.Lane
-
-	admitted store.Admitted
-	resolved store.Resolved
-	entries  []audit.Entry
-	err      error
-}
-
-// order is the place of a kind of work in a batch: what is given back can be used by the next.
-func (u *unit) order() int {
-	if u.resolution != nil {
-		return 0
-	}
-	return 1
-}
-
-// folded counts the denials that records stand for.
-func (u *unit) folded() (n int64) {
-	for _, r := range u.records {
-		n += r.Count
-	}
-	return n
-}
-
 // durable sees what each transaction made durable, at that moment.
 type durable func(c *change, r *rows)
 
@@ -54,7 +24,6 @@ type durable func(c *change, r *rows)
 type engine struct {
 	b       *baton
 	clock   func() time.Time
-	signer  audit.Signer
 	live    *rows
 	durable *rows
 	seen    durable
@@ -63,93 +32,127 @@ type engine struct {
 	panicked func(string)
 	queue    []*turn
 	dead     bool  // the process has crashed: nobody is served any more
-	broken   error // a flush failed: nothing more is taken until the next start
-	faulty   func() bool
+	broken   error // a flush failed, or the server is out of reach: nothing more is taken
+	faulty   func() string
 	// unflushed is what a doctored store acknowledged before it was durable.
 	unflushed []*change
 	lazy      bool
 	// journal keeps what became durable, for other engines; nil: nobody wants it.
 	journal *journal
+	// network: the store is at the other end of one. away is what was in doubt when the server went out of reach of a
+	// process that will see it again.
+	network bool
+	away    *change
+	// server decides in place of what is in memory, which only looks whether it would have decided the same; nil: there
+	// is none.
+	server *server
+	differ func(format string, args ...any)
 }
 
 var _ store.DB = (*engine)(nil)
 
 // reopen starts on what is durable, as a new process would.
 func (e *engine) reopen() (*engine, error) {
-	n := &engine{b: e.b, clock: e.clock, signer: e.signer, seen: e.seen, lost: e.lost, panicked: e.panicked, faulty: e.faulty, lazy: e.lazy, journal: e.journal, durable: e.durable, live: e.durable.clone()}
+	n := &engine{b: e.b, clock: e.clock, seen: e.seen, lost: e.lost, panicked: e.panicked, faulty: e.faulty, lazy: e.lazy, journal: e.journal,
+		network: e.network, server: e.server, differ: e.differ, durable: e.durable, live: e.durable.clone()}
 	if n.journal != nil {
 		n.journal.steps = append(n.journal.steps, step{at: n.time(), restart: true})
 	}
-	return n, n.takeOver()
+	if err := n.takeOver(); err != nil || n.server == nil {
+		return n, err
+	}
+	return n, n.restart()
 }
 
 // takeOver marks what a dead process left on the wire as unknown, as every engine does when it opens.
 func (e *engine) takeOver() error {
 	const why = "the process that sent it ended before the answer"
-	var turns []*turn
+	var units []*unit
 	for _, id := range e.live.open {
 		r := e.live.reservations[id]
 		if r.State != ledger.Reserved {
 			continue
 		}
-		turns = append(turns, &turn{unit: &unit{resolution: &store.Resolution{
+		units = append(units, &unit{resolution: &store.Resolution{
 			Reservation: id, Fate: ledger.Fate{State: ledger.Unresolved, Why: why},
 			Record: &audit.Record{Kind: audit.KindOutcome, Ref: r.AuditSeq, Key: r.Key, Operation: r.Operation, Upstream: r.Upstream, Fate: "unknown", Reason: why},
-		}}})
+		}})
 	}
-	if len(turns) == 0 {
+	return e.takenOver(units)
+}
+
+// takenOver makes a transaction that the store gives itself.
+func (e *engine) takenOver(units []*unit) error {
+	if len(units) == 0 {
 		return nil
 	}
-	c, err := e.decide(turns)
+	c, err := e.decide(units)
 	if err != nil {
 		return err
 	}
 	return e.flush(c)
 }
 
-// commit makes some of the queue one transaction. fault is what happens to it: "", "unavailable" or "unknown".
+// commit makes some of the queue one transaction. fault is what happens to it, one of endings.
 func (e *engine) commit(turns []*turn, fault string) {
 	slices.SortStableFunc(turns, func(x, y *turn) int { return x.unit.order() - y.unit.order() })
-	err := e.broken
-	var c *change
-	switch {
-	case err != nil:
-	case fault == "unavailable":
-		err = errors.New("disk full")
-	default:
-		written := e.write(turns)
-		if c, err = e.decide(turns); err == nil && fault == "unknown" {
-			err = errors.Join(errors.New("flush failed"), store.ErrUncertain, e.keep(c))
-			e.broken = err
-		} else if err == nil {
-			err = e.flush(c)
-		}
-		if c != nil && e.journal != nil {
-			e.journal.steps = append(e.journal.steps, written(c)...)
-		}
-	}
+	var units []*unit
 	for _, t := range turns {
-		if t.unit.err == nil && err != nil {
-			t.unit.err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
-			if fault != "unknown" {
-				e.lost(t.unit.folded())
-			}
-		}
+		units = append(units, t.unit)
 		t.unit = nil
+	}
+	var err error
+	if e.server != nil {
+		err = e.serve(units, fault)
+	} else {
+		err = e.transact(units, fault)
 	}
 	e.b.notef("commit", "store", "%d units, fault %q, error %v, chain %d %x", len(turns), fault, err != nil, e.live.chain.Seq, e.live.chain.Hash[:4])
 	e.b.waiting = append(e.b.waiting, turns...)
 }
 
+// transact is one transaction. The error is one that all units have.
+func (e *engine) transact(units []*unit, fault string) (err error) {
+	kept := false
+	switch err = e.broken; {
+	case err != nil:
+	case fault == unavailable:
+		err = errors.New("disk full")
+	default:
+		written := e.write(units)
+		var c *change
+		if c, err = e.decide(units); err == nil {
+			kept, err = e.end(c, fault)
+		}
+		if kept && e.journal != nil {
+			e.journal.steps = append(e.journal.steps, written(c)...)
+		}
+	}
+	for _, u := range units {
+		if u.err == nil && err != nil {
+			u.err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+			if !kept {
+				e.lost(u.folded())
+			}
+		}
+	}
+	return err
+}
+
 // write keeps what is asked for as it is now, and returns how it goes into the journal once it is durable.
-func (e *engine) write(turns []*turn) func(*change) []step {
+func (e *engine) write(units []*unit) func(*change) []step {
 	if e.journal == nil {
 		return nil
 	}
 	var steps []step
-	if turns[0].unit.update == nil {
-		for _, t := range turns {
-			steps = append(steps, step{do: copyOf(t.unit)})
+	if units[0].update == nil {
+		for _, u := range units {
+			c := u.copy()
+			steps = append(steps, step{do: func(ctx context.Context, db store.DB) error {
+				again := c.copy()
+				again.ask(ctx, db)
+				return again.err
+			}})
 		}
 	}
 	return func(c *change) []step {
@@ -164,7 +167,7 @@ func (e *engine) write(turns []*turn) func(*change) []step {
 }
 
 // decide runs the batch function, or one operator's action.
-func (e *engine) decide(turns []*turn) (c *change, err error) {
+func (e *engine) decide(units []*unit) (c *change, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("broken invariant: %v", r)
@@ -172,23 +175,12 @@ func (e *engine) decide(turns []*turn) (c *change, err error) {
 			e.panicked(fmt.Sprint(r))
 		}
 	}()
-	if u := turns[0].unit; u.update != nil {
+	if u := units[0]; u.update != nil {
 		return e.act(u)
 	}
 	b := &store.Batch{Now: e.time(), Book: ledger.NewBook(e.live, e.live.next), Chain: e.live.chain, Facts: e.live}
-	for _, t := range turns {
-		u := t.unit
-		switch {
-		case u.resolution != nil:
-			u.resolved, err = b.Resolve(u.resolution)
-		case u.admission != nil:
-			u.admitted, err = b.Admit(u.admission)
-		default:
-			for _, r := range u.records {
-				u.entries = append(u.entries, b.Log(r))
-			}
-		}
-		if err != nil {
+	for _, u := range units {
+		if err := u.decide(b); err != nil {
 			return nil, err
 		}
 	}
@@ -197,12 +189,13 @@ func (e *engine) decide(turns []*turn) (c *change, err error) {
 
 func (e *engine) act(u *unit) (*change, error) {
 	staged := e.live.control.clone()
-	t := &scribe{tx: &tx{rows: e.live, control: &staged, now: e.time(), chain: e.live.chain, signer: e.signer}}
+	on := &tx{rows: e.live, control: &staged, now: e.time(), chain: e.live.chain}
+	t := &scribe{Tx: on}
 	if err := u.update(t); err != nil {
 		u.err = err // what was asked for does not go: nobody else is concerned
 		return &change{chain: e.live.chain}, nil
 	}
-	return &change{entries: t.entries, heads: t.heads, chain: t.chain, control: &staged, at: t.now, action: t.again}, nil
+	return &change{entries: on.entries, chain: on.chain, control: &staged, at: on.now, stamps: e.network, action: t.again}, nil
 }
 
 func (e *engine) flush(c *change) error {
@@ -299,50 +292,74 @@ func (e *engine) Update(ctx context.Context, lane store.Lane, f func(store.Tx) e
 	return e.submit(ctx, "update", &unit{update: f, lane: lane})
 }
 
-// read waits for its turn and then reads what is committed; sometimes it fails.
-func (e *engine) read(ctx context.Context, what string) error {
+// read waits for its turn and then reads what is committed; sometimes it fails. fault is what happens to it.
+func (e *engine) read(ctx context.Context, what string) (fault string, err error) {
 	if e.dead {
-		return errGone
+		return "", errGone
 	}
 	e.b.wait(who(ctx), what)
-	switch {
-	case e.dead:
-		return errGone
-	case e.faulty():
-		return fmt.Errorf("%w: read failed", store.ErrUnavailable)
+	if e.dead {
+		return "", errGone
 	}
-	return nil
+	fault = e.faulty()
+	if fault == unavailable || e.network && e.broken != nil {
+		return unavailable, fmt.Errorf("%w: read failed", store.ErrUnavailable)
+	}
+	return fault, nil
 }
 
 func (e *engine) View(ctx context.Context, f func(store.Tx) error) error {
-	if err := e.read(ctx, "view"); err != nil {
+	fault, err := e.read(ctx, "view")
+	if e.serves() {
+		return e.looked(fault, err, func(db store.DB) error { return db.View(context.Background(), f) })
+	}
+	if err != nil {
 		return err
 	}
 	staged := e.live.control
 	return f(&tx{rows: e.live, control: &staged, now: e.time(), readOnly: true})
 }
 
-func (e *engine) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (*ledger.Reservation, error) {
-	if err := e.read(ctx, "attached"); err != nil {
-		return nil, err
+func (e *engine) Attached(ctx context.Context, key policy.KeyID, account policy.AccountID, idem string) (r *ledger.Reservation, err error) {
+	fault, err := e.read(ctx, "attached")
+	var known *ledger.Reservation
+	if id, ok := e.live.idem[attachment{key, account, idem}]; ok {
+		copied := *e.live.reservations[id]
+		known = &copied
 	}
-	id, ok := e.live.idem[attachment{key, account, idem}]
-	if !ok {
-		return nil, store.ErrNotFound
+	if e.serves() {
+		err = e.looked(fault, err, func(db store.DB) (err error) {
+			r, err = db.Attached(context.Background(), key, account, idem)
+			return err
+		})
+		if err == nil || errors.Is(err, store.ErrNotFound) {
+			e.same("the reservation of an idempotency key", r, known)
+		}
+		return r, err
 	}
-	r := *e.live.reservations[id]
-	return &r, nil
+	if err == nil && known == nil {
+		err = store.ErrNotFound
+	}
+	return known, err
 }
 
-func (e *engine) Peek(ctx context.Context, keys []ledger.AccountKey) ([]ledger.Account, error) {
-	if err := e.read(ctx, "peek"); err != nil {
-		return nil, err
-	}
-	out := make([]ledger.Account, len(keys))
+func (e *engine) Peek(ctx context.Context, keys []ledger.AccountKey) (out []ledger.Account, err error) {
+	fault, err := e.read(ctx, "peek")
+	known := make([]ledger.Account, len(keys))
 	for i, k := range keys {
-		out[i] = e.live.accounts[k]
+		known[i] = e.live.accounts[k]
 	}
-	return out, nil
+	if e.serves() {
+		err = e.looked(fault, err, func(db store.DB) (err error) {
+			out, err = db.Peek(context.Background(), keys)
+			return err
+		})
+		if err == nil {
+			e.same("accounts", out, known)
+		}
+		return out, err
+	}
+	return known, err
 }
 
 // Seed is not simulated: operators in the simulation change limits and add no caps.
@@ -354,6 +371,9 @@ func (e *engine) Seed(context.Context, *store.Seeding) error {
 func (e *engine) Now() time.Time {
 	if !e.dead {
 		e.b.wait("clock", "now")
+	}
+	if e.serves() {
+		return e.server.now(e.clock())
 	}
 	return e.time()
 }
@@ -367,9 +387,8 @@ func (e *engine) time() time.Time {
 	return now
 }
 
-func (e *engine) SignHead(ctx context.Context) error {
-	return e.Update(ctx, store.LaneControl, func(t store.Tx) error { return t.(*scribe).signHead() })
-}
+// SignHead is not simulated: heads are signed by what serves, beside the calls.
+func (e *engine) SignHead(context.Context) error { return errors.New("signing is not simulated") }
 
 // Archive is not simulated: the record stays where it is.
 func (e *engine) Archive(context.Context, time.Time) (int64, error) { return 0, nil }

@@ -127,49 +127,48 @@ func (p *played) replay(t *testing.T, open opening, before func()) {
 			t.Fatalf("step %d: %v", i, err)
 		}
 	}
-	p.compare(t, db)
+	p.rows.compare(t, db)
 	must(t, db.Close())
 }
 
 // compare holds an engine's books against those in memory.
-func (p *played) compare(t *testing.T, db store.DB) {
+func (r *rows) compare(t *testing.T, db store.DB) {
 	t.Helper()
 	var accounts []ledger.AccountKey
-	for k := range p.rows.accounts {
+	for k := range r.accounts {
 		accounts = append(accounts, k)
 	}
-	figures, err := db.Peek(t.Context(), accounts)
+	figures, err := db.Peek(context.Background(), accounts)
 	must(t, err)
 	for i, k := range accounts {
-		if figures[i] != p.rows.accounts[k] {
-			t.Errorf("%+v is %+v, want %+v", k, figures[i], p.rows.accounts[k])
+		if figures[i] != r.accounts[k] {
+			t.Errorf("%+v is %+v, want %+v", k, figures[i], r.accounts[k])
 		}
 	}
-	must(t, db.View(t.Context(), func(tx store.Tx) error {
+	must(t, db.View(context.Background(), func(tx store.Tx) error {
 		n := 0
 		err := tx.EachRecord(1, func(e audit.Entry) error {
-			if n >= len(p.rows.entries) {
+			if n >= len(r.entries) {
 				return fmt.Errorf("record %d is one too many: %s", e.Seq, e.Bytes)
 			}
-			if want := p.rows.entries[n]; e.Seq != want.Seq || e.Hash != want.Hash {
+			if want := r.entries[n]; e.Seq != want.Seq || e.Hash != want.Hash {
 				return fmt.Errorf("record %d differs:\n%s", e.Seq, cmp.Diff(string(want.Bytes), string(e.Bytes)))
 			}
 			n++
 			return nil
 		})
-		if err == nil && n != len(p.rows.entries) {
-			err = fmt.Errorf("%d records, want %d", n, len(p.rows.entries))
+		if err == nil && n != len(r.entries) {
+			err = fmt.Errorf("%d records, want %d", n, len(r.entries))
 		}
 		return err
 	}))
-	must(t, db.View(t.Context(), func(tx store.Tx) error {
-		for id, want := range p.rows.reservations {
+	must(t, db.View(context.Background(), func(tx store.Tx) error {
+		for id, want := range r.reservations {
 			got, err := tx.Reservation(id)
 			if err != nil {
 				return fmt.Errorf("reservation %d: %w", id, err)
 			}
-			// Whether an amount was looked up matters only until it is held, and is not kept.
-			if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(policy.Effect{}, "LookedUp")); d != "" {
+			if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
 				t.Errorf("reservation %d: %s", id, d)
 			}
 		}
@@ -177,19 +176,19 @@ func (p *played) compare(t *testing.T, db store.DB) {
 		if err != nil {
 			return err
 		}
-		if d := cmp.Diff(sorted(p.rows.brakes, func(b store.BrakeRow) string { return b.At.Format("2006-01-02T15:04:05.000000 ") + b.Scope }), brakes, cmpopts.EquateEmpty()); d != "" {
+		if d := cmp.Diff(sorted(r.brakes, func(b store.BrakeRow) string { return b.At.Format("2006-01-02T15:04:05.000000 ") + b.Scope }), brakes, cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("brakes: %s", d)
 		}
 		var order []policy.KeyID
 		err = tx.EachKey(func(k store.KeyRow) error {
 			order = append(order, k.ID)
-			if d := cmp.Diff(p.rows.keys[k.ID], k, cmpopts.EquateEmpty()); d != "" {
+			if d := cmp.Diff(r.keys[k.ID], k, cmpopts.EquateEmpty()); d != "" {
 				t.Errorf("key %s: %s", k.ID, d)
 			}
 			return nil
 		})
-		if !slices.Equal(order, p.rows.order) {
-			t.Errorf("keys %v, want %v", order, p.rows.order)
+		if !slices.Equal(order, r.order) {
+			t.Errorf("keys %v, want %v", order, r.order)
 		}
 		return err
 	}))

@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/audit"
@@ -23,78 +22,28 @@ type step struct {
 	do      func(context.Context, store.DB) error
 }
 
-// copyOf is a unit's work as it was before the store completed it.
-func copyOf(u *unit) func(context.Context, store.DB) error {
-	switch {
-	case u.resolution != nil:
-		r := *u.resolution
-		r.Record = copyRecord(r.Record)
-		return func(ctx context.Context, db store.DB) error {
-			again := r
-			again.Record = copyRecord(r.Record)
-			_, err := db.Resolve(ctx, &again)
-			return err
-		}
-	case u.admission != nil:
-		a := *u.admission
-		a.Record = copyRecord(a.Record)
-		if a.Reserve != nil {
-			reserve := *a.Reserve
-			a.Reserve = &reserve
-		}
-		return func(ctx context.Context, db store.DB) error {
-			again := a
-			again.Record = copyRecord(a.Record)
-			if a.Reserve != nil {
-				reserve := *a.Reserve
-				again.Reserve = &reserve
-			}
-			_, err := db.Admit(ctx, &again)
-			return err
-		}
-	default:
-		records := copyRecords(u.records)
-		return func(ctx context.Context, db store.DB) error {
-			_, err := db.Log(ctx, copyRecords(records)...)
-			return err
-		}
-	}
-}
-
-func copyRecord(r *audit.Record) *audit.Record {
-	if r == nil {
-		return nil
-	}
-	c := *r
-	c.Failures, c.Caps = slices.Clip(c.Failures), slices.Clip(c.Caps)
-	return &c
-}
-
-func copyRecords(records []*audit.Record) (out []*audit.Record) {
-	for _, r := range records {
-		out = append(out, copyRecord(r))
-	}
-	return out
-}
-
 // scribe is an operator's transaction that writes down what is written in it.
 type scribe struct {
-	*tx
-	did []func(store.Tx) error
+	store.Tx
+	did     []func(store.Tx) error
+	entries []audit.Entry
 }
 
 var _ store.Tx = (*scribe)(nil)
 
 // again is the action, as a function for another engine.
 func (s *scribe) again(ctx context.Context, db store.DB) error {
-	return db.Update(ctx, store.LaneControl, func(t store.Tx) error {
-		for _, write := range s.did {
-			if err := write(t); err != nil {
-				return err
-			}
+	return db.Update(ctx, store.LaneControl, s.write)
+}
+
+// write does in another transaction what was done in this one.
+func (s *scribe) write(t store.Tx) error {
+	for _, write := range s.did {
+		if err := write(t); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // note keeps a write that went well.
@@ -106,19 +55,19 @@ func (s *scribe) note(err error, write func(store.Tx) error) error {
 }
 
 func (s *scribe) SetMeta(name, value string) error {
-	return s.note(s.tx.SetMeta(name, value), func(t store.Tx) error { return t.SetMeta(name, value) })
+	return s.note(s.Tx.SetMeta(name, value), func(t store.Tx) error { return t.SetMeta(name, value) })
 }
 
 func (s *scribe) PutRate(r money.Rate) error {
-	return s.note(s.tx.PutRate(r), func(t store.Tx) error { return t.PutRate(r) })
+	return s.note(s.Tx.PutRate(r), func(t store.Tx) error { return t.PutRate(r) })
 }
 
 func (s *scribe) PutBrake(r store.BrakeRow) error {
-	return s.note(s.tx.PutBrake(r), func(t store.Tx) error { return t.PutBrake(r) })
+	return s.note(s.Tx.PutBrake(r), func(t store.Tx) error { return t.PutBrake(r) })
 }
 
 func (s *scribe) LiftBrake(scope string) (bool, error) {
-	lifted, err := s.tx.LiftBrake(scope)
+	lifted, err := s.Tx.LiftBrake(scope)
 	return lifted, s.note(err, func(t store.Tx) error {
 		if was, err := t.LiftBrake(scope); err != nil || was != lifted {
 			return errors.Join(err, errors.New("there is another brake here"))
@@ -128,7 +77,7 @@ func (s *scribe) LiftBrake(scope string) (bool, error) {
 }
 
 func (s *scribe) PutKey(row store.KeyRow) (int64, error) {
-	version, err := s.tx.PutKey(row)
+	version, err := s.Tx.PutKey(row)
 	return version, s.note(err, func(t store.Tx) error {
 		if v, err := t.PutKey(row); err != nil || v != version {
 			return errors.Join(err, errors.New("the key has another version here"))
@@ -138,44 +87,47 @@ func (s *scribe) PutKey(row store.KeyRow) (int64, error) {
 }
 
 func (s *scribe) PutUpstream(row store.UpstreamRow) error {
-	return s.note(s.tx.PutUpstream(row), func(t store.Tx) error { return t.PutUpstream(row) })
+	return s.note(s.Tx.PutUpstream(row), func(t store.Tx) error { return t.PutUpstream(row) })
 }
 
 func (s *scribe) DeleteUpstream(id policy.UpstreamID) error {
-	return s.note(s.tx.DeleteUpstream(id), func(t store.Tx) error { return t.DeleteUpstream(id) })
+	return s.note(s.Tx.DeleteUpstream(id), func(t store.Tx) error { return t.DeleteUpstream(id) })
 }
 
 func (s *scribe) PutOperator(o store.OperatorRow) error {
-	return s.note(s.tx.PutOperator(o), func(t store.Tx) error { return t.PutOperator(o) })
+	return s.note(s.Tx.PutOperator(o), func(t store.Tx) error { return t.PutOperator(o) })
 }
 
 func (s *scribe) PutToken(r store.TokenRow) error {
-	return s.note(s.tx.PutToken(r), func(t store.Tx) error { return t.PutToken(r) })
+	return s.note(s.Tx.PutToken(r), func(t store.Tx) error { return t.PutToken(r) })
 }
 
 func (s *scribe) UseToken(name string, at time.Time) error {
-	return s.note(s.tx.UseToken(name, at), func(t store.Tx) error { return t.UseToken(name, at) })
+	return s.note(s.Tx.UseToken(name, at), func(t store.Tx) error { return t.UseToken(name, at) })
 }
 
 func (s *scribe) DeleteToken(name string) error {
-	return s.note(s.tx.DeleteToken(name), func(t store.Tx) error { return t.DeleteToken(name) })
+	return s.note(s.Tx.DeleteToken(name), func(t store.Tx) error { return t.DeleteToken(name) })
 }
 
 func (s *scribe) PutPass(p store.PassRow) error {
-	return s.note(s.tx.PutPass(p), func(t store.Tx) error { return t.PutPass(p) })
+	return s.note(s.Tx.PutPass(p), func(t store.Tx) error { return t.PutPass(p) })
 }
 
 func (s *scribe) DeletePass(digest []byte) error {
-	return s.note(s.tx.DeletePass(digest), func(t store.Tx) error { return t.DeletePass(digest) })
+	return s.note(s.Tx.DeletePass(digest), func(t store.Tx) error { return t.DeletePass(digest) })
 }
 
 func (s *scribe) PutCreation(row store.CreationRow) error {
-	return s.note(s.tx.PutCreation(row), func(t store.Tx) error { return t.PutCreation(row) })
+	return s.note(s.Tx.PutCreation(row), func(t store.Tx) error { return t.PutCreation(row) })
 }
 
 func (s *scribe) Append(r *audit.Record) (audit.Entry, error) {
 	before := copyRecord(r)
-	e, err := s.tx.Append(r)
+	e, err := s.Tx.Append(r)
+	if err == nil {
+		s.entries = append(s.entries, e)
+	}
 	return e, s.note(err, func(t store.Tx) error {
 		_, err := t.Append(copyRecord(before))
 		return err
@@ -183,13 +135,13 @@ func (s *scribe) Append(r *audit.Record) (audit.Entry, error) {
 }
 
 func (s *scribe) PutAlert(a store.AlertRow) error {
-	return s.note(s.tx.PutAlert(a), func(t store.Tx) error { return t.PutAlert(a) })
+	return s.note(s.Tx.PutAlert(a), func(t store.Tx) error { return t.PutAlert(a) })
 }
 
 func (s *scribe) PutMessage(m store.MessageRow) error {
-	return s.note(s.tx.PutMessage(m), func(t store.Tx) error { return t.PutMessage(m) })
+	return s.note(s.Tx.PutMessage(m), func(t store.Tx) error { return t.PutMessage(m) })
 }
 
 func (s *scribe) ForgetAlerts(before time.Time) error {
-	return s.note(s.tx.ForgetAlerts(before), func(t store.Tx) error { return t.ForgetAlerts(before) })
+	return s.note(s.Tx.ForgetAlerts(before), func(t store.Tx) error { return t.ForgetAlerts(before) })
 }

@@ -310,7 +310,7 @@ func (l *live) audit(t *testing.T) {
 			continue
 		}
 		for key, hs := range l.effects {
-			if last[key] == rsv {
+			if l := last[key]; l != nil && l.ID == rsv.ID {
 				for _, h := range hs {
 					a.happened(h.r, h.rec, h.effects)
 				}

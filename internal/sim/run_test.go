@@ -55,7 +55,7 @@ func (w *world) start(f func()) {
 func (w *world) step() {
 	if w.sweep != nil && (w.sweep.crash || w.engine.broken != nil) {
 		w.sweep.crash = false
-		w.crash()
+		w.recover()
 		return
 	}
 	if !w.calm && w.p.up && !w.ending && w.mishap() {
@@ -77,7 +77,9 @@ func (w *world) mishap() bool {
 		w.sleep(time.Duration(30+w.rng.IntN(60)) * time.Second)
 	case odds == 400:
 		return false
-	case n < 1 || w.engine.broken != nil && n < 400:
+	case w.engine.broken != nil && n < 400:
+		w.recover()
+	case n < 1:
 		w.crash()
 	case n < 3:
 		w.skew()
@@ -147,6 +149,17 @@ func (w *world) commit(rng *rand.Rand) {
 	}
 }
 
+// recover ends what keeps the store from taking anything: the server is seen again, or there is a new process.
+func (w *world) recover() {
+	if w.engine.away == nil {
+		w.crash()
+		return
+	}
+	if err := w.engine.comeBack(); err != nil {
+		w.problems = append(w.problems, err.Error())
+	}
+}
+
 // sleep lets time pass: timers fire.
 func (w *world) sleep(d time.Duration) {
 	w.b.notef("sleep", "time", "%s", d)
@@ -197,7 +210,7 @@ func (w *world) finish() {
 	w.ending = true
 	w.vendor.plan = func(bool) plan { return plan{} }
 	if w.engine.broken != nil {
-		w.crash()
+		w.recover()
 	}
 	for range 3 {
 		w.quiet()

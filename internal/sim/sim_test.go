@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// setting reads one of KEYBRAKE_SIM_SEED, _SEEDS, _ENGINE_SEEDS, _CALLS, _STEPS.
+// setting reads one of KEYBRAKE_SIM_SEED, _SEEDS, _ENGINE_SEEDS, _CALLS, _STEPS, _SWEEP, _PG_SEEDS, _PG_CALLS, _PG_SWEEP (one
+// failure in so many), _PG_PART (which).
 func setting(t *testing.T, name string, otherwise int) int {
 	text := os.Getenv("KEYBRAKE_SIM_" + name)
 	if text == "" {

@@ -19,12 +19,13 @@ import (
 type sweep struct {
 	how           string
 	store, vendor int
-	calls         struct{ store, vendor int } // so far
+	calls         struct{ agents, store, vendor int } // so far
+	commits       map[int]bool                        // which of the store's calls were for a commit
 	crash         bool
 }
 
 // storeFailures are the ways in which a call of the store fails: before its effect, after it, and with the process.
-var storeFailures = []string{"unavailable", "unknown", "crash before", "crash after"}
+var storeFailures = []string{unavailable, unknown, "crash before", "crash after"}
 
 // vendorFailures are what becomes of one request on its way and back.
 var vendorFailures = map[string]plan{
@@ -51,17 +52,25 @@ func (s *sweep) counted(w *world) bool {
 	return s.calls.store == s.store
 }
 
-func (s *sweep) strikesRead(w *world) bool {
-	if !s.counted(w) {
-		return false
+func (s *sweep) strikesRead(w *world) string {
+	switch {
+	case !s.counted(w):
+		return ""
+	case s.how == cutBefore || s.how == cutAfter:
+		return s.how // there is another connection
 	}
 	s.crash = strings.HasPrefix(s.how, "crash")
-	return true
+	return unavailable
 }
 
 func (s *sweep) strikesCommit(w *world) string {
+	struck := s.counted(w)
+	if s.commits == nil {
+		s.commits = make(map[int]bool)
+	}
+	s.commits[s.calls.store] = true
 	switch {
-	case !s.counted(w):
+	case !struck:
 		return ""
 	case s.how == "crash before":
 		w.crash()
@@ -84,11 +93,7 @@ func (s *sweep) plan(bool) plan {
 // every way. Under `make sim` all of them, here some.
 func TestEveryCallOfADayFailsOnce(t *testing.T) {
 	every := setting(t, "SWEEP", 7)
-	whole := &sweep{}
-	clean := simulate(t, 1, options{calm: true, sweep: whole})
-	if len(clean.broken) > 0 || clean.admitted < 25 || clean.effects < 12 || clean.denied < 5 {
-		t.Fatalf("the day without a failure: %+v", clean)
-	}
+	whole := aDay(t, options{})
 	runs := 0
 	try := func(s *sweep) {
 		runs++
@@ -111,7 +116,20 @@ func TestEveryCallOfADayFailsOnce(t *testing.T) {
 		}
 		i++
 	}
-	t.Logf("%d runs of a day with %d calls of agents, %d of the store and %d of the vendor", runs, clean.calls, whole.calls.store, whole.calls.vendor)
+	t.Logf("%d runs of a day with %d calls of agents, %d of the store and %d of the vendor", runs, whole.calls.agents, whole.calls.store, whole.calls.vendor)
+}
+
+// aDay runs the day without a failure and counts its calls.
+func aDay(t *testing.T, o options) *sweep {
+	t.Helper()
+	whole := &sweep{}
+	o.calm, o.sweep = true, whole
+	clean := simulate(t, 1, o)
+	if len(clean.broken) > 0 || clean.admitted < 25 || clean.effects < 12 || clean.denied < 5 {
+		t.Fatalf("the day without a failure: %+v", clean)
+	}
+	whole.calls.agents = clean.calls
+	return whole
 }
 
 // day is what one agent and its operators do from a morning to the next noon.

@@ -22,8 +22,6 @@ type tx struct {
 	readOnly bool
 	chain    audit.Chain
 	entries  []audit.Entry
-	heads    []audit.Head
-	signer   audit.Signer
 }
 
 var _ store.Tx = (*tx)(nil)
@@ -157,14 +155,6 @@ func (t *tx) Append(r *audit.Record) (audit.Entry, error) {
 	return e, nil
 }
 
-func (t *tx) signHead() error {
-	if n := len(t.rows.heads); n > 0 && t.rows.heads[n-1].Seq == t.chain.Seq || t.chain.Seq == 0 {
-		return nil
-	}
-	t.heads = append(t.heads, audit.SignHead(t.chain, t.now, t.signer))
-	return nil
-}
-
 func (t *tx) EachRecord(from int64, f func(audit.Entry) error) error {
 	for _, e := range t.rows.entries {
 		if e.Seq >= from {
@@ -181,7 +171,7 @@ func (t *tx) Query(store.RecordQuery) (store.RecordPage, error) {
 	return store.RecordPage{}, errors.New("search is not simulated")
 }
 func (t *tx) Archives() ([]store.Archive, error) { return nil, nil }
-func (t *tx) Heads(int64) ([]audit.Head, error)  { return t.rows.heads, nil }
+func (t *tx) Heads(int64) ([]audit.Head, error)  { return nil, nil }
 
 func (t *tx) FirstAt(at time.Time) (int64, error) {
 	i, _ := slices.BinarySearchFunc(t.rows.entries, at, func(e audit.Entry, at time.Time) int { return e.At.Compare(at) })

@@ -34,6 +34,8 @@ type options struct {
 	sweep   *sweep       // a scripted day with one failure, in place of chance
 	after   func(*world) // looks at what is left, once everything is over
 	journal *journal     // keeps what became durable; nil: nobody wants it
+	network bool         // the store is at the other end of a network, which breaks
+	server  bool         // and it is PostgreSQL that decides
 }
 
 // result is what came of a run.
@@ -69,6 +71,7 @@ type world struct {
 	ending   bool
 	skewed   time.Time // when our clock was set last
 	problems []string
+	reseed   func() // gives what is drawn from now on a beginning of its own
 }
 
 // agentKey is a vault key in an agent's hands.
@@ -110,9 +113,15 @@ func (l *errorLog) WithGroup(string) slog.Handler      { return l }
 func simulate(t *testing.T, seed uint64, o options) (out result) {
 	t.Helper()
 	t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+		var s *server
+		if o.server {
+			s = newServer(t)
+		}
 		cryptotest.SetGlobalRandom(t, seed)
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, seed, o)
+			w.reseed = func() { cryptotest.SetGlobalRandom(t, seed+uint64(w.crashes+1)<<32) }
+			w.serveBy(t, s)
 			w.run()
 			if o.after != nil {
 				o.after(w)
@@ -147,7 +156,7 @@ func newWorld(t testing.TB, seed uint64, o options) *world {
 	must(t, err)
 	w.adapter, err = stripe.New()
 	must(t, err)
-	w.engine = &engine{b: w.b, clock: w.clock.ours, signer: w.master, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n },
+	w.engine = &engine{b: w.b, clock: w.clock.ours, network: o.network, seen: w.auditor.durable, lost: func(n int64) { w.auditor.lost += n },
 		panicked: func(what string) { w.auditor.fail("assertion", "%s", what) }, durable: newRows(), live: newRows(), faulty: w.readFails, journal: o.journal}
 	return w
 }
@@ -203,11 +212,14 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func (w *world) readFails() bool {
+func (w *world) readFails() string {
 	if w.sweep != nil {
 		return w.sweep.strikesRead(w)
 	}
-	return !w.calm && w.p.up && w.rng.IntN(400) == 0
+	if !w.calm && w.p.up && w.rng.IntN(400) == 0 {
+		return unavailable
+	}
+	return ""
 }
 
 // policies are what the keys of a run may do; the figures are drawn.
@@ -369,6 +381,9 @@ func (w *world) crash() {
 		return
 	}
 	w.engine = next
+	if w.network {
+		w.reseed()
+	}
 	w.boot()
 }
 
