@@ -285,7 +285,7 @@ func lost(err error) bool {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch refused.Code {
 		case "40001", "40P01", "55P03", // serialization, deadlock, lock not to be had
-			"25P03", "57P01", "57P02", "57P03": // idle for too long, shut down, crashed, not up yet
+			"57014", "25P03", "57P01", "57P02", "57P03": // statement cancelled, idle for too long, shut down, crashed, not up yet
 			return true
 		}
 		return false

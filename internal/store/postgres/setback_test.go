@@ -121,3 +121,26 @@ func TestARowThatCannotBeReadFailsItsOwnCallAlone(t *testing.T) {
 		t.Errorf("%v", errs)
 	}
 }
+
+// TestAStatementThatIsCancelledIsTriedAgain: of a server that lets none take long, or an operator of it who ends one. It says
+// nothing about a call that waits for the lock.
+func TestAStatementThatIsCancelledIsTriedAgain(t *testing.T) {
+	url := postgrestest.Database(t)
+	db := node(t, postgres.Options{URL: url})
+	conn, err := pgx.Connect(t.Context(), url)
+	must(t, err)
+	defer conn.Close(t.Context()) //nolint:errcheck // what it held is let go of
+	_, err = conn.Exec(t.Context(), `BEGIN; SELECT FROM books FOR UPDATE`)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Log(t.Context(), &audit.Record{Kind: audit.KindSystem})
+		done <- err
+	}()
+	for cancelled := false; !cancelled; time.Sleep(time.Millisecond) {
+		query(t, url, `SELECT coalesce(bool_or(pg_cancel_backend(pid)), false) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`, &cancelled)
+	}
+	_, err = conn.Exec(t.Context(), `COMMIT`)
+	must(t, err)
+	must(t, <-done)
+}
