@@ -73,7 +73,7 @@ func TestEveryCallOfADayFailsOnceOnPostgreSQL(t *testing.T) {
 	var all []sweep
 	for _, how := range networkFailures {
 		for k := 1; k <= whole.calls.store; k++ {
-			if whole.commits[k] || slices.Contains(readFailures, how) {
+			if slices.Contains(whole.commits, k) || slices.Contains(readFailures, how) {
 				all = append(all, sweep{how: how, store: k})
 			}
 		}

@@ -20,7 +20,7 @@ type sweep struct {
 	how           string
 	store, vendor int
 	calls         struct{ agents, store, vendor int } // so far
-	commits       map[int]bool                        // which of the store's calls were for a commit
+	commits       []int                               // which of the store's calls were for a commit
 	crash         bool
 }
 
@@ -64,11 +64,11 @@ func (s *sweep) strikesRead(w *world) string {
 }
 
 func (s *sweep) strikesCommit(w *world) string {
+	before := s.calls.store
 	struck := s.counted(w)
-	if s.commits == nil {
-		s.commits = make(map[int]bool)
+	if s.calls.store > before {
+		s.commits = append(s.commits, s.calls.store)
 	}
-	s.commits[s.calls.store] = true
 	switch {
 	case !struck:
 		return ""
