@@ -260,8 +260,16 @@ func (s *Service) upToDate(tx store.Tx, u *vault.Upstream) error {
 		return err
 	}
 	if present, ok := s.Ring.Upstream(u.ID); ok && found {
+		there, err := decodeUpstream(stored)
+		if err != nil {
+			return err
+		}
 		known, err := encodeUpstream(present)
 		if err != nil {
+			return err
+		}
+		// An older program may have written it in another form.
+		if stored, err = encodeUpstream(&there); err != nil {
 			return err
 		}
 		if known.Name == stored.Name && bytes.Equal(known.Doc, stored.Doc) {
