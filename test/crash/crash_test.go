@@ -26,6 +26,8 @@ const (
 	// seedVariable chooses what agents want and when the program dies, as far as that is ours to choose: how the
 	// threads of two programs fall is not.
 	seedVariable = "KEYBRAKE_CRASH_SEED"
+	// oneVariable, set to anything, lets all agents of a generation share one vault key.
+	oneVariable = "KEYBRAKE_CRASH_ONE_KEY"
 	// generation is after how many rounds new vault keys come in place of those whose caps are full.
 	generation = 20
 	// wholeEvery is after how many rounds a long chain is read again from its beginning.
@@ -43,6 +45,12 @@ var kinds = []struct {
 	{"hourly", "refunds: write", []rule{{resource: "refunds", per: "hour", cents: 900_00}, {resource: "refunds", per: "hour", calls: 150}}},
 	{"intents", "payment_intents: write", []rule{{resource: "payment_intents", per: "total", cents: 400_00}, {resource: "*", per: "month", cents: 380_00}}},
 	{"both", "refunds: write, payment_intents: write", []rule{{resource: "*", per: "total", cents: 9000_00}, {resource: "refunds", per: "day", cents: 4000_00}}},
+}
+
+func init() {
+	if os.Getenv(oneVariable) != "" {
+		kinds = kinds[len(kinds)-1:]
+	}
 }
 
 // numberFrom is a number from the environment, or another one.
