@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,9 @@ func database(o *options) (*postgrestest.Server, error) {
 // nodes measures the store of several machines: two nodes on one PostgreSQL with 64 callers each, all on one hot cap, and
 // beside them what they replace, in turn on the same server.
 func nodes(ctx context.Context, o *options) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // as the gateway does, of which the two engines are the larger part
+	}
 	server, err := database(o)
 	if err != nil {
 		return err
