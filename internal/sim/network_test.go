@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"math/rand/v2"
 
 	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/ledger"
@@ -95,8 +96,8 @@ func (e *engine) comeBack() error {
 }
 
 // chance draws the fault of a transaction.
-func (w *world) chance() string {
-	n := w.rng.IntN(1000)
+func (w *world) chance(rng *rand.Rand) string {
+	n := rng.IntN(1000)
 	if !w.network {
 		switch {
 		case n < 8:

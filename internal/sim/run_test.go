@@ -134,12 +134,7 @@ func (w *world) commit(rng *rand.Rand) {
 			return
 		}
 	} else if !w.calm && w.p.up && !w.ending {
-		switch n := rng.IntN(1000); {
-		case n < 8:
-			fault = "unavailable"
-		case n < 9:
-			fault = "unknown"
-		}
+		fault = w.chance(rng)
 	}
 	w.engine.commit(w.engine.pick(rng), fault)
 	if w.engine.lazy && rng.IntN(4) == 0 {
