@@ -17,10 +17,10 @@ type Lease struct {
 
 // Held reports whether the node may act. It reads a clock and a number, and takes no lock: every call asks right before it
 // is sent.
-func (l *Lease) Held() bool {
-	until := l.until.Load()
-	return until > 0 && int64(l.clock()) < until
-}
+func (l *Lease) Held() bool { return l.holds(l.until.Load()) }
+
+// holds reports whether a lease that runs out then has not run out yet.
+func (l *Lease) holds(until int64) bool { return until > 0 && int64(l.clock()) < until }
 
 // Left is for how long the node may still act; 0: it may not.
 func (l *Lease) Left() time.Duration {

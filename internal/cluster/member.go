@@ -88,7 +88,7 @@ var ErrLease = errors.New("this node has not heard from the store within its lea
 func (m *Member) Hold() (expired func() error) {
 	until := m.lease.until.Load()
 	return func() error {
-		if until == 0 || int64(m.clock()) >= until {
+		if !m.lease.holds(until) {
 			return ErrLease
 		}
 		return nil

@@ -301,18 +301,28 @@ func (f *facts) addReservations(each func(*ledger.Reservation)) func(pgx.Rows) e
 }
 
 func (f *facts) addAttached(rows pgx.Rows) error {
+	return eachAttached(rows, func(at attachment, row codec.Reservation) error {
+		r, err := row.Decode()
+		if err != nil {
+			return err
+		}
+		f.reservations[r.ID] = r
+		f.attached[at] = r.ID
+		return nil
+	})
+}
+
+// eachAttached tells the rows of selectAttached.
+func eachAttached(rows pgx.Rows, each func(attachment, codec.Reservation) error) error {
 	for rows.Next() {
 		var c codec.Reservation
 		var idem []byte
 		if err := rows.Scan(&c.ID, &c.Key, &c.State, &c.At, &c.Fixed, &c.Moving, &idem); err != nil {
 			return err
 		}
-		r, err := c.Decode()
-		if err != nil {
+		if err := each(attachment{policy.KeyID(c.Key), string(idem)}, c); err != nil {
 			return err
 		}
-		f.reservations[r.ID] = r
-		f.attached[attachment{r.Key, string(idem)}] = r.ID
 	}
 	return rows.Err()
 }

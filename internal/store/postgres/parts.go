@@ -56,7 +56,7 @@ func (db *DB) readPart(b *pgx.Batch, l *locked) {
 // joining is the record that begins this node's part.
 func (db *DB) joining() *audit.Record {
 	return &audit.Record{
-		Kind: audit.KindSystem, Action: audit.ActionNodeJoin, Subject: db.label, Node: db.label,
+		Kind: audit.KindSystem, Action: audit.ActionNodeJoin, Subject: db.label,
 		Reason: fmt.Sprintf("%s, version %s", db.node, db.version),
 	}
 }

@@ -108,15 +108,10 @@ func (db *DB) readAttached(keys []attachment) (map[attachment]codec.Reservation,
 			return err
 		}
 		defer rows.Close()
-		for rows.Next() {
-			var c codec.Reservation
-			var idem []byte
-			if err := rows.Scan(&c.ID, &c.Key, &c.State, &c.At, &c.Fixed, &c.Moving, &idem); err != nil {
-				return err
-			}
-			found[attachment{policy.KeyID(c.Key), string(idem)}] = c
-		}
-		return rows.Err()
+		return eachAttached(rows, func(at attachment, row codec.Reservation) error {
+			found[at] = row
+			return nil
+		})
 	})
 	return found, err
 }
