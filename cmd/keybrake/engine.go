@@ -97,7 +97,7 @@ func (s *server) join(ctx context.Context) error {
 	}
 	s.member = cluster.New(cluster.Config{
 		Store: s.shared, Lease: time.Duration(s.settings.Lease) * time.Millisecond, Log: s.log,
-		Obeying: func() func([]store.BrakeRow) { return s.admin.Obeying() },
+		Obeying: func() func(int64, []store.BrakeRow) { return s.admin.Obeying() },
 		Follow:  func(ctx context.Context, c store.Changed) (bool, error) { return s.admin.Follow(ctx, c) },
 		Calls:   func() (answered, inFlight int64) { return s.metrics.Answered(), s.ring.InFlight(vault.All) },
 	})

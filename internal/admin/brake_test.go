@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -355,6 +356,49 @@ func TestBrakesThatChangeInTheStoreAreShown(t *testing.T) {
 	}
 	if key, _ := w.Ring.FindKey(k.ID); len(key.Frozen) != 0 {
 		t.Error("still frozen")
+	}
+}
+
+// TestALookThatBeganBeforeAResumptionDoesNotUndoIt: rows that were read before it stop nothing any more, and those that another
+// node wrote after it do.
+func TestALookThatBeganBeforeAResumptionDoesNotUndoIt(t *testing.T) {
+	w := newWorld(t)
+	k := w.key(t, "agent-support-refunds-one")
+	target := Target{Keys: []string{k.ID}}
+	look := func() pulled {
+		t.Helper()
+		p, err := w.readBrakes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if _, err := w.client.Kill(t.Context(), KillRequest{Target: target}); err != nil {
+		t.Fatal(err)
+	}
+	obeyOld, obeyNew := w.Obeying(), w.Obeying()
+	old := look()
+	if _, err := w.client.Resume(t.Context(), ResumeRequest{Target: target, Reason: "looked at"}); err != nil {
+		t.Fatal(err)
+	}
+	obeyOld(old.height, old.rows)
+	if !w.passes(t, k.Key, true) {
+		t.Error("what was read before the resumption stops the key again")
+	}
+	err := w.db.Update(t.Context(), store.LaneBrake, func(tx store.Tx) error { // as another node would
+		if err := tx.PutBrake(store.BrakeRow{Scope: store.KeyScope(policy.KeyID(k.ID)), Mode: vault.Stopped, At: tx.Now()}); err != nil {
+			return err
+		}
+		_, err := tx.Append(&audit.Record{Kind: audit.KindOperator, Action: "kill"})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := look()
+	obeyNew(since.height, since.rows)
+	if w.passes(t, k.Key, false) {
+		t.Error("a stop that came after the resumption is not obeyed")
 	}
 }
 

@@ -26,6 +26,9 @@ type brakes struct {
 	memory map[string]vault.Brake
 	// pulls counts the stops of each scope that began here.
 	pulls map[string]uint64
+	// lifted is the number of the record of each scope's last resumption here: rows that were read from books which end before
+	// it do not know of it.
+	lifted map[string]int64
 }
 
 // of is the brake that a scope must have: the stricter of row and memory.
@@ -43,16 +46,32 @@ func (b *brakes) of(scope string) vault.Brake {
 // syncBrakes reads the rows and makes the ring follow. It is called every killPoll.
 func (s *Service) syncBrakes(ctx context.Context) error {
 	obey := s.Obeying()
-	var rows []store.BrakeRow
-	err := s.Store.View(ctx, func(tx store.Tx) (err error) {
-		rows, err = tx.Brakes()
+	p, err := s.readBrakes(ctx)
+	if err != nil {
+		return err
+	}
+	obey(p.height, p.rows)
+	return nil
+}
+
+// pulled are the rows of brakes, and the number of the last record when they were read.
+type pulled struct {
+	height int64
+	rows   []store.BrakeRow
+}
+
+func (s *Service) readBrakes(ctx context.Context) (p pulled, err error) {
+	err = s.Store.View(ctx, func(tx store.Tx) (err error) {
+		if p.height, _, err = tx.Height(); err != nil {
+			return err
+		}
+		p.rows, err = tx.Brakes()
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("read brakes: %w", err)
+		return pulled{}, fmt.Errorf("read brakes: %w", err)
 	}
-	obey(rows)
-	return nil
+	return p, nil
 }
 
 // apply makes the ring show the rows. It expects brakes.mu.

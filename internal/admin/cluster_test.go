@@ -43,7 +43,7 @@ func joinNode(t *testing.T, url, name string, master *vault.Master, v *vendor) *
 	n := &node{db: db}
 	n.member = cluster.New(cluster.Config{
 		Store: db, Lease: time.Minute, // a machine may be busy with other tests
-		Obeying: func() func([]store.BrakeRow) { return n.Obeying() }, Follow: func(ctx context.Context, c store.Changed) (bool, error) { return n.Follow(ctx, c) },
+		Obeying: func() func(int64, []store.BrakeRow) { return n.Obeying() }, Follow: func(ctx context.Context, c store.Changed) (bool, error) { return n.Follow(ctx, c) },
 	})
 	n.Service = New(Config{
 		Store: db, Ring: vault.NewRing(master), Vocabulary: testVocabulary(), Prober: prober{upstream.NewClient(nil)},

@@ -11,23 +11,27 @@ import (
 	"github.com/keybrake/keybrake/internal/vault"
 )
 
-// Obeying begins a look at the store's brakes. What it returns makes the ring obey those that were read since; when that has
-// returned, no call that departs later passes one of them. Neither waits for anybody. One look ends before the next begins.
-func (s *Service) Obeying() (obey func([]store.BrakeRow)) {
+// Obeying begins a look at the store's brakes. What it returns makes the ring obey those that were read since, from books whose
+// last record had the number height; when that has returned, no call that departs later passes one of them that has not been
+// lifted. Neither waits for anybody. One look ends before the next begins.
+func (s *Service) Obeying() (obey func(height int64, rows []store.BrakeRow)) {
 	s.looked.Store(s.deeds.Load())
 	s.brakes.mu.Lock()
 	epoch := s.brakes.epoch
 	s.brakes.mu.Unlock()
-	return func(rows []store.BrakeRow) {
+	return func(height int64, rows []store.BrakeRow) {
 		s.brakes.mu.Lock()
 		defer s.brakes.mu.Unlock()
 		if s.brakes.epoch == epoch {
 			s.apply(rows)
 			return
 		}
-		// A brake was changed here meanwhile, so the rows may be older than that. What they stop is stopped all the same: too
-		// much, perhaps, until the next look.
+		// A brake was changed here meanwhile, so the rows may be older than that. What they stop is stopped all the same, too much
+		// perhaps until the next look, but for what was lifted here after they were read: that calls pass again has been told.
 		for _, row := range rows {
+			if height < s.brakes.lifted[row.Scope] {
+				continue
+			}
 			if was, ok := s.brakes.applied[row.Scope]; !ok || row.Mode < was.Mode {
 				s.brakes.applied[row.Scope] = row
 				s.show(row.Scope)

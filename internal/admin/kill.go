@@ -188,7 +188,9 @@ func (s *Service) pullDurably(ctx context.Context, who Actor, req KillRequest, s
 	ctx = context.WithoutCancel(ctx)
 	s.background.Go(func() {
 		var rows []store.BrakeRow
+		var record *audit.Record
 		err := s.act(ctx, store.LaneBrake, who, "kill", func(tx store.Tx, rec *audit.Record) error {
+			record = rec
 			present, err := tx.Brakes()
 			if err != nil {
 				return fmt.Errorf("read brakes: %w", err)
@@ -210,7 +212,9 @@ func (s *Service) pullDurably(ctx context.Context, who Actor, req KillRequest, s
 			rec.Diff = brakeDiff(rec.Diff, mode.String())
 			return nil
 		})
-		s.settlePull(rows, err)
+		if err == nil {
+			s.settlePull(rows, record.Seq)
+		}
 		done <- err
 	})
 	return done
@@ -233,15 +237,16 @@ func tightened(present, pull store.BrakeRow) store.BrakeRow {
 // pullers stands between the names in a brake's actor; no name has it.
 const pullers = ", "
 
-// settlePull ends what pullInMemory began: a durable stop is a row's, one that failed stays in memory.
-func (s *Service) settlePull(rows []store.BrakeRow, err error) {
+// settlePull ends what pullInMemory began: a durable stop is a row's, one that failed stays in memory. record is the number of
+// the stop's record: what was resumed after that, before this was called, stays resumed.
+func (s *Service) settlePull(rows []store.BrakeRow, record int64) {
 	s.brakes.mu.Lock()
 	defer s.brakes.mu.Unlock()
 	s.brakes.epoch++
-	if err != nil {
-		return
-	}
 	for _, row := range rows {
+		if record < s.brakes.lifted[row.Scope] {
+			continue
+		}
 		s.brakes.applied[row.Scope] = row
 		if row.Mode <= s.brakes.memory[row.Scope] {
 			delete(s.brakes.memory, row.Scope)

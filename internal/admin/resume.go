@@ -96,6 +96,7 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 	s.brakes.mu.Unlock()
 	waiting, cancel := context.WithTimeout(ctx, resumeWait)
 	defer cancel()
+	var record *audit.Record
 	err = s.act(waiting, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
 		var lifted []string
 		if err := s.mayLift(tx, who, lift); err != nil {
@@ -110,7 +111,7 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 				lifted = append(lifted, scope)
 			}
 		}
-		rec.Reason = req.Reason
+		record, rec.Reason = rec, req.Reason
 		s.describe(rec, scopes)
 		rec.Diff = brakeDiff(rec.Diff, strings.Join(append([]string{"normal"}, lifted...), " "))
 		return nil
@@ -118,7 +119,7 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 	if err != nil {
 		return ResumeAnswer{}, err
 	}
-	s.release(pulls)
+	s.release(pulls, record.Seq)
 	for _, scope := range scopes {
 		answer.Resumed = append(answer.Resumed, ringScope(scope).String())
 	}
@@ -149,7 +150,9 @@ func (s *Service) resumeBooks(ctx context.Context, who Actor, req ResumeRequest)
 		return ResumeAnswer{}, refuse(Invalid, "the books are resumed by themselves: say --books alone")
 	}
 	answer := ResumeAnswer{Scope: "books", Resumed: []string{}, Failed: []KeyError{}, Still: []Brake{}}
+	var record *audit.Record
 	err := s.act(ctx, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
+		record = rec
 		rows, err := tx.Brakes()
 		if err != nil {
 			return fmt.Errorf("read brakes: %w", err)
@@ -169,6 +172,8 @@ func (s *Service) resumeBooks(ctx context.Context, who Actor, req ResumeRequest)
 		return ResumeAnswer{}, err
 	}
 	s.brakes.mu.Lock()
+	s.brakes.epoch++
+	s.brakes.lifted[store.ScopeBooks] = record.Seq
 	delete(s.brakes.applied, store.ScopeBooks)
 	s.brakes.mu.Unlock()
 	answer.Resumed = append(answer.Resumed, "books")
@@ -178,7 +183,7 @@ func (s *Service) resumeBooks(ctx context.Context, who Actor, req ResumeRequest)
 
 // release lets calls pass in memory. A scope that was stopped since the resumption began stays as it is:
 // which of the two came last is in the rows, and that stop, or the next round of syncBrakes, shows it.
-func (s *Service) release(pulls map[string]uint64) {
+func (s *Service) release(pulls map[string]uint64, record int64) {
 	s.brakes.mu.Lock()
 	defer s.brakes.mu.Unlock()
 	s.brakes.epoch++
@@ -186,6 +191,7 @@ func (s *Service) release(pulls map[string]uint64) {
 		if s.brakes.pulls[scope] != n {
 			continue
 		}
+		s.brakes.lifted[scope] = record
 		delete(s.brakes.applied, scope)
 		delete(s.brakes.memory, scope)
 		s.show(scope)

@@ -144,6 +144,7 @@ func New(c Config) *Service {
 	s.brakes.applied = make(map[string]store.BrakeRow)
 	s.brakes.memory = make(map[string]vault.Brake)
 	s.brakes.pulls = make(map[string]uint64)
+	s.brakes.lifted = make(map[string]int64)
 	return s
 }
 

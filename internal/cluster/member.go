@@ -36,9 +36,9 @@ type Config struct {
 	Store store.Shared
 	// Lease is how long the node may act on what it read; 0 = DefaultLease.
 	Lease time.Duration
-	// Obeying is called before the brakes are read; what it returns makes the node obey them: when that has returned, no later
-	// call passes one. Neither waits for anybody.
-	Obeying func() func([]store.BrakeRow)
+	// Obeying is called before the brakes are read; what it returns makes the node obey them, as they are in books with
+	// height records: when that has returned, no later call passes one. Neither waits for anybody.
+	Obeying func() func(height int64, rows []store.BrakeRow)
 	// Follow makes the node act on everything else that has changed. It returns false if it could not yet, because an operator's
 	// change is just being made here: then it is told again.
 	Follow func(context.Context, store.Changed) (bool, error)
@@ -135,7 +135,7 @@ func (m *Member) Look(ctx context.Context) error {
 		m.braked, m.control = 0, 0 // the next look reads everything
 		return errBackwards
 	}
-	obey(changed.Brakes)
+	obey(changed.Height, changed.Brakes)
 	news := changed.Control != m.braked
 	m.braked = changed.Control
 	m.lease.renew(asked)

@@ -48,8 +48,8 @@ func joinFor(t *testing.T, url, name string, lease time.Duration) *node {
 	n := &node{db: db, now: time.Hour}
 	n.Member = New(Config{
 		Store: db, Lease: lease,
-		Obeying: func() func([]store.BrakeRow) {
-			return func(rows []store.BrakeRow) {
+		Obeying: func() func(int64, []store.BrakeRow) {
+			return func(_ int64, rows []store.BrakeRow) {
 				n.mu.Lock()
 				defer n.mu.Unlock()
 				n.brakes = nil

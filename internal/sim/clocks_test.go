@@ -71,7 +71,7 @@ func joinApart(t *testing.T, w *world, url string, off time.Duration) *clockNode
 	n := &clockNode{process: &process{ring: vault.NewRing(w.master)}, off: off, db: db}
 	n.member = cluster.New(cluster.Config{
 		Store: db, Lease: time.Minute, // a machine may be busy with other tests
-		Obeying: func() func([]store.BrakeRow) { return n.service.Obeying() },
+		Obeying: func() func(int64, []store.BrakeRow) { return n.service.Obeying() },
 		Follow:  func(ctx context.Context, c store.Changed) (bool, error) { return n.service.Follow(ctx, c) },
 	})
 	log := slog.New(w.log)

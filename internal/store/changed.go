@@ -11,6 +11,8 @@ type Changed struct {
 	// Control is the number of changes so far. If it is what the node knows, nothing has changed, and all lists but the
 	// brakes are empty.
 	Control int64
+	// Height is the number of the last record.
+	Height int64
 	// At is when the last record was written, by the store's clock.
 	At time.Time
 	// Brakes are all that are pulled, freezes included.

@@ -17,9 +17,9 @@ func (db *DB) Changes(ctx context.Context, since int64) (store.Changed, error) {
 	var c store.Changed
 	batch := &pgx.Batch{}
 	batch.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE`)
-	batch.Queue(`SELECT control, at FROM books WHERE one = 1`).QueryRow(func(row pgx.Row) error {
+	batch.Queue(`SELECT control, seq, at FROM books WHERE one = 1`).QueryRow(func(row pgx.Row) error {
 		var at int64
-		err := row.Scan(&c.Control, &at)
+		err := row.Scan(&c.Control, &c.Height, &at)
 		c.At = codec.FromMicros(at)
 		return err
 	})
