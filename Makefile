@@ -30,6 +30,11 @@ test: setup ## everything that must be green: vet, tests, race detector on the c
 generate: ## the parts of docs/ that show the catalog and the presets
 	$(GO) test -count=1 ./docs -run TestGenerated -update
 
+# The race detector needs a C compiler. What the second module drives is the program itself, built with it.
+race: setup ## the race detector over everything: both modules, and the programs that the second one drives
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m ./...
+	cd test && KEYBRAKE_RACE=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 40m $$($(GO) list ./... | grep -v -e /bench -e /packaging)
+
 check: ## format, vet and staticcheck over both modules, repo rules, short tests
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
@@ -69,6 +74,10 @@ bench-nodes: build ## two nodes and two gateways on one PostgreSQL, beside one t
 bench-pages: build ## how long the console's pages take over 10,000 keys and 5 million records; makes a 5 GB store, once
 	cd test && $(GO) build -o ../build/bench ./bench
 	build/bench run -keybrake build/keybrake -what pages -keys 10000
+
+soak: build ## an hour (LAST) of ordinary calls and trouble: whether memory, goroutines or descriptors grow
+	cd test && $(GO) build -o ../build/bench ./bench
+	build/bench run -keybrake build/keybrake -what soak -warm 2m -last $${LAST:-1h}
 
 # SEED=N makes the agents of the second want the same things again; how two programs' threads fall is nobody's to choose.
 crash: ## processes killed with SIGKILL under load: the store alone (200 times), the whole program (300 times, and 60 while records move into archives), or ROUNDS times

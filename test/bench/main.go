@@ -1,7 +1,7 @@
 // Command bench measures Keybrake from outside: real processes on one machine, driven over HTTP by a closed
 // loop of connections. It prints tables; docs/benchmarks.md keeps them with what they mean.
 //
-//	bench run -keybrake BIN [-caddy BIN] [-what create,refund,lone,reads,big,export,pages,compare,nodes,gateways]
+//	bench run -keybrake BIN [-caddy BIN] [-what create,refund,lone,reads,big,export,pages,compare,nodes,gateways,soak]
 //	bench forward -listen ADDR -to HOST:PORT      the bare forwarder that reads are compared with
 //	bench fill -dir DIR -keys N -rows N           a large store, made once and kept
 //

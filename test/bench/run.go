@@ -62,7 +62,7 @@ func run(args []string) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, *options) error
-	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"export", export}, {"pages", pages}, {"compare", compare}, {"nodes", nodes}, {"gateways", gateways}} {
+	}{{"create", create}, {"refund", refund}, {"lone", lone}, {"reads", reads}, {"big", big}, {"export", export}, {"pages", pages}, {"compare", compare}, {"nodes", nodes}, {"gateways", gateways}, {"soak", soak}} {
 		if !slices.Contains(o.what, part.name) {
 			continue
 		}
