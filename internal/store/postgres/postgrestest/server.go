@@ -175,8 +175,14 @@ func (s *Server) Restart(t testing.TB) {
 	}
 }
 
+// programsVariable names the folder with initdb and postgres, where tests are to run on another version than the machine's.
+const programsVariable = "KEYBRAKE_TEST_POSTGRES_BIN"
+
 // binaries is the folder with initdb and postgres.
 func binaries() (string, error) {
+	if dir := os.Getenv(programsVariable); dir != "" {
+		return filepath.Abs(dir)
+	}
 	if path, err := exec.LookPath("initdb"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil { // the rest lies where it really is
 			return filepath.Dir(path), nil
@@ -222,6 +228,7 @@ func newOn(host Host, within string, settings ...string) (s *Server, err error) 
 	conf := append([]string{
 		"unix_socket_directories=''", "shared_buffers=64MB", "max_connections=200",
 		"log_min_messages=fatal", "fsync=on", "jit=off",
+		"wal_keep_size=128MB", // for a standby that is being copied
 	}, settings...)
 	if err := appendTo(filepath.Join(dir, "postgresql.conf"), strings.Join(conf, "\n")+"\n"); err != nil {
 		return nil, err
@@ -291,7 +298,15 @@ func (s *Server) leaveRoot() error {
 		return err
 	}
 	s.who = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	return os.Chown(s.dir, int(uid), int(gid))
+	return own(s.dir, s.who)
+}
+
+// own gives a file to the user under whom a server runs; nil: it is ours already.
+func own(path string, who *syscall.Credential) error {
+	if who == nil {
+		return nil
+	}
+	return os.Chown(path, int(who.Uid), int(who.Gid))
 }
 
 // usualPort is PostgreSQL's.

@@ -5,10 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -49,11 +48,15 @@ func (s *Server) standby(ctx context.Context, host Host, address string, port in
 	if err := standby.leaveRoot(); err != nil {
 		return nil, err
 	}
-	copying := exec.CommandContext(ctx, filepath.Join(filepath.Dir(s.binary), "pg_basebackup"), "--pgdata", dir, "--write-recovery-conf",
-		"--checkpoint", "fast", "--no-sync", "--dbname", fmt.Sprintf("host=%s port=%d user=%s application_name=standby", address, port, superuser))
-	copying.Dir, copying.SysProcAttr = dir, &syscall.SysProcAttr{Credential: standby.who}
-	if out, err := host.output(copying); err != nil {
-		return nil, fmt.Errorf("copy the server: %w: %s", err, out)
+	if err := s.copyTo(ctx, dir, standby.who); err != nil {
+		return nil, fmt.Errorf("copy the server: %w", err)
+	}
+	follow := fmt.Sprintf("primary_conninfo='host=%s port=%d user=%s application_name=standby'\n", address, port, superuser)
+	if err := appendTo(filepath.Join(dir, "postgresql.conf"), follow); err != nil {
+		return nil, err
+	}
+	if err := give(filepath.Join(dir, "standby.signal"), nil, standby.who); err != nil {
+		return nil, err
 	}
 	if standby.Port, err = host.freePort(); err != nil {
 		return nil, err
@@ -61,21 +64,62 @@ func (s *Server) standby(ctx context.Context, host Host, address string, port in
 	return standby, standby.run()
 }
 
-// output runs a process on the host and returns what it printed.
-func (h Host) output(cmd *exec.Cmd) ([]byte, error) {
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	ended := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: where it has been, nothing else may run
-		err := h.Start(cmd)
-		if err == nil {
-			err = cmd.Wait()
+// copyTo copies the server's data folder while it serves, as PostgreSQL's own low-level backup does. (pg_basebackup does not
+// come with every distribution of the server, and refuses one that is newer than itself.)
+func (s *Server) copyTo(ctx context.Context, dir string, owner *syscall.Credential) error {
+	conn, err := pgx.Connect(ctx, s.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was answered
+	if _, err := conn.Exec(ctx, "SELECT pg_backup_start('standby', true)"); err != nil {
+		return err
+	}
+	if err := copyFiles(s.dir, dir, owner); err != nil {
+		return err
+	}
+	var label string // without it the copy would begin where its control file says, which is too late
+	if err := conn.QueryRow(ctx, "SELECT labelfile FROM pg_backup_stop(false)").Scan(&label); err != nil {
+		return err
+	}
+	return give(filepath.Join(dir, "backup_label"), []byte(label), owner)
+}
+
+// copyFiles copies a server's files, but not those of the running process. What vanishes meanwhile is not needed.
+func copyFiles(from, to string, owner *syscall.Credential) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
-		ended <- err
-	}()
-	err := <-ended
-	return out.Bytes(), err
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		switch {
+		case err != nil:
+			return err
+		case name == "." || name == "postmaster.pid" || name == "postmaster.opts":
+			return nil
+		case entry.IsDir():
+			return errors.Join(os.Mkdir(filepath.Join(to, name), 0o700), own(filepath.Join(to, name), owner))
+		}
+		content, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return give(filepath.Join(to, name), content, owner)
+	})
+}
+
+// give writes a file that belongs to a server.
+func give(path string, content []byte, owner *syscall.Credential) error {
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return err
+	}
+	return own(path, owner)
 }
 
 // Synchronous makes every commit wait until a standby has it, from now on and on whatever is copied from this server.
