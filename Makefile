@@ -89,6 +89,9 @@ cluster: ## three gateways on a PostgreSQL with a standby through ROUNDS rounds 
 	cd test && KEYBRAKE_CLUSTER_ROUNDS=$${ROUNDS:-200} KEYBRAKE_CLUSTER_STOPS=$${STOPS:-1000} KEYBRAKE_CRASH_SEED=$${SEED:-} \
 		$(GO) test -count=1 -v -timeout 90m -run 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash
 
+postgres-versions: ## what concerns PostgreSQL on versions 16, 17 and 18, whose programs come from npm; VERSIONS="17 18" chooses, ROUNDS=N rounds of a cluster's trouble (8)
+	@scripts/postgres-versions $(VERSIONS)
+
 sim: ## the whole gateway under a scheduler: SEEDS seeds (default 2000) of CALLS calls (500), all failures of a day, 20 seeds again in SQLite and PostgreSQL, and PG_SEEDS seeds (40) and all failures of a day with PostgreSQL in the loop; SEED=N SEEDS=1 STEPS=1 replays one
 	KEYBRAKE_SIM_SEEDS=$${SEEDS:-2000} KEYBRAKE_SIM_CALLS=$${CALLS:-500} KEYBRAKE_SIM_SEED=$${SEED:-1} KEYBRAKE_SIM_STEPS=$${STEPS:-0} \
 		KEYBRAKE_SIM_ENGINE_SEEDS=$${SEEDS:-20} KEYBRAKE_SIM_SWEEP=1 KEYBRAKE_SIM_LIVE=20 KEYBRAKE_SIM_HISTORIES=30 \
@@ -104,4 +107,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, PART=K/N does a part, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -part $${PART:-1/1} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build dist setup pictures test generate check image recipes demo bench bench-go bench-load bench-nodes bench-pages crash cluster sim fuzz mutate
+.PHONY: help run build dist setup pictures test generate check image recipes demo bench bench-go bench-load bench-nodes bench-pages crash cluster postgres-versions sim fuzz mutate
