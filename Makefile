@@ -80,7 +80,7 @@ soak: build ## an hour (LAST) of ordinary calls and trouble: whether memory, gor
 	build/bench run -keybrake build/keybrake -what soak -warm 2m -last $${LAST:-1h}
 
 # SEED=N makes the agents of the second want the same things again; how two programs' threads fall is nobody's to choose.
-crash: ## processes killed with SIGKILL under load: the store alone (200 times), the whole program (300 times, and 60 while records move into archives), or ROUNDS times
+crash: ## processes killed with SIGKILL under load: the store alone (200 times), the whole program (300 times, a third as often on PostgreSQL, and 60 while records move into archives), or ROUNDS times
 	KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-200} $(GO) test -count=1 -v -timeout 60m -run Kill ./internal/store/sqlite
 	cd test && KEYBRAKE_CRASH_ROUNDS=$${ROUNDS:-300} KEYBRAKE_CRASH_SEED=$${SEED:-} $(GO) test -count=1 -v -timeout 60m -skip 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash
 

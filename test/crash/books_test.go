@@ -134,6 +134,28 @@ func beginReading(t testing.TB, driver, address string, level sql.IsolationLevel
 	}
 }
 
+// awaitTakenOver waits until nothing is on the wire of a process that is dead: on PostgreSQL others know that one is once it
+// has been silent for long.
+func (w *world) awaitTakenOver() {
+	w.t.Helper()
+	for until := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		tx, end := w.snapshot()
+		var open int
+		err := tx.QueryRow("SELECT count(*) FROM reservations WHERE state = 0").Scan(&open)
+		end()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if open == 0 {
+			return
+		}
+		if time.Now().After(until) {
+			w.t.Errorf("%d calls of dead nodes are on the wire still", open)
+			return
+		}
+	}
+}
+
 // read brings the books up to what a store and its archive folder hold. Records that were read before are read again with whole.
 func (b *books) read(t testing.TB, tx *sql.Tx, archive string, whole bool) {
 	t.Helper()

@@ -234,22 +234,7 @@ func (s *storm) end() {
 	w := s.w
 	w.t.Helper()
 	w.awaitNodes()
-	for until := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		tx, end := w.snapshot()
-		var open int
-		err := tx.QueryRow("SELECT count(*) FROM reservations WHERE state = 0").Scan(&open)
-		end()
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if open == 0 {
-			break
-		}
-		if time.Now().After(until) {
-			w.t.Errorf("%d calls of dead nodes are on the wire still", open)
-			break
-		}
-	}
+	w.awaitTakenOver()
 	w.ops = w.nodes[0].ops // its node may be another process than in the last round
 	s.season.last()
 	if v, err := w.ops.VerifyAudit(w.t.Context()); err != nil || !v.OK {

@@ -55,8 +55,10 @@ type world struct {
 	// A cluster has these as well; they are nil where one gateway after the other serves a file.
 	nodes []*node
 	pair  *pair
-	kills int
-	setup int // things prepared at Stripe
+	// server has the books where one gateway after the other serves PostgreSQL; nil: they are in a file, or a cluster's.
+	server *postgrestest.Server
+	kills  int
+	setup  int // things prepared at Stripe
 }
 
 // principal is a vault key whose calls concern one customer that nobody else has: whatever moves at Stripe for that
@@ -212,19 +214,38 @@ func (p *process) waitFor(re *regexp.Regexp) string {
 // store is the file that all gateways of the world serve.
 func (w *world) store() string { return filepath.Join(w.dir, "kb.db") }
 
+// postgres is the connection string of the PostgreSQL with the books, as the test itself reaches it; empty: they are in a file.
+func (w *world) postgres() string {
+	switch {
+	case w.pair != nil:
+		return w.pair.url()
+	case w.server != nil:
+		return w.server.URL(database)
+	}
+	return ""
+}
+
+// beside is what the names of all files beside the store begin with.
+func (w *world) beside() string {
+	if w.server != nil {
+		return filepath.Join(w.dir, "keybrake")
+	}
+	return w.store()
+}
+
 // archive is the folder of the archive files.
 func (w *world) archive() string {
 	if w.pair != nil {
 		return filepath.Join(w.dir, "archive")
 	}
-	return w.store() + ".archive"
+	return w.beside() + ".archive"
 }
 
 // snapshot reads the books as they stand; the second result ends it.
 func (w *world) snapshot() (*sql.Tx, func()) {
 	w.t.Helper()
-	if w.pair != nil {
-		return beginReading(w.t, "pgx", w.pair.url(), sql.LevelRepeatableRead)
+	if url := w.postgres(); url != "" {
+		return beginReading(w.t, "pgx", url, sql.LevelRepeatableRead)
 	}
 	return snapshot(w.t, w.store())
 }
@@ -232,6 +253,9 @@ func (w *world) snapshot() (*sql.Tx, func()) {
 // launch starts a gateway and does not wait until it serves.
 func (w *world) launch(before func(*exec.Cmd)) *process {
 	w.t.Helper()
+	if w.server != nil {
+		return w.serve(here, before, w.ready(), "--store", w.postgres(), "--data", w.dir, "--node", "lone")
+	}
 	return w.serve(here, before, w.ready(), "--store", "sqlite:"+w.store())
 }
 
