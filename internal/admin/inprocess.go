@@ -46,8 +46,10 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	}()
 	select {
 	case <-w.begun:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	case <-r.Context().Done(): // not ctx: the handler's end ends that, also when its answer has no body
+		err := context.Cause(r.Context())
+		_ = read.CloseWithError(err) // never fails; else what the handler says after all waits for a reader for good
+		return nil, err
 	}
 	if w.failed != nil {
 		return nil, w.failed

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/keybrake/keybrake/internal/vault"
@@ -75,6 +76,45 @@ func TestAnAnswerThatBreaksOffIsNoWholeOne(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnAnswerThatNobodyWaitsForKeepsNothing: a page that was left before its answer began must not hold the handler for good.
+func TestAnAnswerThatNobodyWaitsForKeepsNothing(t *testing.T) {
+	asked, left, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(asked)
+		<-left
+		_, err := io.WriteString(w, `{"items":[]}`)
+		ended <- err
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-asked; leave() }()
+	if _, err := As(h, Actor{Name: "ines", Role: vault.RoleAdmin}).Keys(ctx, KeyFilter{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("who left is told %v", err)
+	}
+	close(left)
+	if err := <-ended; err == nil {
+		t.Error("the handler is told that its answer was read")
+	}
+}
+
+func TestAnAnswerWithoutABodyIsAlwaysHeard(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	c := As(h, Actor{Name: "ines", Role: vault.RoleAdmin})
+	var callers sync.WaitGroup
+	for range 64 { // so that an answer ends before its caller looks
+		callers.Go(func() {
+			for range 200 {
+				answer, err := c.http.Get(c.base)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = answer.Body.Close()
+			}
+		})
+	}
+	callers.Wait()
 }
 
 func TestStatus(t *testing.T) {
