@@ -103,7 +103,7 @@ func TestWhatIsDoneAtOneNodeHoldsAtAllOthers(t *testing.T) {
 
 	killed, err := a.client.Kill(t.Context(), KillRequest{Target: Target{Keys: []string{"agent"}}, ReadOnly: true})
 	must(err)
-	if len(killed.Nodes) != 1 || killed.Nodes[0].Name != "b" || killed.Nodes[0].Expired || killed.Warning != "" {
+	if len(killed.Nodes) != 1 || killed.Nodes[0].Name != "b" || killed.Nodes[0].Expired || killed.Warning != "" || killed.DurableMS <= 0 || killed.DurableMS > killed.EffectiveMS {
 		t.Errorf("killed: %+v; want node b to have said so", killed)
 	}
 	if passes(true) || !passes(false) {

@@ -51,6 +51,8 @@ type KillAnswer struct {
 	Mode        string     `json:"mode" doc:"stopped or read-only"`
 	InFlight    int64      `json:"in_flight" doc:"calls that were on their way to the vendor already"`
 	EffectiveMS float64    `json:"effective_ms" doc:"milliseconds until no later call could pass, at any node, and that was durable"`
+	// DurableMS is when the node that answers let nothing of it pass any more and that was durable: what its own part took.
+	DurableMS float64 `json:"durable_ms,omitempty" doc:"milliseconds until it was durable and in force at the node that answers; absent: it is in memory only"`
 	// Nodes are the other nodes of a cluster.
 	Nodes []NodeAck `json:"nodes,omitempty" doc:"when the other nodes let nothing of it pass any more"`
 	// Warning says that the stop holds in memory and where it was left to be made durable.
@@ -153,6 +155,7 @@ func (s *Service) Kill(ctx context.Context, who Actor, req KillRequest) (KillAns
 	if err != nil {
 		answer.Warning = s.leaveKillFile(who, scopes, mode, err)
 	} else {
+		answer.DurableMS = milliseconds(time.Since(start))
 		s.heard(ctx, &answer)
 	}
 	answer.EffectiveMS = milliseconds(time.Since(start))

@@ -139,7 +139,7 @@ func TestWhatAStopRefusedSinceIsCounted(t *testing.T) {
 	refused(one, audit.KindDenied, 0, policy.CodeKeyKilled) // by an earlier stop
 	s.clock.pass(time.Minute)
 	page := s.post("/stop", url.Values{"target": {"key:" + one.ID}, "mode": {"stopped"}})
-	if !strings.Contains(shown(page.body), "0 calls refused since.") {
+	if !strings.Contains(shown(page.body), "0 calls refused since , 0 passed.") {
 		t.Errorf("at once: %s", shown(page.body))
 	}
 	s.clock.pass(time.Second)
@@ -148,8 +148,70 @@ func TestWhatAStopRefusedSinceIsCounted(t *testing.T) {
 	refused(one, audit.KindDenied, 0, policy.CodeScopeDenied)
 	refused(two, audit.KindDenied, 0, policy.CodeKeyKilled)
 	page = s.get(page.url)
-	if says := shown(page.body); !strings.Contains(says, "37 calls refused since.") || !strings.Contains(says, "The first 1.0 s after the press: refunds.create of agent-support-refunds-one") {
+	if says := shown(page.body); !strings.Contains(says, "37 calls refused since , 0 passed.") || !strings.Contains(says, "The first 1.0 s after the press: refunds.create of agent-support-refunds-one") {
 		t.Errorf("then: %s", says)
+	}
+}
+
+// How many calls passed since a stop is told only where it is known: a call that came before it, or one that was stopped after
+// it had been admitted, is none, and once the brake was lifted nobody can tell.
+func TestWhatPassedSinceAStopIsCountedWhileItHolds(t *testing.T) {
+	s := newSite(t)
+	one, two := s.key("agent-support-refunds-one"), s.key("agent-support-refunds-two")
+	log := func(rec audit.Record) int64 {
+		t.Helper()
+		rec.Key, rec.Operation = policy.KeyID(one.ID), "refunds.create"
+		entries, err := s.db.Log(t.Context(), &rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return entries[0].Seq
+	}
+	says := func(page seen, want, never string) {
+		t.Helper()
+		if text := shown(page.body); !strings.Contains(text, want) || never != "" && strings.Contains(text, never) {
+			t.Errorf("not %q, or %q: %s", want, never, text)
+		}
+	}
+	read, write := audit.Judged{Access: policy.Read}, audit.Judged{Access: policy.Write}
+	writes := s.post("/stop", url.Values{"target": {"key:" + one.ID}, "mode": {"read-only"}})
+	s.clock.pass(time.Second)
+	log(audit.Record{Kind: audit.KindIntent, Verdict: "allow", Judged: read})
+	says(s.get(writes.url), "0 passed.", "")
+
+	all := s.post("/stop", url.Values{"target": {"key:" + one.ID}, "mode": {"stopped"}})
+	says(s.get(writes.url), "0 calls refused since .", "passed") // another brake has taken its place
+	s.clock.pass(time.Second)
+	log(audit.Record{Kind: audit.KindIntent, Verdict: "allow", Judged: read, OursMicros: 1500, TheirsMicros: 2_000_000})
+	late := log(audit.Record{Kind: audit.KindIntent, Verdict: "allow", Judged: write})
+	log(audit.Record{Kind: audit.KindOutcome, Ref: late, Failures: []policy.Failure{{Code: policy.CodeKeyKilled}}})
+	says(s.get(all.url), "1 call refused since , 0 passed.", "")
+	log(audit.Record{Kind: audit.KindIntent, Verdict: "allow", Judged: write})
+	says(s.get(all.url), "1 passed which", "0 passed")
+	other := s.post("/stop", url.Values{"target": {"key:" + two.ID}, "mode": {"stopped"}})
+	says(other, "agent-support-refunds-two is stopped.", "2 brakes on")
+	says(other, "0 passed.", "")
+
+	s.post("/resume", url.Values{"target": {"key:" + one.ID}, "reason": {"it was a drill"}})
+	says(s.get(all.url), "1 call refused since .", "passed")
+}
+
+// What is left under the caps of what was stopped is as it was at that moment, whatever is settled afterwards.
+func TestAStopShowsItsKeysCaps(t *testing.T) {
+	s := newSite(t)
+	one, two := s.key("agent-support-refunds-one"), s.key("agent-support-refunds-two")
+	caps := func(page seen) string {
+		_, after, _ := strings.Cut(shown(page.body), "Caps at the moment of the stop")
+		before, _, _ := strings.Cut(after, "Resume")
+		return before
+	}
+	page := s.post("/stop", url.Values{"target": {"key:" + one.ID}, "mode": {"stopped"}})
+	if says := caps(page); !strings.Contains(says, "agent-support-refunds-one refunds per day $100.00 left of $100.00") || strings.Contains(says, two.Name) {
+		t.Errorf("of one key: %s", says)
+	}
+	page = s.post("/stop", url.Values{"target": {"all"}, "mode": {"stopped"}})
+	if says := caps(page); !strings.Contains(says, one.Name) || !strings.Contains(says, two.Name) {
+		t.Errorf("of everything: %s", says)
 	}
 }
 

@@ -3,10 +3,12 @@ package console
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/cluster"
 	"github.com/keybrake/keybrake/internal/store"
 )
@@ -38,9 +40,28 @@ func TestNodesAreOnTheOverviewAndInTheEffectOfAStop(t *testing.T) {
 		}
 	}
 	page = s.post("/stop", url.Values{"target": {"all"}, "mode": {"stopped"}, "reason": {"it loops"}}).body
-	for _, want := range []string{"at all nodes", "12.0 ms", "640.0 ms", "its lease ran out"} {
+	for _, want := range []string{"at the slowest node", "3 of 3", "1 cut off: lease ran out", "took your press", "heard of it", "did not answer: its lease ran out", "scale 0 to 1,000 ms"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page after a stop does not say %q", want)
 		}
+	}
+}
+
+func TestTheTimesOfNodesAddUpFromThePress(t *testing.T) {
+	m := measured{Own: &admin.Node{ID: "node_aaaaaa", Name: "gw-a"}, Answer: admin.KillAnswer{DurableMS: 4.5, Nodes: []admin.NodeAck{
+		{Node: "node_bbbbbb", Name: "gw-b", MS: 12.25}, {Node: "node_cccccc", Name: "gw-c", MS: 640, Expired: true},
+	}}}
+	got, scale := m.nodes(map[string]int64{"gw-a/aaaaaa": 3, "gw-b/bbbbbb": 34, "gw-b/dddddd": 7})
+	want := []nodeTime{
+		{Name: "gw-a", Own: true, MS: 4.5, Width: "0.45%", Refused: 3},
+		{Name: "gw-b", MS: 16.75, Width: "1.68%", Refused: 34}, // its records, not those of an earlier process of that name
+		{Name: "gw-c", Expired: true, MS: 644.5, Width: "64.45%"},
+	}
+	if !slices.Equal(got, want) || scale != 1000 {
+		t.Errorf("%+v on a scale to %d", got, scale)
+	}
+	m.Answer.DurableMS = 0
+	if got, _ := m.nodes(nil); got != nil {
+		t.Errorf("of a stop that is in memory only nothing was measured at other nodes: %+v", got)
 	}
 }

@@ -30,6 +30,7 @@ type record struct {
 	Trace     string   `json:"trace"`
 	Request   string   `json:"request"`
 	Operation string   `json:"operation"`
+	Access    string   `json:"access"` // read or write
 	Method    string   `json:"method"`
 	Route     string   `json:"route"`
 	Object    string   `json:"object"`

@@ -1,98 +1,13 @@
 package console
 
 import (
-	"crypto/rand"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/keybrake/keybrake/internal/admin"
 )
-
-// measured is a stop that was made here, as it was measured.
-type measured struct {
-	ID     string
-	At     time.Time
-	Who    string
-	Reason string
-	Answer admin.KillAnswer
-}
-
-// refusals are the calls that a stop has refused since it was pulled.
-type refusals struct {
-	Count int64
-	More  bool    // there are others that were not counted
-	First *record // nil: none yet
-	After string  // how long after the press the first one was
-}
-
-// refusedSince counts what a stop has refused, as far as one search reads.
-func (v *visit) refusedSince(m *measured) (out refusals, err error) {
-	f := admin.AuditFilter{Since: m.At, Code: "keybrake_key_killed", Ascending: true, Limit: 1000, Scan: auditScan}
-	if m.Answer.Mode == "read-only" {
-		f.Code = "keybrake_key_readonly"
-	}
-	if m.Answer.Scope == "key" && len(m.Answer.Stopped) == 1 {
-		f.Key = m.Answer.Stopped[0]
-	}
-	list, err := v.api.Audit(v.ctx(), f)
-	if err != nil {
-		return refusals{}, err
-	}
-	rows, err := readRecords(list.Items)
-	if err != nil {
-		return refusals{}, err
-	}
-	out.More = list.Next != ""
-	for i := range rows {
-		r := &rows[i]
-		if m.Answer.Scope != "all" && !slices.Contains(m.Answer.Stopped, r.Key) {
-			continue
-		}
-		if r.Kind == "folded" {
-			out.Count += r.Count
-			continue
-		}
-		if out.Count++; out.First == nil {
-			out.First, out.After = r, milliseconds(r.At.Sub(m.At))
-		}
-	}
-	return out, nil
-}
-
-// maxMeasured is how many stops are remembered for their page. The audit has all of them, without the measurement.
-const maxMeasured = 100
-
-// measurements are the last stops. Safe for concurrent use.
-type measurements struct {
-	mu   sync.Mutex
-	list []measured
-}
-
-func (m *measurements) keep(s measured) string {
-	s.ID = rand.Text()[:10]
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.list = append(m.list, s)
-	if len(m.list) > maxMeasured {
-		m.list = append([]measured(nil), m.list[1:]...)
-	}
-	return s.ID
-}
-
-func (m *measurements) find(id string) *measured {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range m.list {
-		if m.list[i].ID == id {
-			s := m.list[i]
-			return &s
-		}
-	}
-	return nil
-}
 
 // stopForm is the stop panel as a page: for links to it, and where popovers are missing.
 func (v *visit) stopForm() (*page, error) {
@@ -130,14 +45,15 @@ func (v *visit) stop() (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := v.stops.keep(measured{At: v.now, Who: v.who.Name, Reason: req.Reason, Answer: answer})
-	return nil, redirect("/stopped?" + url.Values{"stop": {id}}.Encode())
+	m := v.measure(answer)
+	m.Target, m.Reason = v.r.PostFormValue("target"), req.Reason
+	return nil, redirect("/stopped?" + url.Values{"stop": {v.stops.keep(m)}}.Encode())
 }
 
 // stoppedPage says what a stop did and what is stopped now.
 type stoppedPage struct {
 	Measured *measured // nil: it was not made here, or long ago
-	Refused  refusals  // by that stop
+	Since    aftermath // what became of calls since that stop
 	Brakes   []brakeView
 	Open     []admin.OpenCall
 	// At and Problem say why a resumption was refused, Target and Reason what was chosen and typed.
@@ -164,16 +80,16 @@ func viewBrake(b admin.Brake) brakeView {
 func (v *visit) stopped() (*page, error) { return v.stoppedWith(stoppedPage{}) }
 
 func (v *visit) stoppedWith(d stoppedPage) (*page, error) {
-	var err error
-	if d.Measured = v.stops.find(v.r.FormValue("stop")); d.Measured != nil {
-		if d.Refused, err = v.refusedSince(d.Measured); err != nil {
-			return nil, err
-		}
-	}
 	all := false
 	for _, b := range v.status.Brakes {
 		d.Brakes = append(d.Brakes, viewBrake(b))
 		all = all || b.Scope == "all" && b.Mode == "stopped"
+	}
+	var err error
+	if d.Measured = v.stops.find(v.r.FormValue("stop")); d.Measured != nil {
+		if d.Since, err = v.since(d.Measured, d.Brakes); err != nil {
+			return nil, err
+		}
 	}
 	open, err := v.api.OpenCalls(v.ctx(), "")
 	if err != nil {
@@ -190,6 +106,13 @@ func (v *visit) stoppedWith(d stoppedPage) (*page, error) {
 		p.Heading = plural(len(d.Brakes), "brake") + " on."
 	default:
 		p.Heading = "Nothing is stopped."
+	}
+	if d.Measured != nil {
+		i := slices.IndexFunc(d.Brakes, func(b brakeView) bool { return b.Target == d.Measured.Target })
+		if i >= 0 && !all && d.Brakes[i].Name != "" { // what was just pressed for, whatever else is stopped
+			p.Heading = d.Brakes[i].Name + " is " + d.Brakes[i].Mode + "."
+		}
+		p.Sub = d.Measured.words(v.zone(v.r))
 	}
 	return p, nil
 }

@@ -73,9 +73,17 @@ test("a stop, and what was measured", async () => {
   await v.page.getByText("In effect after").waitFor();
   const sdk = stripe(server.keys["agent-support-refunds-runner42"]);
   for (const call of [() => sdk.charges.list(), () => sdk.refunds.create({ charge: "ch_any" })]) await assert.rejects(call(), (e) => e.code === "keybrake_key_killed");
-  await v.page.locator("#refused").getByText("2 calls refused since.").waitFor(); // by itself: the page is live
-  await accessible(v.page);
-  await shot(v.page, "measured");
+  await v.page.locator("#refused").getByText("2 calls refused since, 0 passed.").waitFor(); // by itself: the page is live
+  await v.page.getByRole("heading", { name: "Caps at the moment of the stop" }).waitFor();
+  for (const colorScheme of ["light", "dark"]) {
+    for (const viewport of [wide, phone]) {
+      await v.page.emulateMedia({ colorScheme });
+      await v.page.setViewportSize(viewport);
+      await accessible(v.page);
+      await fits(v.page);
+      await shot(v.page, `measured-${viewport.width}-${colorScheme}`);
+    }
+  }
   await v.page.getByLabel("Reason", { exact: true }).fill("the loop is fixed");
   await v.page.locator("form[action='/resume'] input[value='" + at.key.replace("/keys/", "key:") + "']").check();
   await v.page.locator("form[action='/resume'] button").click();
