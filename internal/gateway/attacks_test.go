@@ -153,6 +153,9 @@ func TestTheCorpusIsWhole(t *testing.T) {
 type attackRange struct {
 	*world
 	keys map[string]string
+	// impatient is the address for requests that pause, whose limits are short. At URL a request has time enough, however busy
+	// the machine is.
+	impatient string
 }
 
 // TestEveryAttackIsRefusedAndRecorded sends the corpus over real sockets. Passed means: refused as the file says, on
@@ -195,9 +198,9 @@ func (r *attackRange) key(t *testing.T, as string) string {
 	_, err := r.Ring.ChangeKey(k.ID, func(k vault.Key) vault.Key {
 		switch as {
 		case "revoked":
-			k.Revoked = time.Now().Add(-time.Hour)
+			k.Revoked = r.Clock.Now().Add(-time.Hour)
 		case "expired":
-			k.Expires = time.Now().Add(-time.Hour)
+			k.Expires = r.Clock.Now().Add(-time.Hour)
 		}
 		return k
 	})
@@ -215,10 +218,18 @@ func (r *attackRange) key(t *testing.T, as string) string {
 func newRange(t *testing.T) *attackRange {
 	r := &attackRange{world: newWorld(t), keys: make(map[string]string)}
 	r.partial.Store(true) // raw requests are not counted
+	r.URL = r.listen(t, time.Minute, time.Minute)
+	r.impatient = r.listen(t, 300*time.Millisecond, 600*time.Millisecond)
+	return r
+}
+
+// listen serves the gateway behind its guard, with limits for a head and for a whole request.
+func (r *attackRange) listen(t *testing.T, head, whole time.Duration) (url string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	server := &http.Server{
-		Handler: r.Gateway, ReadHeaderTimeout: 300 * time.Millisecond, ReadTimeout: 600 * time.Millisecond, IdleTimeout: 300 * time.Millisecond,
+		Handler: r.Gateway, ReadHeaderTimeout: head, ReadTimeout: whole, IdleTimeout: head,
 		DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	done := make(chan struct{})
@@ -229,8 +240,7 @@ func newRange(t *testing.T) *attackRange {
 		}}))
 	}()
 	t.Cleanup(func() { must(t, server.Close()); <-done })
-	r.URL = "http://" + l.Addr().String()
-	return r
+	return "http://" + l.Addr().String()
 }
 
 // try sends one request and judges what came of it.
@@ -334,7 +344,7 @@ func (r *attackRange) expand(t *testing.T, s step, text string) string {
 		case "crlf":
 			return "\r\n"
 		case "pause":
-			return "\x00pause\x00"
+			return pause
 		case "bytes":
 			raw, err := hex.DecodeString(strings.ReplaceAll(rest, " ", ""))
 			must(t, err)
@@ -377,9 +387,16 @@ func (r *attackRange) named(word string) (string, bool) {
 	return v, ok
 }
 
+// pause stands in a request where its sender waits.
+const pause = "\x00pause\x00"
+
 // send writes a request, pausing where it says so, and reads one answer.
 func (r *attackRange) send(request string) (reply, error) {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
+	at := r.URL
+	if strings.Contains(request, pause) {
+		at = r.impatient
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(at, "http://"))
 	if err != nil {
 		return reply{}, err
 	}
@@ -388,7 +405,7 @@ func (r *attackRange) send(request string) (reply, error) {
 		return reply{}, err
 	}
 	go func() {
-		for part := range strings.SplitSeq(request, "\x00pause\x00") {
+		for part := range strings.SplitSeq(request, pause) {
 			if _, err := io.WriteString(conn, part); err != nil {
 				return // refused before all of it was read
 			}

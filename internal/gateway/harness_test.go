@@ -80,7 +80,7 @@ func newWorld(t testing.TB) *world { return buildWorld(t, setup{}) }
 
 func buildWorld(t testing.TB, s setup) *world {
 	t.Helper()
-	w := &world{t: t, Clock: &clock{}, Log: &logBook{}, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	w := &world{t: t, Clock: newClock(), Log: &logBook{}, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	w.Sandbox = sandbox.New(sandbox.Options{Seed: 1, Now: w.Clock.Now})
 	w.Seeded = w.Sandbox.Seed()
 	base, tlsConfig := w.serveUpstream(s)
@@ -140,7 +140,7 @@ func (w *world) serveUpstream(s setup) (*url.URL, *tls.Config) {
 
 // serve starts the gateway and registers the end of the world.
 func (w *world) serve(s setup, tlsConfig *tls.Config) {
-	list := []money.Rate{{ID: "r1", Currency: "eur", Value: 1_100_000_000_000, Source: money.RateTyped, AsOf: time.Now()}}
+	list := []money.Rate{{ID: "r1", Currency: "eur", Value: 1_100_000_000_000, Source: money.RateTyped, AsOf: w.Clock.Now()}}
 	if s.rates != nil {
 		list = s.rates
 	}
@@ -182,6 +182,14 @@ func must(t testing.TB, err error) {
 // clock is the wall clock with an offset that tests move forward.
 type clock struct{ offset atomic.Int64 }
 
+// newClock is ahead of the wall clock, at half past twelve UTC: the windows of caps end at no moment of a test that does not
+// ask for it, at whichever hour it runs.
+func newClock() *clock {
+	now, c := time.Now().UTC(), &clock{}
+	c.Advance(now.Truncate(24 * time.Hour).Add(36*time.Hour + 30*time.Minute).Sub(now))
+	return c
+}
+
 func (c *clock) Now() time.Time          { return time.Now().Add(time.Duration(c.offset.Load())) }
 func (c *clock) Advance(d time.Duration) { c.offset.Add(int64(d)) }
 func (b *logBook) String() string        { b.mu.Lock(); defer b.mu.Unlock(); return b.text.String() }
@@ -203,13 +211,13 @@ func (w *world) key(yaml string) (secret string, k *vault.Key) {
 	p, _, err := policy.Parse("test.yaml", []byte(yaml), w.adapter.Catalog().Vocabulary())
 	must(w.t, err)
 	text, digest, last4 := w.Ring.Master().Mint(vault.Test)
-	credential := vault.Credential{Digest: digest, Last4: last4, Created: time.Now()}
+	credential := vault.Credential{Digest: digest, Last4: last4, Created: w.Clock.Now()}
 	bare := *p
 	bare.Name, bare.Upstream = "", "" // as admin has it
 	id := vault.NewKeyID()
 	key := vault.Key{
 		ID: id, Name: p.Name + "-" + string(id)[4:8], Upstream: w.up.ID, Mode: vault.Test, Brake: vault.Normal,
-		Policy: p, PolicyDigest: policy.Digest(&bare), Created: time.Now(), Credentials: []vault.Credential{credential},
+		Policy: p, PolicyDigest: policy.Digest(&bare), Created: w.Clock.Now(), Credentials: []vault.Credential{credential},
 	}
 	row, err := store.EncodeKey(&key, policy.Format(p), key.PolicyDigest)
 	must(w.t, err)

@@ -199,7 +199,7 @@ func (w *world) stall() (release func()) {
 }
 
 func TestWhileTheStoreHangsAThousandCallsAreTurnedAwayAndNothingIsSentOrHeld(t *testing.T) {
-	w := buildWorld(t, setup{wait: 50 * time.Millisecond})
+	w := buildWorld(t, setup{wait: time.Second})
 	var keys []string
 	var held []*vault.Key
 	for range 10 {
@@ -227,7 +227,7 @@ func TestWhileTheStoreHangsAThousandCallsAreTurnedAwayAndNothingIsSentOrHeld(t *
 
 // The vendor answered; the store hangs. The agent hears the answer, the hold stays, and later it is settled.
 func TestASlowSettlementDoesNotKeepTheAnswerBack(t *testing.T) {
-	w := buildWorld(t, setup{wait: 50 * time.Millisecond})
+	w := buildWorld(t, setup{wait: time.Second})
 	key, k := w.key(intentsPolicy)
 	must(t, w.Sandbox.Inject(sandbox.Fault{Kind: sandbox.FaultHang, After: true}))
 	done := make(chan reply, 1)

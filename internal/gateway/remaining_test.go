@@ -18,8 +18,6 @@ func (r reply) remaining(t testing.TB, want string) {
 
 func TestARetryIsToldWhatItsCapsHaveLeft(t *testing.T) {
 	w := newWorld(t)
-	now := w.Clock.Now()
-	w.Clock.Advance(now.Truncate(time.Hour).Add(90 * time.Minute).Sub(now)) // far from the end of an hour
 	key, _ := w.key(moneyPolicy(allPerDay, `resource: refunds, per: hour, usd: 100.00`, `resource: refunds, per: total, calls: 9`))
 	charge := w.Seeded.Customers[0].Charges[0]
 	w.refund(key, charge, "2000", "Idempotency-Key", "k").want(t, 200, "").remaining(t, "*/day=980.00, refunds/hour=80.00, refunds/total=8calls")
@@ -39,7 +37,7 @@ func TestARetryIsToldWhatItsCapsHaveLeft(t *testing.T) {
 }
 
 func TestWhatIsLeftIsToldAsItIsAfterTheAnswer(t *testing.T) {
-	w := buildWorld(t, setup{deadline: deadline})
+	w := newWorld(t)
 	key, _ := w.key(moneyPolicy(`resource: "*", per: day, usd: 100.00`))
 	charge := w.Seeded.Customers[0].Charges[0]
 	// Stripe refuses it: nothing of the hold is left.

@@ -40,7 +40,7 @@ func (w *world) rotated(k *vault.Key, until time.Time) (text string) {
 	w.changed(k, func(k *vault.Key) {
 		before := k.Credentials[0]
 		before.Expires = until
-		k.Credentials = []vault.Credential{before, {Digest: digest, Last4: last4, Created: time.Now()}}
+		k.Credentials = []vault.Credential{before, {Digest: digest, Last4: last4, Created: w.Clock.Now()}}
 	})
 	return secret.Reveal()
 }
@@ -51,7 +51,7 @@ func TestTwoTextsOfAKeyShareItsCaps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Int64Range(1, 40).Draw(t, "cap in dollars")
 		first, k := w.key(fmt.Sprintf("name: agent-rotation-test-a\nscopes: {payment_intents: write}\ncustomers: any\ncaps: [{resource: payment_intents, per: day, usd: %d}]", limit))
-		second := w.rotated(k, time.Now().Add(time.Hour))
+		second := w.rotated(k, w.Clock.Now().Add(time.Hour))
 		asked := rapid.SliceOfN(rapid.Int64Range(50, 1200), 2, 12).Draw(t, "cents")
 		with := rapid.SliceOfN(rapid.SampledFrom([]string{first, second}), len(asked), len(asked)).Draw(t, "texts")
 		var wg sync.WaitGroup
@@ -86,7 +86,7 @@ func TestTwoTextsOfAKeyShareItsCaps(t *testing.T) {
 func TestTheOldTextOfAKeyEndsWithoutAJob(t *testing.T) {
 	w := newWorld(t)
 	old, k := w.key(refundPolicy)
-	next := w.rotated(k, time.Now().Add(time.Hour))
+	next := w.rotated(k, w.Clock.Now().Add(time.Hour))
 	charge := w.Seeded.Customers[0].Charges[0]
 	for _, text := range []string{old, next} {
 		w.refund(text, charge, "100").want(t, 200, "")
@@ -114,7 +114,7 @@ func TestARetryWithTheOtherTextIsTheSameCall(t *testing.T) {
 	old, k := w.key(refundPolicy)
 	charge := w.Seeded.Customers[0].Charges[0]
 	first := w.refund(old, charge, "9000", "Idempotency-Key", "mine").want(t, 200, "")
-	next := w.rotated(k, time.Now().Add(time.Hour))
+	next := w.rotated(k, w.Clock.Now().Add(time.Hour))
 	for _, text := range []string{next, old} {
 		if again := w.refund(text, charge, "9000", "Idempotency-Key", "mine").want(t, 200, ""); again.Raw != first.Raw {
 			t.Errorf("%s, first %s", again.Raw, first.Raw)
@@ -153,7 +153,7 @@ func TestAKeyThatEndsWhileItsCallWaitsDoesNotPass(t *testing.T) {
 				key, k := w.key(intentsPolicy)
 				w.changed(k, func(k *vault.Key) {
 					k.Credentials = append([]vault.Credential{}, k.Credentials...)
-					end(k, time.Now().Add(time.Hour))
+					end(k, w.Clock.Now().Add(time.Hour))
 				})
 				must(t, w.Sandbox.Inject(sandbox.Fault{Kind: sandbox.FaultHang, After: true, Times: 4}))
 				var before, waiting sync.WaitGroup
@@ -186,7 +186,7 @@ func TestAKeyThatEndsWhileItsCallWaitsDoesNotPass(t *testing.T) {
 func TestNoCallIsAdmittedAtTheEndOfItsKeyOrLater(t *testing.T) {
 	w := newWorld(t)
 	key, k := w.key(refundPolicy)
-	ends := time.Now().Add(time.Hour)
+	ends := w.Clock.Now().Add(time.Hour)
 	w.changed(k, func(k *vault.Key) { k.Expires = ends })
 	var once sync.Once
 	w.Faults.onAdmitting(func(*store.Admission) { once.Do(func() { w.Clock.Advance(time.Hour) }) }) // judged before, admitted after

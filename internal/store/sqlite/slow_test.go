@@ -59,7 +59,7 @@ func wantNothing(t *testing.T, db *sqlite.DB) {
 
 func TestWorkThatASlowStoreDidNotTakeUpIsWithdrawnForGood(t *testing.T) {
 	const callers = 1000
-	db := open(t, sqlite.Options{Wait: 50 * time.Millisecond})
+	db := open(t, sqlite.Options{Wait: time.Second})
 	version := storetest.Key(t, db, "key_1")
 	caps := []policy.Cap{storetest.DayCap("refunds", 1_000_000)}
 	release := stall(t, db)
