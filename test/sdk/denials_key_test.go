@@ -100,18 +100,6 @@ var keyDenials = []denial{
 		refused: "was rotated", cure: "Use the new one", cured: rightKey,
 	},
 	{
-		name: "an expired key", code: policy.CodeKeyExpired, call: refundOwn,
-		before: func(s *scene, a *ask) {
-			a.Key = s.expiring.Key
-			for state := ""; state != "expired"; time.Sleep(10 * time.Millisecond) {
-				var shown struct{ State string }
-				s.admin("GET", "keys/"+s.expiring.ID, nil, &shown)
-				state = shown.State
-			}
-		},
-		refused: "expired on", cure: "Ask its operator for a new one", cured: rightKey,
-	},
-	{
 		name: "a killed key", code: policy.CodeKeyKilled, call: refundOwn, before: stopKey,
 		refused: "is stopped", cure: "an operator has to resume it", cured: resumeKey,
 	},
@@ -144,5 +132,21 @@ var keyDenials = []denial{
 			s.mustPost(200, "/v1/refunds", "twice", refundOwn.Params)
 		},
 		refused: "writes are frozen", cure: "An operator must look at it and lift the freeze", cured: resumeKey,
+	},
+}
+
+// timeDenials come last: what they wait for comes about while the others are tried.
+var timeDenials = []denial{
+	{
+		name: "an expired key", code: policy.CodeKeyExpired, call: refundOwn,
+		before: func(s *scene, a *ask) {
+			a.Key = s.expiring.Key
+			for state := ""; state != "expired"; time.Sleep(10 * time.Millisecond) {
+				var shown struct{ State string }
+				s.admin("GET", "keys/"+s.expiring.ID, nil, &shown)
+				state = shown.State
+			}
+		},
+		refused: "expired on", cure: "Ask its operator for a new one", cured: rightKey,
 	},
 }

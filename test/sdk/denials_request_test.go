@@ -128,9 +128,9 @@ var moneyDenials = []denial{
 	},
 	{
 		name: "a cap in calls with nothing left", code: policy.CodeCapExceeded, call: ask{Op: "products.create", Params: map[string]string{"name": "shirt"}},
-		policy:  "scopes: {products: write}\ncaps: [{resource: products, per: hour, calls: 1}]\n",
+		policy:  "scopes: {products: write}\ncaps: [{resource: products, per: month, calls: 1}]\n",
 		before:  func(s *scene, _ *ask) { s.mustPost(200, "/v1/products", "", map[string]string{"name": "hat"}) },
-		refused: "The cap of 1 products calls per hour is used up", cure: "It resets at",
+		refused: "The cap of 1 products calls per month is used up", cure: "It resets at",
 	},
 	{
 		name: "an amount without a bound", code: policy.CodeUnmeterable, call: with(refundOwn, "instructions_email", "ada@example.com"),

@@ -46,7 +46,7 @@ const (
 )
 
 func denials() []denial {
-	return slices.Concat(keyDenials, requestDenials, moneyDenials, customerDenials, idempotencyDenials, upstreamDenials)
+	return slices.Concat(keyDenials, requestDenials, moneyDenials, customerDenials, idempotencyDenials, upstreamDenials, timeDenials)
 }
 
 func TestEveryDenialIsRaisedAndNoneIsRetried(t *testing.T) {
@@ -208,7 +208,7 @@ func (s *scene) recordsOf(id string, n int) []auditRecord {
 	if id == "" {
 		return nil
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		var page struct{ Items []auditRecord }
 		s.admin("GET", "audit/records/"+id, nil, &page)
 		page.Items = slices.DeleteFunc(page.Items, func(r auditRecord) bool { return r.Kind == "folded" })

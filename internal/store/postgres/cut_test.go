@@ -80,7 +80,7 @@ func TestACutConnectionLosesAndDoublesNothing(t *testing.T) {
 func TestWhatWasAdmittedForNobodyIsReleased(t *testing.T) {
 	database := postgrestest.Database(t)
 	p, through := postgrestest.NewProxy(t, database)
-	db := node(t, postgres.Options{URL: through, Wait: 500 * time.Millisecond})
+	db := node(t, postgres.Options{URL: through, Wait: 2 * time.Second})
 	version := storetest.Key(t, db, "key_1")
 	caps := []policy.Cap{storetest.DayCap("refunds", 1000), {Resource: "refunds", Per: policy.PerDay, Unit: policy.UnitCalls, Limit: 10}}
 	_, err := db.Admit(t.Context(), admission(version, caps, 100))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,15 +46,16 @@ func dumb(t *testing.T) string {
 	return listen.Addr().String()
 }
 
-// TestAServerThatIsSilentDoesNotHideTheOneThatAnswers names a machine that is gone, or hangs, before the server that serves, with
-// no more time for a call than one attempt to connect may take.
+// TestAServerThatIsSilentDoesNotHideTheOneThatAnswers names machines that are gone, or hang, before the server that serves, with
+// no more time for a call than attempts to connect to them may take. There are three: the more servers, the more time the one that
+// answers has.
 func TestAServerThatIsSilentDoesNotHideTheOneThatAnswers(t *testing.T) {
 	for name, first := range map[string]func(*testing.T) string{"gone": silent, "hangs": dumb} {
 		t.Run(name, func(t *testing.T) {
 			u, err := url.Parse(postgrestest.Database(t))
 			must(t, err)
-			u.Host = first(t) + "," + u.Host
-			db := node(t, postgres.Options{URL: u.String(), Wait: time.Second})
+			u.Host = strings.Join([]string{first(t), first(t), first(t), u.Host}, ",")
+			db := node(t, postgres.Options{URL: u.String(), Wait: 3 * time.Second})
 			must(t, db.Update(t.Context(), store.LaneControl, func(store.Tx) error { return nil }))
 		})
 	}
