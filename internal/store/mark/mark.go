@@ -25,6 +25,9 @@ type Position struct {
 	Store string // its identity, 32 hex digits
 	Seq   int64
 	Hash  [32]byte
+	// Timeline is PostgreSQL's number for the history that the server wrote, one more after each promotion; 0: not known. It
+	// is only in memory.
+	Timeline int64
 }
 
 func (p *Position) encode() []byte {
@@ -114,7 +117,7 @@ func (m *Mark) Restart(at Position) error {
 
 // Write notes the last record.
 func (m *Mark) Write(seq int64, hash [32]byte) error {
-	p := Position{m.store, seq, hash}
+	p := Position{Store: m.store, Seq: seq, Hash: hash}
 	if _, err := m.file.WriteAt(p.encode(), m.turn*place); err != nil {
 		return fmt.Errorf("write the mark: %w", err)
 	}

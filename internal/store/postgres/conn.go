@@ -88,13 +88,17 @@ func forRows(c *pgx.ConnConfig) *pgx.ConnConfig {
 	return c
 }
 
-// fit makes sure that what is committed on a connection is as durable as an admission.
+// fit makes sure that what is committed on a connection is as durable as an admission, and that no server renews this node's lease
+// which another one has taken the place of.
 func (db *DB) fit(ctx context.Context, conn *pgx.Conn) error {
 	set, err := readSettings(ctx, conn)
 	if err != nil {
 		return err
 	}
-	return set.refuse(db.unsafe)
+	if err := set.refuse(db.unsafe); err != nil {
+		return err
+	}
+	return checkTimeline(db.knows(), set.timeline)
 }
 
 // session is a connection that writes. It belongs to one goroutine.
@@ -105,8 +109,9 @@ type session struct {
 	warned atomic.Bool
 	// doubt is a transaction of which nobody knows whether it was committed; nil: there is none.
 	doubt *doubt
-	// store is the name of the store at the other end.
-	store string
+	// store is the name of the store at the other end, and timeline that of the server, 0 if it is not known.
+	store    string
+	timeline int64
 	// astray: it is not as this node knew it, and the transaction that freezes it is being written. No other one is begun
 	// without holding it against what this node knew, not on the other session either.
 	astray bool
@@ -137,9 +142,7 @@ func (s *session) begin(ctx context.Context, reads func(*pgx.Batch)) (*locked, e
 	}
 	s.warned.Store(false)
 	// Read before the lock is taken: the node's other session may go on while the answer is on its way.
-	s.db.mu.RLock()
-	seen := s.db.seen
-	s.db.mu.RUnlock()
+	seen := s.db.knows()
 	l := &locked{chain: audit.NewChain(audit.FirstChain)}
 	var at, server int64
 	b := &pgx.Batch{}
@@ -240,7 +243,8 @@ func (s *session) drop() {
 
 // connect makes sure that there is a connection to a server that may be written to, and that nothing is in doubt.
 func (s *session) connect(ctx context.Context) error {
-	if s.conn != nil && s.conn.IsClosed() {
+	// The node's other session may have found the server that took this one's place. Whether there is no other is seen anew.
+	if s.conn != nil && (s.conn.IsClosed() || !s.astray && checkTimeline(s.db.knows(), s.timeline) != nil) {
 		s.drop()
 	}
 	if s.conn != nil {
@@ -276,6 +280,7 @@ func (s *session) examine(ctx context.Context) error {
 	}
 	safety := set.safety()
 	s.db.safety.Store(&safety)
+	s.timeline = set.timeline
 	return s.recognize(ctx, set.system)
 }
 

@@ -32,6 +32,22 @@ func checkPosition(seen mark.Position, chain *audit.Chain) error {
 	return nil
 }
 
+// checkTimeline holds a server's timeline against the last one that this node knew. A lower one is that of a server in whose place a
+// standby was promoted, and which lives on: its record can have everything that this node knows, and still not be the store's.
+func checkTimeline(seen mark.Position, timeline int64) error {
+	if timeline == 0 || timeline >= seen.Timeline {
+		return nil
+	}
+	return &backwards{fmt.Sprintf("the books went backwards: this PostgreSQL is on timeline %d, and another one was promoted in its place, to %d", timeline, seen.Timeline)}
+}
+
+// knows is how far the store had come, as this node knows it.
+func (db *DB) knows() mark.Position {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.seen
+}
+
 func anotherRecord(seq int64) error {
 	return &backwards{fmt.Sprintf("the books are not the ones that were written: record %d is another one than this node knows", seq)}
 }
@@ -57,6 +73,22 @@ func (s *session) recognize(ctx context.Context, system string) error {
 	if seen.Store != s.store {
 		return &backwards{"this PostgreSQL is not the one that this node knew: another server, or one restored from a dump"}
 	}
+	if err := checkTimeline(seen, s.timeline); err != nil {
+		return err
+	}
+	if err := s.find(ctx, seen); err != nil {
+		return err
+	}
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	if s.db.seen.Store == s.store {
+		s.db.seen.Timeline = max(s.db.seen.Timeline, s.timeline)
+	}
+	return nil
+}
+
+// find makes sure that the record has what this node knew.
+func (s *session) find(ctx context.Context, seen mark.Position) error {
 	if seen.Seq == 0 {
 		return nil
 	}
@@ -151,11 +183,11 @@ func (w *writer) freeze(ctx context.Context, s *session, why *backwards) error {
 }
 
 // know takes a store, as a transaction left it, for the one that this node knows, whatever it knew before.
-func (db *DB) know(name string, after *locked) {
+func (db *DB) know(name string, timeline int64, after *locked) {
 	db.last.Store(codec.Micros(after.now))
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	db.seen = mark.Position{Store: name, Seq: after.chain.Seq, Hash: after.chain.Hash}
+	db.seen = mark.Position{Store: name, Seq: after.chain.Seq, Hash: after.chain.Hash, Timeline: timeline}
 	db.figures.Height.Store(after.chain.Seq)
 	if db.mark != nil {
 		db.trouble.Mark(db.mark.Restart(db.seen))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,6 +32,7 @@ type settings struct {
 	standbys                  string
 	recovering                bool
 	system                    string // the system identifier; empty: we may not read it
+	timeline                  int64  // of what a primary writes; 0: not known
 }
 
 // readSettings reads back what durability depends on, instead of trusting the connection string. It makes sure that a
@@ -54,14 +56,31 @@ func readSettings(ctx context.Context, conn *pgx.Conn) (settings, error) {
 		}
 	}
 	s.version, _ = strconv.Atoi(version) // 0 is refused
-	if err := conn.QueryRow(ctx, `SELECT system_identifier::text FROM pg_control_system()`).Scan(&s.system); err != nil {
-		// Whoever may not read it goes by the store's own name alone. What passes must not look like another server.
-		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && (refused.Code == "42501" || refused.Code == "42883") {
-			return s, nil
-		}
-		return s, fmt.Errorf("read PostgreSQL's system identifier: %w", err)
+	return s, s.readIdentity(ctx, conn)
+}
+
+// readIdentity reads which server this is. Whoever may not read it goes by the store's own name and record alone; what passes must
+// not look like another server.
+func (s *settings) readIdentity(ctx context.Context, conn *pgx.Conn) error {
+	hidden := func(err error) bool {
+		refused, ok := errors.AsType[*pgconn.PgError](err)
+		return ok && slices.Contains([]string{"42501", "42883", "0A000"}, refused.Code) // no right, no such function, not supported
 	}
-	return s, nil
+	err := conn.QueryRow(ctx, `SELECT system_identifier::text FROM pg_control_system()`).Scan(&s.system)
+	if err != nil && !hidden(err) {
+		return fmt.Errorf("read PostgreSQL's system identifier: %w", err)
+	}
+	if s.recovering {
+		return nil
+	}
+	// What the control file says lags behind a promotion.
+	var timeline string
+	err = conn.QueryRow(ctx, `SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`).Scan(&timeline)
+	if err != nil && !hidden(err) {
+		return fmt.Errorf("read PostgreSQL's timeline: %w", err)
+	}
+	s.timeline, _ = strconv.ParseInt(timeline, 16, 64) // 0 is not known
+	return nil
 }
 
 // probe makes sure that the server may be written to, before anything is.

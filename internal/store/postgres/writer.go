@@ -313,9 +313,9 @@ func (w *writer) control(ctx context.Context, s *session, f func(store.Tx) error
 	}
 	adopt := func() { w.adoptControl(t, &after) }
 	if s.astray {
-		name := s.store
+		name, timeline := s.store, s.timeline
 		adopt = func() {
-			w.db.know(name, &after)
+			w.db.know(name, timeline, &after)
 			w.adoptControl(t, &after)
 		}
 	}
