@@ -56,3 +56,12 @@ func (db *DB) CloseLost() error {
 
 // Label is what this node is called in the record.
 func (db *DB) Label() string { return db.label }
+
+// OnWire is how many calls this node takes to be on its wire.
+func (db *DB) OnWire() int {
+	n := make(chan int)
+	for !db.queue.Aside(func() { n <- len(db.writer.mine) }) {
+		runtime.Gosched()
+	}
+	return <-n
+}

@@ -172,8 +172,20 @@ func (db *DB) watchBooks(ctx context.Context, path string) error {
 }
 
 // freeze stops all writes until an operator has looked, durably and on record. From that record on the store is the one that
-// this node knows; until it is there, everything else goes on being held against the one before.
-func (w *writer) freeze(ctx context.Context, s *session, why *backwards) error {
+// this node knows; until it is there, everything else goes on being held against the one before. Where both sessions notice at
+// once, the second finds the store to be the one that the first has frozen.
+func (w *writer) freeze(ctx context.Context, s *session) error {
+	w.freezing.Lock()
+	defer w.freezing.Unlock()
+	_, err := s.begin(ctx, nil)
+	if err == nil {
+		s.rollback()
+		return nil
+	}
+	why, behind := errors.AsType[*backwards](err)
+	if !behind {
+		return fmt.Errorf("freeze the books: %w", err)
+	}
 	s.astray = true
 	defer func() { s.astray = false }()
 	if _, err := w.control(ctx, s, func(t store.Tx) error { return store.FreezeBooks(t, why.why) }); err != nil {

@@ -53,6 +53,12 @@ func TestAStoreThatWasSetBackIsFrozenOnce(t *testing.T) {
 	if err != nil || !done.Forgotten {
 		t.Errorf("a call that was on the wire: %+v, %v", done, err)
 	}
+	if n := db.OnWire(); n != 0 {
+		t.Errorf("the node goes on knowing %d calls that the store has forgotten", n)
+	}
+	if did, _ := deeds(t, db); strings.Count(strings.Join(did, "\n"), "books.freeze") != 1 {
+		t.Errorf("both connections noticed at once, and the record says %q", did)
+	}
 	must(t, db.Update(t.Context(), store.LaneControl, func(tx store.Tx) error {
 		_, err := tx.LiftBrake(store.FreezeScope("key_1"))
 		must(t, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,8 @@ type writer struct {
 	db     *DB
 	calls  *session
 	brakes *session
+	// freezing is held while a session freezes the books.
+	freezing sync.Mutex
 
 	// mine are the reservations that are on the wire of this node, as it left them. They tell what a batch will
 	// have to read; what they say decides nothing. Only the calls' goroutine touches them.
@@ -83,9 +86,9 @@ func (w *writer) patiently(s *session, what string, attempt func(ctx context.Con
 			w.db.trouble.Stuck(nil)
 			return nil
 		}
-		why, behind := errors.AsType[*backwards](err)
+		_, behind := errors.AsType[*backwards](err)
 		if behind {
-			err = w.freeze(ctx, s, why)
+			err = w.freeze(ctx, s)
 		}
 		again := lost(err) || s.gone() && time.Now().Before(connecting)
 		switch {
@@ -144,9 +147,22 @@ func (w *writer) commit(units []*queue.Unit) (err error) {
 	if tell := w.db.observer.Batch; tell != nil {
 		defer func() { tell(len(units), time.Since(begun), flush, err) }()
 	}
-	return w.patiently(w.calls, "commit", func(ctx context.Context) (bool, error) {
+	err = w.patiently(w.calls, "commit", func(ctx context.Context) (bool, error) {
 		return false, w.batch(ctx, units, &flush)
 	})
+	if err == nil {
+		w.letGo(units)
+	}
+	return err
+}
+
+// letGo forgets calls whose outcome was told, also where the store knows nothing of them, or had it from another node before.
+func (w *writer) letGo(units []*queue.Unit) {
+	for _, u := range units {
+		if r := u.Resolution(); r != nil {
+			delete(w.mine, r.Reservation)
+		}
+	}
 }
 
 // batch is one attempt at a transaction of calls: two round trips, if everything was foreseen.
