@@ -81,12 +81,8 @@ func notify(b *pgx.Batch, control int64) {
 // listen wakes whoever waits for changes until the store closes. What is said while there is no connection is lost: whoever
 // waits looks by itself as well.
 func (db *DB) listen() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		<-db.queue.Closing()
-		cancel()
-	}()
+	ctx, end := db.untilClosing()
+	defer end()
 	for ctx.Err() == nil {
 		_ = db.hear(ctx) // begun anew
 		rest(ctx, listenAgain)

@@ -276,32 +276,53 @@ func (db *DB) Check(ctx context.Context) error {
 // Node is what this process calls itself in the store.
 func (db *DB) Node() string { return db.node }
 
-// Close implements store.DB: it finishes what is queued and ends the connections. A second call does nothing.
+// Close implements store.DB: it finishes what is queued and ends the connections. A second call does nothing. Where PostgreSQL is
+// away, each of what is queued and the goodbye take no longer than it is waited for.
 func (db *DB) Close() (err error) {
 	db.closing.Do(func() {
 		db.queue.Stop()
 		db.beside.Wait()
 		<-db.indexed
-		err = errors.Join(db.sayGoodbye(), db.closeConnections())
+		db.sayGoodbye()
+		err = db.closeConnections()
 	})
 	return err
 }
 
+// untilClosing is the context of what runs beside the queue.
+func (db *DB) untilClosing() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-db.queue.Closing():
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	return ctx, cancel
+}
+
 func (db *DB) closeConnections() error {
-	var errs []error
 	if db.writer != nil {
 		db.writer.calls.drop()
 		db.writer.brakes.drop()
 	}
+	var pools sync.WaitGroup
 	for _, pool := range []*pgxpool.Pool{db.reads, db.views, db.side, db.pulse} {
 		if pool != nil {
-			pool.Close()
+			pools.Go(pool.Close)
 		}
 	}
-	if db.mark != nil {
-		errs = append(errs, db.mark.Close())
+	closed := make(chan struct{})
+	go func() { pools.Wait(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(reach): // a pool tells the server to end what was given up, for a quarter of a minute
 	}
-	return errors.Join(errs...)
+	if db.mark != nil {
+		return db.mark.Close()
+	}
+	return nil
 }
 
 // Admit implements store.DB.

@@ -22,23 +22,20 @@ const (
 // how far they are is locked by the one that is at it. No call waits for that row.
 func (db *DB) indexing() {
 	defer close(db.indexed)
+	open, end := db.untilClosing()
+	defer end()
 	tick := time.NewTicker(indexEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-db.queue.Closing():
+		case <-open.Done():
 			return
 		case <-tick.C:
 		}
 		for more := true; more; {
 			var err error
-			if more, err = db.index(context.Background()); err != nil {
+			if more, err = db.index(open); err != nil {
 				break // tried again at the next tick; what is not indexed is read directly
-			}
-			select {
-			case <-db.queue.Closing():
-				return
-			default:
 			}
 		}
 	}

@@ -21,15 +21,17 @@ const (
 
 // lookAfter says that this node is there, and takes over from nodes that are not, until the store closes.
 func (db *DB) lookAfter() {
+	open, end := db.untilClosing()
+	defer end()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-db.queue.Closing():
+		case <-open.Done():
 			return
 		case <-tick.C:
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), db.wait)
+		ctx, cancel := context.WithTimeout(open, db.wait)
 		// What fails is tried again at the next tick, and readiness tells of it: nothing works then.
 		if db.register(ctx) == nil {
 			_ = db.readFigures(ctx)
@@ -71,16 +73,15 @@ func (db *DB) unclosed(ctx context.Context) (lost bool, err error) {
 	return lost, err
 }
 
-// sayGoodbye says that this node has ended, so that its calls are taken over at once.
-func (db *DB) sayGoodbye() error {
-	if db.label != "" && db.writer.Broken() == nil && db.writer.closeOwn() == nil {
-		return nil
+// sayGoodbye says that this node has ended, so that its calls are taken over at once. Without it others wait for nodeSilent.
+func (db *DB) sayGoodbye() {
+	if db.label != "" && db.writer.Broken() == nil && !db.trouble.IsStuck() {
+		_ = db.writer.closeOwn()
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reach)
 	defer cancel()
-	// Without it others wait for nodeSilent.
 	_, _ = db.reads.Exec(ctx, `UPDATE nodes SET ended = `+serverMicros+` WHERE id = $1`, db.node)
-	return nil
 }
 
 // giveUpSilent notes that nodes have ended which said nothing for long, and forgets those that ended long ago.
