@@ -33,6 +33,7 @@ type place struct {
 	provider     *exec.Cmd
 	issuer       string
 	admin, token string
+	ready        string // the file that Keybrake wrote once it was ready
 }
 
 func newPlace(t *testing.T, settings string) *place {
@@ -90,7 +91,7 @@ func (p *place) serve(settings string) {
 		}
 	}
 	server := binary.Serve(p.t, program, "--dev", "--config", filepath.Join(dir, "keybrake.yaml"))
-	p.admin, p.token = server.Admin, server.Token
+	p.admin, p.token, p.ready = server.Admin, server.Token, server.ReadyFile
 }
 
 // ask calls the admin API as an admin and returns the answer.
@@ -256,6 +257,23 @@ func TestAnOperatorSignsInThroughAProvider(t *testing.T) {
 		t.Error("disabled, and the session goes on")
 	}
 	refused("ines", "disabled")
+}
+
+// People have a browser: scripts, policies on what forms and pages may do, cookies that do not go along from another site.
+func TestInABrowserTheWayLeadsToTheProviderAndBack(t *testing.T) {
+	for what, err := range map[string]error{"needs chromium": look("chromium"), "needs `npm ci` in test/browser": stat("../browser/node_modules")} {
+		if err != nil {
+			binary.Missing(t, what)
+		}
+	}
+	p := newPlace(t, "")
+	cmd := exec.Command("node", "--test", "--test-reporter=spec", "signin.test.js")
+	cmd.Env = append(os.Environ(), "KEYBRAKE_READY="+p.ready)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Errorf("node --test signin.test.js: %v", err)
+	}
 }
 
 // onward is where a page leads by itself.
