@@ -17,10 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 	"github.com/keybrake/keybrake/internal/vault"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var began = time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)
 

@@ -12,11 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/keybrake/keybrake/internal/admin"
 	"github.com/keybrake/keybrake/internal/store/sqlite"
 	"github.com/keybrake/keybrake/internal/upstream/stripe"
 	"github.com/keybrake/keybrake/internal/vault"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // site is the console over a real control plane with a real store, and a browser that is signed in.
 type site struct {

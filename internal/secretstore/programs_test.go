@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 	"time"
 )
 
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 		"op": onePassword, "aws": aws, "vault": vaultCLI, "doppler": doppler, "slow": slow, "loud": loud, "env": environment,
 	}[filepath.Base(os.Args[0])]
 	if !ok {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // exits
 	}
 	if err := program(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 )
 
 // startTimeout is how long a server may take until it answers.
@@ -62,12 +63,17 @@ var shared struct {
 	err    error
 }
 
-// Main runs a package's tests and ends the server that they shared. It is all that TestMain has to call.
+// Main runs a package's tests and ends the server that they shared. Goroutines that the tests left behind fail them. It is all
+// that TestMain has to call.
 func Main(m *testing.M) {
 	code := m.Run()
 	shared.Lock()
 	if shared.server != nil {
 		shared.server.End()
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
 }
