@@ -204,6 +204,11 @@ func digest(h hash.Hash, db *sql.DB, table string) error {
 		if err := rows.Scan(at...); err != nil {
 			return err
 		}
+		for i, v := range values {
+			if b, ok := v.([]byte); ok {
+				values[i] = string(b) // the same bytes under the other type are the same to whoever scans them
+			}
+		}
 		fmt.Fprintf(h, "%s %q\n", table, fmt.Sprint(values...))
 	}
 	return rows.Err()
