@@ -89,7 +89,7 @@ cluster: ## three gateways on a PostgreSQL with a standby through ROUNDS rounds 
 	cd test && KEYBRAKE_CLUSTER_ROUNDS=$${ROUNDS:-200} KEYBRAKE_CLUSTER_STOPS=$${STOPS:-1000} KEYBRAKE_CRASH_SEED=$${SEED:-} \
 		$(GO) test -count=1 -v -timeout 90m -run 'Cluster|AtEveryNode|CutOff|OneByOne' ./crash
 
-postgres-versions: ## what concerns PostgreSQL on versions 16, 17 and 18, whose programs come from npm; VERSIONS="17 18" chooses, ROUNDS=N rounds of a cluster's trouble (8)
+postgres-versions: ## what concerns PostgreSQL on versions 16, 17 and 18, whose programs come from npm; VERSIONS="17 18" chooses, ROUNDS=N rounds of a cluster's trouble (17, one of each)
 	@scripts/postgres-versions $(VERSIONS)
 
 sim: ## the whole gateway under a scheduler: SEEDS seeds (default 2000) of CALLS calls (500), all failures of a day, 20 seeds again in SQLite and PostgreSQL, and PG_SEEDS seeds (40) and all failures of a day with PostgreSQL in the loop; SEED=N SEEDS=1 STEPS=1 replays one

@@ -126,6 +126,22 @@ func TestNodesAreToldApartWhateverTheirName(t *testing.T) {
 	}
 }
 
+// TestAPartWhoseNodeIsForgottenStaysOpen: a program from before there were parts forgets a node a day after its end, whether its
+// part is closed or not. The record verifies, and that part has no end in it.
+func TestAPartWhoseNodeIsForgottenStaysOpen(t *testing.T) {
+	url := postgrestest.Database(t)
+	dead, alive := opened(t, postgres.Options{URL: url, Node: "a"}), node(t, postgres.Options{URL: url, Node: "b"})
+	storetest.Key(t, dead, "key_1")
+	dead.Die()
+	exec(t, url, `DELETE FROM nodes WHERE id = '`+dead.Node()+`'`)
+	must(t, alive.CloseLost())
+	storetest.Key(t, alive, "key_2")
+	got, parts := deeds(t, alive)
+	if !slices.Equal(got, []string{"a node.join a", "b node.join b"}) || len(parts) != 2 || parts[0].Ended != "" {
+		t.Errorf("%q, parts %+v", got, parts)
+	}
+}
+
 // TestANodeThatIsBrokenDoesNotCloseItsPart: it writes nothing any more, and another one closes it.
 func TestANodeThatIsBrokenDoesNotCloseItsPart(t *testing.T) {
 	url := postgrestest.Database(t)
