@@ -107,4 +107,4 @@ fuzz: ## each fuzz target for FUZZTIME (default 1m); FUZZ='FuzzForm|FuzzJSON' ch
 mutate: ## change the packages that judge, one place at a time; PKG=money,policy,ledger chooses, PART=K/N does a part, SAMPLE=N draws
 	cd test && $(GO) run ./mutate -pkg $${PKG:-money,policy,ledger} -part $${PART:-1/1} -sample $${SAMPLE:-0} -seed $${SEED:-1}
 
-.PHONY: help run build dist setup pictures test generate check image recipes demo bench bench-go bench-load bench-nodes bench-pages crash cluster postgres-versions sim fuzz mutate
+.PHONY: help run build dist setup pictures test generate check image recipes demo bench bench-go bench-load bench-nodes bench-pages crash cluster postgres-versions sim fuzz mutate race soak
