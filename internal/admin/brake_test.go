@@ -365,23 +365,23 @@ func TestALookThatBeganBeforeAResumptionDoesNotUndoIt(t *testing.T) {
 	w := newWorld(t)
 	k := w.key(t, "agent-support-refunds-one")
 	target := Target{Keys: []string{k.ID}}
-	look := func() pulled {
+	look := func() (int64, []store.BrakeRow) {
 		t.Helper()
-		p, err := w.readBrakes(t.Context())
+		height, rows, err := w.readBrakes(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		return p
+		return height, rows
 	}
 	if _, err := w.client.Kill(t.Context(), KillRequest{Target: target}); err != nil {
 		t.Fatal(err)
 	}
 	obeyOld, obeyNew := w.Obeying(), w.Obeying()
-	old := look()
+	height, rows := look()
 	if _, err := w.client.Resume(t.Context(), ResumeRequest{Target: target, Reason: "looked at"}); err != nil {
 		t.Fatal(err)
 	}
-	obeyOld(old.height, old.rows)
+	obeyOld(height, rows)
 	if !w.passes(t, k.Key, true) {
 		t.Error("what was read before the resumption stops the key again")
 	}
@@ -395,8 +395,7 @@ func TestALookThatBeganBeforeAResumptionDoesNotUndoIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	since := look()
-	obeyNew(since.height, since.rows)
+	obeyNew(look())
 	if w.passes(t, k.Key, false) {
 		t.Error("a stop that came after the resumption is not obeyed")
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/keybrake/keybrake/internal/audit"
 	"github.com/keybrake/keybrake/internal/policy"
 	"github.com/keybrake/keybrake/internal/store"
 	"github.com/keybrake/keybrake/internal/vault"
@@ -46,32 +47,40 @@ func (b *brakes) of(scope string) vault.Brake {
 // syncBrakes reads the rows and makes the ring follow. It is called every killPoll.
 func (s *Service) syncBrakes(ctx context.Context) error {
 	obey := s.Obeying()
-	p, err := s.readBrakes(ctx)
+	height, rows, err := s.readBrakes(ctx)
 	if err != nil {
 		return err
 	}
-	obey(p.height, p.rows)
+	obey(height, rows)
 	return nil
 }
 
-// pulled are the rows of brakes, and the number of the last record when they were read.
-type pulled struct {
-	height int64
-	rows   []store.BrakeRow
-}
-
-func (s *Service) readBrakes(ctx context.Context) (p pulled, err error) {
+// readBrakes reads the rows of brakes, and the number of the last record beside them.
+func (s *Service) readBrakes(ctx context.Context) (height int64, rows []store.BrakeRow, err error) {
 	err = s.Store.View(ctx, func(tx store.Tx) (err error) {
-		if p.height, _, err = tx.Height(); err != nil {
+		if height, _, err = tx.Height(); err != nil {
 			return err
 		}
-		p.rows, err = tx.Brakes()
+		rows, err = tx.Brakes()
 		return err
 	})
 	if err != nil {
-		return pulled{}, fmt.Errorf("read brakes: %w", err)
+		return 0, nil, fmt.Errorf("read brakes: %w", err)
 	}
-	return p, nil
+	return height, rows, nil
+}
+
+// actOnBrakes is act for what changes brakes: it waits behind no call. It returns the number of the action's record.
+func (s *Service) actOnBrakes(ctx context.Context, who Actor, action string, f func(store.Tx, *audit.Record) error) (record int64, err error) {
+	var kept *audit.Record
+	err = s.act(ctx, store.LaneBrake, who, action, func(tx store.Tx, rec *audit.Record) error {
+		kept = rec
+		return f(tx, rec)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return kept.Seq, nil
 }
 
 // apply makes the ring show the rows. It expects brakes.mu.

@@ -191,9 +191,7 @@ func (s *Service) pullDurably(ctx context.Context, who Actor, req KillRequest, s
 	ctx = context.WithoutCancel(ctx)
 	s.background.Go(func() {
 		var rows []store.BrakeRow
-		var record *audit.Record
-		err := s.act(ctx, store.LaneBrake, who, "kill", func(tx store.Tx, rec *audit.Record) error {
-			record = rec
+		record, err := s.actOnBrakes(ctx, who, "kill", func(tx store.Tx, rec *audit.Record) error {
 			present, err := tx.Brakes()
 			if err != nil {
 				return fmt.Errorf("read brakes: %w", err)
@@ -216,7 +214,7 @@ func (s *Service) pullDurably(ctx context.Context, who Actor, req KillRequest, s
 			return nil
 		})
 		if err == nil {
-			s.settlePull(rows, record.Seq)
+			s.settlePull(rows, record)
 		}
 		done <- err
 	})

@@ -96,8 +96,7 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 	s.brakes.mu.Unlock()
 	waiting, cancel := context.WithTimeout(ctx, resumeWait)
 	defer cancel()
-	var record *audit.Record
-	err = s.act(waiting, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
+	record, err := s.actOnBrakes(waiting, who, "resume", func(tx store.Tx, rec *audit.Record) error {
 		var lifted []string
 		if err := s.mayLift(tx, who, lift); err != nil {
 			return err
@@ -111,7 +110,7 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 				lifted = append(lifted, scope)
 			}
 		}
-		record, rec.Reason = rec, req.Reason
+		rec.Reason = req.Reason
 		s.describe(rec, scopes)
 		rec.Diff = brakeDiff(rec.Diff, strings.Join(append([]string{"normal"}, lifted...), " "))
 		return nil
@@ -119,7 +118,7 @@ func (s *Service) Resume(ctx context.Context, who Actor, req ResumeRequest) (Res
 	if err != nil {
 		return ResumeAnswer{}, err
 	}
-	s.release(pulls, record.Seq)
+	s.release(pulls, record)
 	for _, scope := range scopes {
 		answer.Resumed = append(answer.Resumed, ringScope(scope).String())
 	}
@@ -150,9 +149,7 @@ func (s *Service) resumeBooks(ctx context.Context, who Actor, req ResumeRequest)
 		return ResumeAnswer{}, refuse(Invalid, "the books are resumed by themselves: say --books alone")
 	}
 	answer := ResumeAnswer{Scope: "books", Resumed: []string{}, Failed: []KeyError{}, Still: []Brake{}}
-	var record *audit.Record
-	err := s.act(ctx, store.LaneBrake, who, "resume", func(tx store.Tx, rec *audit.Record) error {
-		record = rec
+	record, err := s.actOnBrakes(ctx, who, "resume", func(tx store.Tx, rec *audit.Record) error {
 		rows, err := tx.Brakes()
 		if err != nil {
 			return fmt.Errorf("read brakes: %w", err)
@@ -171,11 +168,7 @@ func (s *Service) resumeBooks(ctx context.Context, who Actor, req ResumeRequest)
 	if err != nil {
 		return ResumeAnswer{}, err
 	}
-	s.brakes.mu.Lock()
-	s.brakes.epoch++
-	s.brakes.lifted[store.ScopeBooks] = record.Seq
-	delete(s.brakes.applied, store.ScopeBooks)
-	s.brakes.mu.Unlock()
+	s.release(map[string]uint64{store.ScopeBooks: 0}, record) // nobody pulls it here
 	answer.Resumed = append(answer.Resumed, "books")
 	answer.Still = append(answer.Still, s.Brakes()...)
 	return answer, nil

@@ -70,12 +70,7 @@ func TestNothingIsLostOrOverspentHoweverOftenTheProgramIsKilled(t *testing.T) {
 	began := time.Now()
 	w := newWorld(t)
 	s := newSeason(w, seed)
-	for w.kills < rounds {
-		s.round()
-		if t.Failed() {
-			t.Fatalf("after kill %d, %s=%d", w.kills, seedVariable, seed)
-		}
-	}
+	s.kill(rounds, seed)
 	s.last()
 	s.summary(time.Since(began))
 }
@@ -93,15 +88,20 @@ func TestNothingIsLostOrOverspentHoweverOftenTheProgramIsKilledOnPostgreSQL(t *t
 	w.start()
 	w.addUpstream(w.box)
 	s := newSeason(w, seed)
-	for w.kills < rounds {
-		s.round()
-		if t.Failed() {
-			t.Fatalf("after kill %d, %s=%d", w.kills, seedVariable, seed)
-		}
-	}
+	s.kill(rounds, seed)
 	w.awaitTakenOver()
 	s.last()
 	s.summary(time.Since(began))
+}
+
+// kill has the process killed until that has happened so many times, and the books audited after each. seed is the season's.
+func (s *season) kill(times int, seed uint64) {
+	for s.w.kills < times {
+		s.round()
+		if s.w.t.Failed() {
+			s.w.t.Fatalf("after kill %d, %s=%d", s.w.kills, seedVariable, seed)
+		}
+	}
 }
 
 // summary says in one line what was shown, and what is still open.
